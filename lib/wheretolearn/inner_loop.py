@@ -1,0 +1,227 @@
+r"""The inner loop and its meta-gradient.
+
+One task gives a support batch, on which the network adapts for `K` steps,
+
+.. math:: \phi_0 = \theta, \qquad \phi_{k+1} = \phi_k - r \circ g_k, \qquad
+          g_k = \nabla L_{in}(\phi_k),
+
+and a query batch, on which the adapted network is judged.  The meta-gradient is
+the gradient of :math:`L_{out}(\phi_K)` for :math:`\theta` and for the rates
+:math:`r`.  To **first order**, :math:`g_k` is taken as constant; what remains is
+linear and is summed by hand,
+
+.. math:: \frac{\partial L_{out}}{\partial \theta} = \nabla L_{out}(\phi_K), \qquad
+          \frac{\partial L_{out}}{\partial r} =
+          -\nabla L_{out}(\phi_K) \circ \sum_{k<K} g_k,
+
+so no graph is kept over the steps and memory does not grow with `K`.  To
+**second order**, autograd differentiates through the steps.  The chain rule from
+:math:`r` to a rule's own numbers is :meth:`wheretolearn.rules.Rule.pull_back`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from .rules import Params, Rates
+
+Forward = Callable[[Mapping[str, Tensor], Tensor], Tensor]
+"""``forward(params, inputs) -> outputs``: a network as a pure function."""
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+"""``criterion(outputs, targets) -> loss``: any differentiable scalar."""
+
+
+class Batch(NamedTuple):
+    """Inputs and targets of a few examples."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        return Batch(self.inputs.to(device), self.targets.to(device))
+
+
+class Task(NamedTuple):
+    """What the network adapts on, and what it is judged on."""
+
+    support: Batch
+    query: Batch
+
+    def to(self, device: torch.device) -> Task:
+        """Return the task on a device."""
+        return Task(self.support.to(device), self.query.to(device))
+
+
+class Adapted(NamedTuple):
+    """The end of an inner loop."""
+
+    params: Params
+    r""":math:`\phi_K`, all parameters, detached."""
+    gradient_sum: Params
+    r""":math:`\sum_k g_k`, for the moving parameters."""
+
+
+class MetaGradient(NamedTuple):
+    """The meta-gradient of one task."""
+
+    loss: Tensor
+    """Query loss after adaptation, a scalar."""
+    outputs: Tensor
+    """Query outputs after adaptation."""
+    params: Params
+    """Gradient for every parameter."""
+    rates: Params
+    """Gradient for the rate of every moving parameter (empty if not asked for)."""
+
+
+def as_function(module: nn.Module) -> Forward:
+    """Return a module as a pure function of its parameters.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Any network.  Buffers are read from the module.
+
+    Returns
+    -------
+    callable
+        ``forward(params, inputs) -> outputs``.
+    """
+    return lambda params, inputs: functional_call(module, dict(params), (inputs,))
+
+
+def adapt(
+    forward: Forward,
+    criterion: Criterion,
+    params: Mapping[str, Tensor],
+    rates: Rates,
+    support: Batch,
+    steps: int,
+) -> Adapted:
+    """Run the inner loop on one task, without keeping a graph.
+
+    Parameters
+    ----------
+    forward, criterion : callable
+        The network and its loss.
+    params : mapping of str to Tensor
+        Where to start; left unchanged.
+    rates : dict of str to Tensor or float
+        Rate of each moving parameter; the others are not differentiated at all.
+    support : Batch
+        What to adapt on.
+    steps : int
+        Number of gradient steps `K`, 0 or more.
+
+    Returns
+    -------
+    Adapted
+
+    Raises
+    ------
+    ValueError
+        If `steps` is negative or a rate has no parameter.
+    """
+    _check(params, rates, steps)
+    frozen = {n: p.detach() for n, p in params.items() if n not in rates}
+    fast = {n: p.detach() for n, p in params.items() if n in rates}
+    total = {n: torch.zeros_like(p) for n, p in fast.items()}
+    for _ in range(steps if fast else 0):
+        leaves = {n: p.requires_grad_() for n, p in fast.items()}
+        loss = criterion(forward({**frozen, **leaves}, support.inputs), support.targets)
+        grads = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+        with torch.no_grad():
+            for (n, p), g in zip(leaves.items(), grads, strict=True):
+                fast[n] = p - rates[n] * g
+                total[n] += g
+    order = {n: fast[n].detach() if n in fast else frozen[n] for n in params}
+    return Adapted(order, total)
+
+
+def first_order(
+    forward: Forward,
+    criterion: Criterion,
+    params: Mapping[str, Tensor],
+    rates: Rates,
+    task: Task,
+    steps: int,
+) -> MetaGradient:
+    """Return the first-order meta-gradient of one task, in closed form.
+
+    Parameters
+    ----------
+    forward, criterion, params, rates, steps
+        As in :func:`adapt`.
+    task : Task
+        Support and query.
+
+    Returns
+    -------
+    MetaGradient
+        Detached.  Memory does not depend on `steps`.
+    """
+    adapted = adapt(forward, criterion, params, rates, task.support, steps)
+    leaves = {n: p.detach().requires_grad_() for n, p in adapted.params.items()}
+    outputs = forward(leaves, task.query.inputs)
+    loss = criterion(outputs, task.query.targets)
+    grads = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+    outer = dict(zip(leaves, grads, strict=True))
+    rate_grads = {n: -outer[n] * g for n, g in adapted.gradient_sum.items()}
+    return MetaGradient(loss.detach(), outputs.detach(), outer, rate_grads)
+
+
+def second_order(
+    forward: Forward,
+    criterion: Criterion,
+    params: Mapping[str, Tensor],
+    rates: Rates,
+    task: Task,
+    steps: int,
+) -> MetaGradient:
+    """Return the exact meta-gradient of one task, by autograd through the inner loop.
+
+    Parameters and results are those of :func:`first_order`.  Memory and time grow
+    with `steps`.
+
+    Returns
+    -------
+    MetaGradient
+    """
+    _check(params, rates, steps)
+    theta = {n: p.detach().requires_grad_() for n, p in params.items()}
+    # one leaf for every rate, of the shape of its parameter
+    rate = {
+        n: torch.as_tensor(r, dtype=theta[n].dtype, device=theta[n].device)
+        .detach()
+        .expand(theta[n].shape)
+        .clone()
+        .requires_grad_()
+        for n, r in rates.items()
+    }
+    fast = dict(theta)
+    for _ in range(steps if rate else 0):
+        loss = criterion(forward(fast, task.support.inputs), task.support.targets)
+        moving = [fast[n] for n in rate]
+        grads = torch.autograd.grad(loss, moving, create_graph=True, materialize_grads=True)
+        fast |= {n: fast[n] - r * g for (n, r), g in zip(rate.items(), grads, strict=True)}
+    outputs = forward(fast, task.query.inputs)
+    loss = criterion(outputs, task.query.targets)
+    grads = torch.autograd.grad(loss, [*theta.values(), *rate.values()], materialize_grads=True)
+    outer = dict(zip(theta, grads[: len(theta)], strict=True))
+    rate_grads = dict(zip(rate, grads[len(theta) :], strict=True))
+    return MetaGradient(loss.detach(), outputs.detach(), outer, rate_grads)
+
+
+def _check(params: Mapping[str, Tensor], rates: Rates, steps: int) -> None:
+    if steps < 0:
+        raise ValueError(f"the number of inner steps must be 0 or more, got {steps}")
+    unknown = [n for n in rates if n not in params]
+    if unknown:
+        raise ValueError(f"rates without a parameter: {unknown}")

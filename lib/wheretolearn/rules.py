@@ -1,0 +1,310 @@
+r"""Rules: where, and how far, the inner loop moves each weight.
+
+Every method of the paper shares one inner loop,
+
+.. math:: \phi_{k+1} = \phi_k - r(m) \circ \nabla L_{in}(\phi_k),
+
+and differs only in the *rule*: the map from learned numbers :math:`m` (one for
+each weight) to rates :math:`r(m)`, and the set of weights that has a rate at
+all.  A rule is therefore data, a frozen :class:`Rule`, and the table below is
+the whole list.
+
+==================  ==================================  =============================
+method              rate                                derivative used for :math:`m`
+==================  ==================================  =============================
+``maml``            :math:`\alpha`                      none, the rate is fixed
+``anil``            :math:`\alpha` on the last layer    none
+``boil``            :math:`\alpha` on all other layers  none
+``sparse-maml``     :math:`\alpha\,1[m \ge 0]`          :math:`\alpha` (straight-through)
+``sparse-relu-maml``  :math:`\max(m, 0)`                1 (straight-through)
+``relu-maml``       :math:`\max(m, 0)`                  :math:`1[m > 0]` (the true one)
+``meta-sgd``        :math:`m`                           1
+``exp-maml``        :math:`e^m`                         :math:`e^m`
+==================  ==================================  =============================
+
+``sparse-maml`` and ``sparse-relu-maml`` are the two methods of von Oswald et
+al. (2021); ``anil`` is Raghu et al. (2020), ``boil`` Oh et al. (2021),
+``meta-sgd`` Li et al. (2017).  ``relu-maml`` and ``exp-maml`` are variants of
+the authors' released code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .suggestions import closest
+
+Params = dict[str, Tensor]
+"""Parameters by name, as in ``dict(module.named_parameters())``."""
+
+Rates = dict[str, Tensor | float]
+"""Inner-loop rates by name; a name that is absent does not move."""
+
+
+def _straight_through(hard: Tensor, m: Tensor) -> Tensor:
+    """Return the value of `hard` with the derivative of `m`."""
+    return hard.detach() + (m - m.detach())  # m - m is exactly zero
+
+
+class _Gate(NamedTuple):
+    """How learned numbers become rates, and where they start."""
+
+    rate: Callable[[Tensor, float], Tensor]  # (m, inner_rate) -> rate
+    start: Callable[[float], float] | None  # inner_rate -> m; None: drawn, see Rule.init
+    can_freeze: bool  # whether a rate of exactly zero is among its values
+
+
+_GATES: dict[str, _Gate] = {
+    "mask": _Gate(lambda m, a: a * _straight_through((m >= 0).to(m.dtype), m), None, True),
+    "relu": _Gate(lambda m, a: _straight_through(m.clamp_min(0), m), lambda a: a, True),
+    "true-relu": _Gate(lambda m, a: torch.relu(m), lambda a: a, True),
+    "linear": _Gate(lambda m, a: m, lambda a: a, False),
+    "exp": _Gate(lambda m, a: m.exp(), math.log, False),
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    r"""Where and how far each weight moves in the inner loop.
+
+    Raises
+    ------
+    ValueError
+        If `inner_rate` is not positive, `init_sparsity` lies outside [0, 1] or
+        cannot be expressed by `gate`, or a name is unknown (the nearest known
+        name is suggested).
+    """
+
+    gate: str = "fixed"
+    """``fixed``, ``mask``, ``relu``, ``true-relu``, ``linear`` or ``exp``."""
+    inner_rate: float = 0.1
+    r"""The inner-loop learning rate :math:`\alpha` (for learned rates: where they start)."""
+    init_sparsity: float = 0.0
+    """Expected share of weights that are frozen before meta-training, in [0, 1]."""
+    scope: str = "all"
+    """Which weights may ever move: ``all``, ``head`` (the last layer) or ``body`` (the rest)."""
+    mask_init: Literal["uniform", "kaiming"] = "uniform"
+    r"""Spread of the initial mask values: :math:`U(-b, b)` shifted by :math:`b(1-2s)`, with
+    b = 1/2 for every tensor (``uniform``), or :math:`b = 1/\sqrt{\text{fan-in}}` for tensors of two
+    and more dimensions and 1/2 for vectors (``kaiming``).  s is `init_sparsity`."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that have no meaning."""
+        if self.gate != "fixed" and self.gate not in _GATES:
+            raise ValueError(f"unknown gate {self.gate!r}{closest(self.gate, ['fixed', *_GATES])}")
+        if self.scope not in _SCOPES:
+            raise ValueError(f"unknown scope {self.scope!r}{closest(self.scope, _SCOPES)}")
+        if self.mask_init not in ("uniform", "kaiming"):
+            raise ValueError(f"mask_init must be 'uniform' or 'kaiming', not {self.mask_init!r}")
+        if not (self.inner_rate > 0 and math.isfinite(self.inner_rate)):
+            raise ValueError(f"inner_rate must be positive and finite, got {self.inner_rate}")
+        if not 0 <= self.init_sparsity <= 1:
+            raise ValueError(f"init_sparsity must lie in [0, 1], got {self.init_sparsity}")
+        if self.init_sparsity > 0 and not (self.learned and _GATES[self.gate].can_freeze):
+            raise ValueError(
+                f"a {self.gate!r} gate has no frozen weights, so init_sparsity must be 0, "
+                f"got {self.init_sparsity}"
+            )
+
+    @property
+    def learned(self) -> bool:
+        """Whether the rule has numbers of its own to meta-learn."""
+        return self.gate != "fixed"
+
+    def moves(self, names: Iterable[str]) -> list[str]:
+        """Return those of the parameter `names` that may ever move, in order.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Parameter names in registration order.  The *head* is the module that
+            owns the last of them.
+
+        Returns
+        -------
+        list of str
+        """
+        names = list(names)
+        return [n for n in names if _SCOPES[self.scope](_owner(n) == _owner(names[-1]))]
+
+    def init(self, params: Mapping[str, Tensor], generator: torch.Generator | None = None) -> Params:
+        r"""Draw the initial learned numbers :math:`m`.
+
+        Parameters
+        ----------
+        params : mapping of str to Tensor
+            Parameters that the rule is for.
+        generator : torch.Generator, optional
+            Source of randomness (CPU); the global one by default.
+
+        Returns
+        -------
+        dict of str to Tensor
+            One tensor for each moving parameter, of its shape, type and device;
+            empty when nothing is learned.
+        """
+        if not self.learned:
+            return {}
+        return {n: self._start(params[n], generator) for n in self.moves(params)}
+
+    def _start(self, p: Tensor, generator: torch.Generator | None) -> Tensor:
+        uniform = torch.rand(p.shape, generator=generator, dtype=torch.float64)  # U(0, 1)
+        start = _GATES[self.gate].start
+        if start is None:
+            kaiming = self.mask_init == "kaiming" and p.ndim >= 2
+            bound = p[0].numel() ** -0.5 if kaiming else 0.5
+            m = 2 * bound * (uniform - self.init_sparsity)  # P(m < 0) = init_sparsity
+        else:
+            m = torch.full(p.shape, start(self.inner_rate), dtype=torch.float64)
+            m = torch.where(uniform < self.init_sparsity, -m, m)
+        # rounding to float32 must not carry a value across the threshold
+        frozen = m < 0
+        m = m.to(p.dtype)
+        m = torch.where(frozen & (m >= 0), -torch.finfo(p.dtype).tiny, m)
+        return m.to(p.device).contiguous(memory_format=_layout(p))
+
+    def rates(self, rule_params: Params, names: Iterable[str]) -> Rates:
+        r"""Return the rates :math:`r(m)` of the moving parameters.
+
+        Parameters
+        ----------
+        rule_params : dict of str to Tensor
+            The learned numbers, as from :meth:`init`.
+        names : iterable of str
+            Names of all parameters of the network, in registration order.
+
+        Returns
+        -------
+        dict of str to Tensor or float
+            Differentiable in `rule_params`, with the derivative of the table above.
+        """
+        if not self.learned:
+            return {n: self.inner_rate for n in self.moves(names)}
+        rate = _GATES[self.gate].rate
+        return {n: rate(m, self.inner_rate) for n, m in rule_params.items()}
+
+    def pull_back(self, rule_params: Params, rate_grads: Mapping[str, Tensor]) -> Params:
+        r"""Turn gradients for the rates into gradients for :math:`m` (chain rule).
+
+        Parameters
+        ----------
+        rule_params : dict of str to Tensor
+            The learned numbers.
+        rate_grads : mapping of str to Tensor
+            :math:`\partial L/\partial r`, of the shapes of the parameters.
+
+        Returns
+        -------
+        dict of str to Tensor
+            :math:`\partial L/\partial m`, straight-through where the rule says so.
+        """
+        if not self.learned:
+            return {}
+        leaves = {n: m.detach().requires_grad_() for n, m in rule_params.items()}
+        rates = self.rates(leaves, leaves)
+        grads = torch.autograd.grad(
+            [torch.as_tensor(rates[n]) for n in leaves],
+            list(leaves.values()),
+            [rate_grads[n] for n in leaves],
+        )
+        return dict(zip(leaves, grads, strict=True))
+
+
+def _layout(p: Tensor) -> torch.memory_format:
+    """Return the memory format of a parameter, so that its companions share it."""
+    if p.ndim == 4 and p.is_contiguous(memory_format=torch.channels_last):
+        return torch.channels_last
+    return torch.contiguous_format
+
+
+def _owner(name: str) -> str:
+    """Return the module that owns a parameter: ``layer1.conv`` of ``layer1.conv.weight``."""
+    return name.rpartition(".")[0]
+
+
+_SCOPES: dict[str, Callable[[bool], bool]] = {
+    "all": lambda in_head: True,
+    "head": lambda in_head: in_head,
+    "body": lambda in_head: not in_head,
+}
+
+METHODS: dict[str, Rule] = {
+    "maml": Rule(),
+    "anil": Rule(scope="head"),
+    "boil": Rule(scope="body"),
+    "sparse-maml": Rule(gate="mask", init_sparsity=0.5),
+    "sparse-relu-maml": Rule(gate="relu"),
+    "relu-maml": Rule(gate="true-relu"),
+    "meta-sgd": Rule(gate="linear"),
+    "exp-maml": Rule(gate="exp"),
+}
+"""Rules by the name of the method that they make."""
+
+
+def make_rule(method: str, **changes: object) -> Rule:
+    """Return the rule of a method, with some of its fields changed.
+
+    Parameters
+    ----------
+    method : str
+        A key of :data:`METHODS`.
+    **changes
+        Fields of :class:`Rule`.
+
+    Returns
+    -------
+    Rule
+
+    Raises
+    ------
+    ValueError
+        For an unknown method or field; the nearest known name is suggested.
+
+    Examples
+    --------
+    >>> make_rule("sparse-maml", inner_rate=0.25).gate
+    'mask'
+    """
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}{closest(method, METHODS)}")
+    known = [f.name for f in fields(Rule)]
+    for name in changes:
+        if name not in known:
+            raise ValueError(f"a rule has no parameter {name!r}{closest(name, known)}")
+    return replace(METHODS[method], **changes)  # type: ignore[arg-type]
+
+
+class Count(NamedTuple):
+    """How many of a tensor's weights are frozen."""
+
+    frozen: int
+    size: int
+
+
+def count_frozen(rates: Rates, params: Mapping[str, Tensor]) -> dict[str, Count]:
+    """Count, for each parameter tensor, the weights whose rate is exactly zero.
+
+    A parameter without a rate counts as frozen altogether.
+
+    Parameters
+    ----------
+    rates : dict of str to Tensor or float
+        As from :meth:`Rule.rates`.
+    params : mapping of str to Tensor
+        All parameters of the network.
+
+    Returns
+    -------
+    dict of str to Count
+    """
+    counts = {}
+    for name, p in params.items():
+        rate = torch.as_tensor(rates.get(name, 0.0)).detach().expand(p.shape)
+        counts[name] = Count(int((rate == 0).sum()), p.numel())
+    return counts
