@@ -1,1 +1,29 @@
-"""Learning where to learn."""
+"""Masked meta-learning: where to learn, and how far.
+
+A small library behind the reproduction of "Learning where to learn: Gradient
+sparsity in meta and continual learning" (von Oswald et al., NeurIPS 2021).
+
+rules        where and how far each weight moves: the methods, as data
+inner_loop   adaptation, and its meta-gradient in closed form
+meta         a meta-learner around any ``torch.nn.Module``
+networks     ConvNet-4, MLP
+data, tasks  labelled images, few-shot episodes
+training     meta-training with checkpoints; experiments, study: what is run
+records      one JSON file for each run; statistics, figures: what it shows
+"""
+
+from .inner_loop import Batch, Task, adapt, first_order, second_order
+from .meta import MetaLearner
+from .rules import METHODS, Rule, make_rule
+
+__all__ = [
+    "METHODS",
+    "Batch",
+    "MetaLearner",
+    "Rule",
+    "Task",
+    "adapt",
+    "first_order",
+    "make_rule",
+    "second_order",
+]

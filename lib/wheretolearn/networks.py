@@ -7,6 +7,7 @@ carry information from one task to the next.
 
 from __future__ import annotations
 
+import itertools
 from typing import Literal
 
 import torch
@@ -56,9 +57,7 @@ class ConvNet4(nn.Module):
         If the images are too small for four poolings.
     """
 
-    def __init__(
-        self, ways: int, channels: int = 3, image_size: int = 84, width: int = 64
-    ) -> None:
+    def __init__(self, ways: int, channels: int = 3, image_size: int = 84, width: int = 64) -> None:
         super().__init__()
         side = image_size // 16
         if side < 1:
@@ -94,9 +93,7 @@ class MLP(nn.Module):
     def __init__(self, *sizes: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.dropout = dropout
-        self.layers = nn.ModuleList(
-            nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
-        )
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map inputs [B, ...] to outputs [B, sizes[-1]]."""

@@ -133,7 +133,9 @@ class Rule:
         names = list(names)
         return [n for n in names if _SCOPES[self.scope](_owner(n) == _owner(names[-1]))]
 
-    def init(self, params: Mapping[str, Tensor], generator: torch.Generator | None = None) -> Params:
+    def init(
+        self, params: Mapping[str, Tensor], generator: torch.Generator | None = None
+    ) -> Params:
         r"""Draw the initial learned numbers :math:`m`.
 
         Parameters
@@ -185,7 +187,7 @@ class Rule:
             Differentiable in `rule_params`, with the derivative of the table above.
         """
         if not self.learned:
-            return {n: self.inner_rate for n in self.moves(names)}
+            return dict.fromkeys(self.moves(names), self.inner_rate)
         rate = _GATES[self.gate].rate
         return {n: rate(m, self.inner_rate) for n, m in rule_params.items()}
 

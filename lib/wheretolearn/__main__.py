@@ -1,0 +1,5 @@
+"""``python -m wheretolearn``."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,282 @@
+"""From records to numbers: curves with intervals, and the tests of the claims.
+
+The tests are the ones that the chapter "Decided beforehand" states; they were
+committed before the runs.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from .records import Record
+from .statistics import Interval, bootstrap_interval, t_interval
+
+LAYERS = ("layer1", "layer2", "layer3", "layer4", "output")
+"""The layers of ConvNet-4, input to output."""
+
+
+def by_experiment(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Group records by the name of their experiment, each group ordered by seed."""
+    groups: dict[str, list[Record]] = {}
+    for record in sorted(records, key=lambda r: r["seed"]):
+        groups.setdefault(record["experiment"], []).append(record)
+    return groups
+
+
+def finished(records: Iterable[Record]) -> list[Record]:
+    """Return the records that did not diverge."""
+    return [r for r in records if r["status"] == "finished"]
+
+
+def layer_sparsity(record: Record, layer: str) -> np.ndarray:
+    """Return the sparsity of a layer over training, a share in [0, 1] per evaluation.
+
+    The share is that of the layer's kernel (its tensor of two or more dimensions):
+    a convolution's bias stands before batch normalisation and has no effect, so
+    its mask is noise.
+
+    Parameters
+    ----------
+    record : dict
+        A record.
+    layer : str
+        Name of the layer, such as ``layer1`` or ``output``.
+
+    Returns
+    -------
+    ndarray of float, [evaluations]
+    """
+    names = (f"{layer}.conv.weight", f"{layer}.weight")
+    name = next((n for n in names if n in record["tensors"]), None)
+    if name is None:
+        raise ValueError(f"{record['experiment']} has no layer {layer!r}")
+    return np.asarray(record["curves"]["frozen"][name]) / record["tensors"][name]
+
+
+class Curve(NamedTuple):
+    """A mean over seeds with its 95 % interval at each meta-update."""
+
+    x: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def curve(records: Sequence[Record], values: Callable[[Record], Sequence[float]]) -> Curve:
+    """Average a curve over seeds.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Finished runs of one experiment.
+    values : callable
+        From a record to one number per evaluation.
+
+    Returns
+    -------
+    Curve
+        With percentile-bootstrap intervals; NaN ends for a single seed.
+    """
+    x = np.asarray(records[0]["curves"]["update"])
+    points = [bootstrap_interval(v) for v in np.asarray([values(r) for r in records]).T]
+    return Curve(
+        x,
+        np.array([p.mean for p in points]),
+        np.array([p.low for p in points]),
+        np.array([p.high for p in points]),
+    )
+
+
+def test_accuracies(records: Iterable[Record]) -> dict[int, float]:
+    """Return test accuracies in percent by seed, of finished runs."""
+    return {r["seed"]: 100 * r["final"]["test_accuracy"]["mean"] for r in finished(records)}
+
+
+def paired_gain(a: Iterable[Record], b: Iterable[Record]) -> Interval | None:
+    """Compare test accuracies of two experiments, paired by seed.
+
+    Parameters
+    ----------
+    a, b : iterable of dict
+        Records; runs with the same seed saw the same episodes and started from the
+        same initialisation.
+
+    Returns
+    -------
+    Interval or None
+        Mean of a − b in percentage points with Student's 95 % interval; None without
+        a common seed.
+    """
+    first, second = test_accuracies(a), test_accuracies(b)
+    common = sorted(first.keys() & second.keys())
+    return t_interval([first[s] - second[s] for s in common]) if common else None
+
+
+class Finding(NamedTuple):
+    """The outcome of a test that was stated beforehand."""
+
+    claim: str
+    verdict: str
+    """supported, partly supported, not supported, or not testable."""
+    evidence: pd.DataFrame
+    """One line for each statistic, with interval, threshold and outcome."""
+
+
+def _line(statistic: str, interval: Interval, threshold: str, holds: bool) -> dict[str, object]:
+    return {
+        "statistic": statistic,
+        "mean": interval.mean,
+        "low": interval.low,
+        "high": interval.high,
+        "seeds": interval.n,
+        "needed": threshold,
+        "holds": holds,
+    }
+
+
+_TOO_FEW = "not testable (an interval over seeds needs at least two)"
+
+
+def _name(prefix: str, percent: int) -> str:
+    return f"{prefix}-sparse{percent}"
+
+
+def emergence(records: Iterable[Record], prefix: str) -> Finding:
+    """Test claim 1: sparsity emerges and converges from every initial level.
+
+    Parameters
+    ----------
+    records : iterable of dict
+        Records of Figure 1 on one problem.
+    prefix : str
+        What the names of the experiments start with, such as ``fig1-omniglot``.
+
+    Returns
+    -------
+    Finding
+        In percent, except for the ratio.
+    """
+    claim = "1. Gradient sparsity emerges and settles, whatever the initial sparsity"
+    groups = by_experiment(finished(records))
+    levels = (0, 25, 50, 75, 100)
+    curves = {
+        p: {
+            r["seed"]: 100 * np.asarray(r["curves"]["sparsity"])
+            for r in groups.get(_name(prefix, p), [])
+        }
+        for p in levels
+    }
+    seeds = sorted(set.intersection(*(set(c) for c in curves.values())))
+    if len(seeds) < 2:
+        return Finding(claim, _TOO_FEW, pd.DataFrame())
+    ends = {p: [curves[p][s][-1] for s in seeds] for p in levels}
+    from_none, from_all = t_interval(ends[0]), t_interval(ends[100])
+    ratio = t_interval(
+        [
+            np.ptp([curves[p][s][-1] for p in levels]) / np.ptp([curves[p][s][0] for p in levels])
+            for s in seeds
+        ]
+    )
+    quarter = len(curves[50][seeds[0]]) // 4
+    slowing = {
+        p: t_interval(
+            [
+                abs(c[quarter] - c[0]) - abs(c[-1] - c[-1 - quarter])
+                for c in (curves[p][s] for s in seeds)
+            ]
+        )
+        for p in (0, 100)
+    }
+    evidence = [
+        _line("final sparsity from 0 %", from_none, "interval above 5", from_none.low > 5),
+        _line("final sparsity from 100 %", from_all, "interval below 95", from_all.high < 95),
+        _line(
+            "spread between levels, end / start", ratio, "interval below 0.75", ratio.high < 0.75
+        ),
+    ] + [
+        _line(f"change in first − last quarter, from {p} %", i, "interval above 0", i.low > 0)
+        for p, i in slowing.items()
+    ]
+    table = pd.DataFrame(evidence)
+    holds = list(table["holds"])
+    verdict = (
+        "supported" if all(holds) else "partly supported" if all(holds[:2]) else "not supported"
+    )
+    return Finding(claim, verdict, table)
+
+
+def layer_order(records: Iterable[Record], prefix: str) -> Finding:
+    """Test claim 2: from 50 %, earlier layers end sparser than later ones.
+
+    Parameters and result are those of :func:`emergence`; differences in
+    percentage points.
+    """
+    claim = "2. Earlier layers get sparser; the output layer stays most plastic"
+    group = by_experiment(finished(records)).get(_name(prefix, 50), [])
+    if len(group) < 2:
+        return Finding(claim, _TOO_FEW, pd.DataFrame())
+    ends = np.array([[100 * layer_sparsity(r, layer)[-1] for layer in LAYERS] for r in group])
+    steps = [
+        (f"{a} − {b}", t_interval(ends[:, i] - ends[:, i + 1]))
+        for i, (a, b) in enumerate(itertools.pairwise(LAYERS))
+    ]
+    whole = t_interval(ends[:, 0] - ends[:, -1])
+    rank = t_interval([stats.spearmanr(range(len(LAYERS)), e).statistic for e in ends])
+    evidence = [_line(n, i, "interval above 0", i.low > 0) for n, i in steps]
+    evidence.append(_line("layer1 − output", whole, "interval above 0", whole.low > 0))
+    evidence.append(
+        _line("rank correlation of depth and sparsity", rank, "interval below 0", rank.high < 0)
+    )
+    table = pd.DataFrame(evidence)
+    ordered = all(table["holds"][: len(steps)])
+    trend = bool(table["holds"].iloc[-2] and table["holds"].iloc[-1])
+    verdict = "supported" if ordered else "partly supported" if trend else "not supported"
+    return Finding(claim, verdict, table)
+
+
+def accuracy_gain(records: Iterable[Record], prefix: str) -> Finding:
+    """Test claim 3: more accurate than MAML at every initial sparsity, best around 50 %.
+
+    Parameters and result are those of :func:`emergence`; accuracies in
+    percentage points, paired by seed.
+    """
+    claim = "3. More accurate than MAML at every initial sparsity; best around 50 %"
+    groups = by_experiment(records)
+    maml = groups.get(f"{prefix}-maml", [])
+    levels = (0, 20, 50, 80, 100)
+    gains = {p: paired_gain(groups.get(_name(prefix, p), []), maml) for p in levels}
+    sparse = {p: test_accuracies(groups.get(_name(prefix, p), [])) for p in levels}
+    base = test_accuracies(maml)
+    seeds = sorted(set(base).intersection(*(set(a) for a in sparse.values())))
+    known = {p: g for p, g in gains.items() if g is not None and g.n >= 2}
+    if len(known) < len(levels) or len(seeds) < 2:
+        return Finding(claim, _TOO_FEW, pd.DataFrame())
+    mean_gain = t_interval([np.mean([sparse[p][s] for p in levels]) - base[s] for s in seeds])
+    others = [p for p in levels if p != 50]
+    middle = t_interval([sparse[50][s] - np.mean([sparse[p][s] for p in others]) for s in seeds])
+    evidence = [
+        _line(f"sparse-MAML from {p} % − MAML", g, "interval above 0", g.low > 0)
+        for p, g in known.items()
+    ]
+    evidence.append(
+        _line("mean over levels − MAML", mean_gain, "interval above 0", mean_gain.low > 0)
+    )
+    evidence.append(
+        _line("from 50 % − mean of the others", middle, "interval above 0", middle.low > 0)
+    )
+    table = pd.DataFrame(evidence)
+    every = all(table["holds"][: len(levels)])
+    worse = any(g.high < 0 for g in known.values())
+    if every and middle.low > 0:
+        verdict = "supported"
+    elif mean_gain.low > 0 and not worse:
+        verdict = "partly supported"
+    else:
+        verdict = "not supported"
+    return Finding(claim, verdict, table)

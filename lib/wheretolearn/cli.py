@@ -1,0 +1,210 @@
+"""The command line: ``wheretolearn run | list | data | record``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from . import data as datasets
+from . import records, study, training
+from .experiments import Experiment
+
+
+@dataclass
+class RunCommand:
+    """Run one experiment with one seed and write its record.
+
+    A run that was interrupted goes on where it was.
+    """
+
+    experiment: Annotated[str, tyro.conf.Positional]
+    """Name of the experiment; see ``wheretolearn list``."""
+    profile: str = "quick"
+    """quick, study, paper or smoke."""
+    seed: int = 0
+    """Seed of initialisation, mask and episodes."""
+    results: Path = Path("results")
+    """Folder of the records."""
+    data: Path | None = None
+    """Root of the data; by default WHERETOLEARN_DATA or the user cache."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    fresh: bool = False
+    """Train even if there is a record."""
+    wait: bool = True
+    """Wait if another process works on the same run."""
+    progress: bool = True
+    """Show a progress bar."""
+    change: tuple[str, ...] = ()
+    """Changes of parameters, such as ``--change width=64 updates=100``; the experiment is then
+    called ``<name>+width=64+updates=100``."""
+
+    def __call__(self) -> None:
+        """Run, then print the summary of the record."""
+        experiment = _changed(study.find(self.profile, self.experiment), self.change)
+        record = training.run(
+            experiment,
+            self.seed,
+            results=self.results,
+            data=self.data,
+            device=self.device,
+            fresh=self.fresh,
+            wait=self.wait,
+            progress=self.progress,
+        )
+        print(_summary(record))
+
+
+@dataclass
+class ListCommand:
+    """List the runs of a figure, with their state and estimated cost."""
+
+    figure: Annotated[str | None, tyro.conf.Positional] = None
+    """Name of a notebook; all by default."""
+    profile: str = "quick"
+    """quick, study, paper or smoke."""
+    results: Path = Path("results")
+    """Folder of the records."""
+
+    def __call__(self) -> None:
+        """Print one line for each run."""
+        total = 0.0
+        for run in study.plan(self.profile, self.figure):
+            path = self.results / Path(run.record).relative_to("results")
+            state = _state(path, study.find(self.profile, run.experiment))
+            if state not in ("finished", "diverged"):
+                total += run.seconds
+            print(f"{run.experiment:32} seed {run.seed}  {_duration(run.seconds):>9}  {state}")
+        print(f"left: about {_duration(total)} on one CPU core, an estimate from operation counts")
+
+
+@dataclass
+class DataCommand:
+    """Show where data sets are looked for, verify them, or decode them into the cache."""
+
+    action: Annotated[Literal["show", "verify", "prepare"], tyro.conf.Positional]
+    """What to do."""
+    name: Annotated[str | None, tyro.conf.Positional] = None
+    """Name of a data set; all by default (show, verify)."""
+    data: Path | None = None
+    """Root of the data; by default WHERETOLEARN_DATA or the user cache."""
+    image_size: int = 28
+    """Image size for prepare, pixels."""
+
+    def __call__(self) -> None:
+        """Do it for one data set or all."""
+        if self.action == "prepare":
+            if self.name is None:
+                raise ValueError("prepare needs the name of a data set")
+            images = datasets.load(self.name, self.image_size, root=self.data)
+            print(f"{images.name}: {images.images.shape}, {len(images.classes)} classes")
+            return
+        failed = False
+        for name in [self.name] if self.name else list(datasets.DATASETS):
+            if self.action == "show":
+                print(datasets.describe(name, self.data))
+                continue
+            try:
+                print("\n".join(datasets.verify(name, self.data)))
+            except datasets.DataError as error:
+                failed = True
+                print(f"{name}: {error}", file=sys.stderr)
+        if failed:
+            raise SystemExit(1)
+
+
+@dataclass
+class RecordCommand:
+    """Show a record, after checking it."""
+
+    path: Annotated[Path, tyro.conf.Positional]
+    """Path of the JSON file."""
+    full: bool = False
+    """Print everything instead of a summary."""
+
+    def __call__(self) -> None:
+        """Print the record or its summary."""
+        record = records.read(self.path)
+        print(json.dumps(record, indent=1) if self.full else _summary(record))
+
+
+_Command = (
+    Annotated[RunCommand, tyro.conf.subcommand("run")]
+    | Annotated[ListCommand, tyro.conf.subcommand("list")]
+    | Annotated[DataCommand, tyro.conf.subcommand("data")]
+    | Annotated[RecordCommand, tyro.conf.subcommand("record")]
+)
+
+
+def _changed(experiment: Experiment, changes: tuple[str, ...]) -> Experiment:
+    """Apply ``name=value`` changes; values are read as JSON, or else as text."""
+    if not changes:
+        return experiment
+    values = {}
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if not equals:
+            raise ValueError(f"a change is written name=value, got {change!r}")
+        try:
+            values[name] = json.loads(text)
+        except json.JSONDecodeError:
+            values[name] = text
+    if "name" in values or "profile" in values:
+        raise ValueError("name and profile cannot be changed")
+    return experiment.replace(**values, name="+".join([experiment.name, *changes]))
+
+
+def _state(path: Path, experiment: Experiment) -> str:
+    if not path.exists():
+        return "not run"
+    record = records.read(path)
+    return record["status"] if records.fits(record, experiment) else "outdated"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _summary(record: records.Record) -> str:
+    final, where = record["final"], record["provenance"]
+    test = final["test_accuracy"]
+    accuracy = (
+        f"{test['mean']:.1%} on {test['n']} test episodes of {record['data']['name']}"
+        if test
+        else f"diverged at update {record['diverged_at']}"
+    )
+    return "\n".join(
+        [
+            f"{record['experiment']} (profile {record['profile']}), seed {record['seed']}",
+            f"  test accuracy  {accuracy}",
+            f"  sparsity       {final['sparsity']:.1%} after {final['update']} updates",
+            f"  made by        {where['commit'] or where['library_version']} on "
+            f"{where['processor']}, {_duration(where['wall_seconds'])}",
+        ]
+    )
+
+
+@dataclass
+class _Arguments:
+    """Masked meta-learning: a reproduction of "Learning where to learn"."""
+
+    command: _Command = field()
+
+
+def main() -> None:
+    """Run the command line; errors that a user can mend are printed without a traceback."""
+    arguments = tyro.cli(_Arguments, config=(tyro.conf.OmitSubcommandPrefixes,))
+    try:
+        arguments.command()
+    except (ValueError, OSError) as error:  # includes RecordError, WriteError, DataError
+        print(f"wheretolearn: {error}", file=sys.stderr)
+        raise SystemExit(1) from error

@@ -1,0 +1,141 @@
+"""An experiment: every parameter of a meta-training run, and what the run costs."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from .networks import NetworkName, make_network
+from .rules import Rule, make_rule
+from .suggestions import closest
+
+CPU_FLOPS = 30e9
+"""Floating-point operations per second that one CPU core is assumed to sustain in a run;
+measured on the study's machine, see the wall times in its records."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Parameters of one meta-training run; only the seed is missing.
+
+    Defaults are those of the paper's Figure 1 (5-way 5-shot miniImageNet).
+    """
+
+    name: str
+    """File-name-safe name, unique within its profile."""
+    figure: str
+    """Notebook that shows it."""
+    profile: str = "paper"
+    """``quick``, ``study``, ``paper`` or ``smoke``."""
+    data: str = "miniimagenet"
+    """Image set, a key of ``wheretolearn.data.DATASETS``."""
+    image_size: int = 84
+    """Height and width of the images, pixels."""
+    ways: int = 5
+    """Classes of an episode."""
+    shots: int = 5
+    """Support images of each class."""
+    queries: int = 15
+    """Query images of each class, in training and in testing."""
+    network: NetworkName = "convnet4"
+    """``convnet4`` or ``mlp``."""
+    width: int = 64
+    """Channels of each convolution block (units of a hidden layer of the MLP)."""
+    method: str = "sparse-maml"
+    """A key of ``wheretolearn.rules.METHODS``."""
+    inner_rate: float = 0.1
+    """Inner-loop learning rate."""
+    inner_steps: int = 25
+    """Inner-loop steps K, in training and in testing."""
+    init_sparsity: float = 0.0
+    """Expected share of frozen weights before meta-training, in [0, 1]."""
+    mask_init: Literal["uniform", "kaiming"] = "uniform"
+    """Spread of the initial mask, see ``Rule.mask_init``."""
+    order: Literal[1, 2] = 1
+    """Order of the meta-gradient."""
+    meta_batch: int = 2
+    """Tasks of one meta-update."""
+    meta_rate: float = 1e-3
+    """Adam's rate for the initialisation."""
+    rule_rate: float = 7.5e-3
+    """Adam's rate for the numbers of the rule."""
+    updates: int = 40_000
+    """Meta-updates."""
+    eval_every: int = 500
+    """Meta-updates between validations."""
+    val_tasks: int = 500
+    """Episodes of each validation."""
+    test_tasks: int = 500
+    """Episodes of the final test, at the best validation."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that have no meaning, and rules that do not exist."""
+        for field in ("updates", "eval_every", "val_tasks", "test_tasks", "meta_batch", "width"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} must be positive, got {getattr(self, field)}")
+        _ = self.rule
+
+    @property
+    def rule(self) -> Rule:
+        """The rule that the parameters describe."""
+        changes: dict[str, Any] = {"inner_rate": self.inner_rate}
+        if make_rule(self.method).learned:
+            changes |= {"init_sparsity": self.init_sparsity, "mask_init": self.mask_init}
+        return make_rule(self.method, **changes)
+
+    def replace(self, **changes: Any) -> Experiment:
+        """Return a copy with some parameters changed.
+
+        Raises
+        ------
+        ValueError
+            For an unknown parameter; the nearest known name is suggested.
+        """
+        known = [f.name for f in dataclasses.fields(self)]
+        for name in changes:
+            if name not in known:
+                raise ValueError(f"an experiment has no parameter {name!r}{closest(name, known)}")
+        return dataclasses.replace(self, **changes)
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters as plain data, as they stand in a record."""
+        return dataclasses.asdict(self)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images."""
+        return 3 if self.data in ("miniimagenet", "cub") else 1
+
+    def build_network(self) -> torch.nn.Module:
+        """Build the network, initialised from torch's global random state."""
+        return make_network(
+            self.network,
+            ways=self.ways,
+            channels=self.channels,
+            image_size=self.image_size,
+            width=self.width,
+        )
+
+    def flops(self) -> float:
+        """Return the floating-point operations of one run, convolutions and products only.
+
+        A forward and backward pass counts as three forward passes.  First order;
+        second order costs two to three times as much.
+        """
+        with torch.device("meta"), FlopCounterMode(display=False) as counter:
+            network = self.build_network()
+            network(torch.empty(2, self.channels, self.image_size, self.image_size))
+        image = counter.get_total_flops() / 2  # forward pass of one image
+        support, query = self.ways * self.shots, self.ways * self.queries
+        adaptation = 3 * self.inner_steps * support
+        evaluations = (self.updates // self.eval_every) * self.val_tasks + self.test_tasks
+        training = self.updates * self.meta_batch * (adaptation + 3 * query)
+        return image * (training + evaluations * (adaptation + query))
+
+    def seconds(self) -> float:
+        """Return the estimated time of one run on one CPU core, in seconds."""
+        return self.flops() / CPU_FLOPS

@@ -1,0 +1,247 @@
+"""Run records: one small JSON file for each (experiment, seed).
+
+The schema, ``record.schema.json`` beside this file, says what each field means.
+A record is validated whenever it is read, and carries a checksum of itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import torch
+
+from .experiments import Experiment
+
+SCHEMA_VERSION = 1
+
+Record = dict[str, Any]
+"""A validated record, as plain data."""
+
+
+class RecordError(ValueError):
+    """A record that cannot be trusted: unreadable, of another schema, or changed."""
+
+
+class WriteError(OSError):
+    """A result that cannot be written; nothing that was there before is lost."""
+
+
+@functools.cache
+def _validator() -> jsonschema.Draft202012Validator:
+    text = resources.files(__package__).joinpath("record.schema.json").read_text()
+    return jsonschema.Draft202012Validator(json.loads(text))
+
+
+def checksum(record: Record) -> str:
+    """Return the SHA-256 of a record's content, its own ``content_sha256`` left out."""
+    content = {k: v for k, v in record.items() if k != "content_sha256"}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def validate(record: Record, where: str = "record") -> Record:
+    """Return the record if it can be trusted.
+
+    Parameters
+    ----------
+    record : dict
+        Parsed JSON.
+    where : str
+        What to call it in messages.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    RecordError
+        For another schema version, a field that breaks the schema, or a checksum
+        that does not fit the content.
+    """
+    version = record.get("schema_version") if isinstance(record, dict) else None
+    if version != SCHEMA_VERSION:
+        raise RecordError(
+            f"{where}: schema version {version!r}, but this library reads {SCHEMA_VERSION}; "
+            "delete the file and run the experiment again, or use the library that wrote it"
+        )
+    error = jsonschema.exceptions.best_match(_validator().iter_errors(record))
+    if error is not None:
+        place = "/".join(str(p) for p in error.absolute_path) or "top level"
+        raise RecordError(f"{where}: {place}: {error.message[:300]}")
+    if checksum(record) != record["content_sha256"]:
+        raise RecordError(
+            f"{where}: the content was changed after it was written (its checksum is "
+            f"{checksum(record)[:12]}…, the file says {record['content_sha256'][:12]}…)"
+        )
+    return record
+
+
+def read(path: Path | str) -> Record:
+    """Read and validate a record.
+
+    Raises
+    ------
+    RecordError
+        If the file is not JSON or :func:`validate` refuses it.
+    FileNotFoundError
+        If there is none.
+    """
+    text = Path(path).read_text(encoding="utf-8")
+    try:
+        record = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise RecordError(f"{path}: not JSON ({error})") from error
+    return validate(record, str(path))
+
+
+def write(path: Path | str, record: Record) -> Record:
+    """Seal a record with its checksum, validate it and write it atomically.
+
+    Parameters
+    ----------
+    path : path
+        Where to; missing folders are made.
+    record : dict
+        Without ``content_sha256``.
+
+    Returns
+    -------
+    dict
+        The sealed record.
+
+    Raises
+    ------
+    WriteError
+        If the disk is full or the folder cannot be written; a file that was there
+        stays as it was.
+    """
+    sealed = record | {"content_sha256": checksum(record)}
+    validate(sealed, str(path))
+    write_atomically(path, json.dumps(sealed, indent=1, allow_nan=False).encode() + b"\n")
+    return sealed
+
+
+def write_atomically(path: Path | str, content: bytes) -> None:
+    """Write a file so that readers see the old content or the new one, never a part.
+
+    Raises
+    ------
+    WriteError
+        With the reason that the system gives.
+    """
+    path = Path(path)
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise WriteError(
+            error.errno, f"cannot write {path}: {error.strerror or error}; nothing was lost"
+        ) from error
+
+
+def check_writable(folder: Path) -> None:
+    """Raise :class:`WriteError` now, not after hours, if a folder cannot be written."""
+    probe = folder / f".writable-{os.getpid()}"
+    write_atomically(probe, b"")
+    probe.unlink()
+
+
+def load(results: Path | str, chosen: Iterable[Experiment]) -> list[Record]:
+    """Read all records of some experiments, ordered by experiment and seed.
+
+    Records made with other parameters than the experiment has now are left out.
+
+    Parameters
+    ----------
+    results : path
+        The folder that holds ``<profile>/<experiment>/seed<k>.json``.
+    chosen : iterable of Experiment
+        Which experiments.
+
+    Returns
+    -------
+    list of dict
+
+    Raises
+    ------
+    RecordError
+        If a file cannot be trusted.
+    """
+    found = []
+    for experiment in chosen:
+        folder = Path(results) / experiment.profile / experiment.name
+        records = [read(p) for p in folder.glob("seed*.json")]
+        found += sorted((r for r in records if fits(r, experiment)), key=lambda r: r["seed"])
+    return found
+
+
+def fits(record: Record, experiment: Experiment) -> bool:
+    """Return whether a record was made with the parameters of an experiment."""
+    return record["parameters"] == json.loads(json.dumps(experiment.parameters()))
+
+
+def provenance(
+    device: torch.device, threads: int, wall_seconds: float, interruptions: int
+) -> dict[str, Any]:
+    """Return what says where and when a run was made."""
+    return {
+        "library_version": metadata.version("wheretolearn"),
+        "commit": _commit(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": str(device),
+        "processor": (
+            torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+        ),
+        "threads": threads,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "wall_seconds": round(wall_seconds, 1),
+        "interruptions": interruptions,
+    }
+
+
+@functools.cache
+def _commit() -> str | None:
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip()
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

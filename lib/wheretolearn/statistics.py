@@ -1,0 +1,104 @@
+"""Intervals: over test episodes, over seeds, and of paired differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+
+class Interval(NamedTuple):
+    """An estimate with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        """Format as ``mean [low, high]``."""
+        return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
+
+    def scaled(self, factor: float) -> Interval:
+        """Return the interval in other units (100 for percent)."""
+        return Interval(self.mean * factor, self.low * factor, self.high * factor, self.n)
+
+
+def _finite(values: Sequence[float]) -> np.ndarray:
+    x = np.asarray(values, dtype=float)
+    if x.ndim != 1 or len(x) == 0 or not np.isfinite(x).all():
+        raise ValueError("an interval needs a non-empty list of finite numbers")
+    return x
+
+
+def episode_interval(values: Sequence[float]) -> Interval:
+    """Return the normal 95 % interval of a mean over many independent episodes.
+
+    Parameters
+    ----------
+    values : sequence of float
+        One number for each episode.
+
+    Returns
+    -------
+    Interval
+        ``mean ± 1.96 s / sqrt(n)``, s with n - 1 degrees of freedom.
+    """
+    x = _finite(values)
+    half = 1.959964 * x.std(ddof=1) / math.sqrt(len(x)) if len(x) > 1 else math.nan
+    return Interval(float(x.mean()), float(x.mean() - half), float(x.mean() + half), len(x))
+
+
+def bootstrap_interval(values: Sequence[float], resamples: int = 10_000) -> Interval:
+    """Return the percentile-bootstrap 95 % interval of a mean over seeds.
+
+    Parameters
+    ----------
+    values : sequence of float
+        One number for each seed.
+    resamples : int, default 10000
+        Number of resamples; the resampling itself is seeded.
+
+    Returns
+    -------
+    Interval
+        With one value the ends are NaN: nothing is known of its spread.
+
+    Notes
+    -----
+    With five values the percentile interval is too narrow: it covers the mean of a
+    normal population in about 83 % of cases, not in 95 %.  Verdicts therefore rest on
+    :func:`t_interval`.
+    """
+    x = _finite(values)
+    if len(x) == 1:
+        return Interval(float(x[0]), math.nan, math.nan, 1)
+    if np.ptp(x) == 0:
+        return Interval(float(x[0]), float(x[0]), float(x[0]), len(x))
+    low, high = stats.bootstrap(
+        (x,), np.mean, n_resamples=resamples, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    return Interval(float(x.mean()), float(low), float(high), len(x))
+
+
+def t_interval(values: Sequence[float]) -> Interval:
+    """Return Student's 95 % interval of a mean over seeds.
+
+    Parameters
+    ----------
+    values : sequence of float
+        One number for each seed; differences of paired runs for a paired comparison.
+
+    Returns
+    -------
+    Interval
+        With one value the ends are NaN.
+    """
+    x = _finite(values)
+    if len(x) == 1:
+        return Interval(float(x[0]), math.nan, math.nan, 1)
+    half = stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x))
+    return Interval(float(x.mean()), float(x.mean() - half), float(x.mean() + half), len(x))

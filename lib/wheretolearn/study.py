@@ -1,0 +1,203 @@
+"""What is run: the experiments behind each figure, by profile.
+
+``quick``   embedded data, minutes on a laptop; what ``make book`` trains
+``study``   real data on two CPU cores, five seeds; its records come with the project
+``paper``   the paper's hyper-parameters, for a GPU
+``smoke``   a few updates, for tests
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .experiments import Experiment
+from .suggestions import closest
+
+PROFILES = ("quick", "study", "paper", "smoke")
+FIG1 = "fig1_sparsity_emerges"
+
+FIG1_SPARSITIES = (0, 20, 25, 50, 75, 80, 100)
+"""Initial sparsities of Figure 1, percent: 0/25/50/75/100 on the left, 0/20/50/80/100 on the
+right."""
+
+
+class Run(NamedTuple):
+    """One experiment with one seed."""
+
+    experiment: str
+    seed: int
+    figure: str
+    profile: str
+    record: str
+    """Path of the record, relative to the root of the project."""
+    seconds: float
+    """Estimated time on one CPU core."""
+
+
+def fig1(base: Experiment) -> list[Experiment]:
+    """Return the runs of Figure 1 on one problem: MAML, and sparse-MAML by initial sparsity.
+
+    Parameters
+    ----------
+    base : Experiment
+        The problem and the budget; its name is the prefix of the names.
+
+    Returns
+    -------
+    list of Experiment
+    """
+    return [base.replace(name=f"{base.name}-maml", method="maml", init_sparsity=0.0)] + [
+        base.replace(
+            name=f"{base.name}-sparse{percent}",
+            method="sparse-maml",
+            init_sparsity=percent / 100,
+        )
+        for percent in FIG1_SPARSITIES
+    ]
+
+
+_QUICK = Experiment(
+    name="fig1-glyphs",
+    figure=FIG1,
+    profile="quick",
+    data="glyphs",
+    image_size=28,
+    ways=5,
+    shots=1,
+    queries=5,
+    width=16,
+    inner_rate=0.4,
+    inner_steps=5,
+    meta_batch=4,
+    updates=200,
+    eval_every=20,
+    val_tasks=40,
+    test_tasks=200,
+)
+
+_OMNIGLOT = Experiment(
+    name="fig1-omniglot",
+    figure=FIG1,
+    profile="study",
+    data="omniglot",
+    image_size=28,
+    ways=20,
+    shots=1,
+    queries=5,
+    width=32,
+    inner_rate=0.4,
+    inner_steps=5,
+    meta_batch=4,
+    updates=800,
+    eval_every=50,
+    val_tasks=40,
+    test_tasks=400,
+)
+
+_MINIIMAGENET = Experiment(
+    name="fig1-miniimagenet",
+    figure=FIG1,
+    profile="study",
+    data="miniimagenet",
+    image_size=42,
+    ways=5,
+    shots=5,
+    queries=15,
+    width=32,
+    inner_rate=0.1,
+    inner_steps=5,
+    meta_batch=2,
+    updates=1500,
+    eval_every=100,
+    val_tasks=100,
+    test_tasks=400,
+)
+
+_PAPER = Experiment(name="fig1-miniimagenet", figure=FIG1)
+
+_SEEDS = {"quick": 2, "study": 5, "paper": 5, "smoke": 2}
+
+EXPERIMENTS: dict[str, list[Experiment]] = {
+    "quick": fig1(_QUICK),
+    "study": fig1(_OMNIGLOT) + fig1(_MINIIMAGENET),
+    "paper": fig1(_PAPER),
+    "smoke": fig1(
+        _QUICK.replace(profile="smoke", width=4, updates=4, eval_every=2, val_tasks=2, test_tasks=3)
+    ),
+}
+"""Every experiment, by profile."""
+
+
+def experiments(profile: str, figure: str | None = None) -> list[Experiment]:
+    """Return the experiments of a profile.
+
+    Parameters
+    ----------
+    profile : str
+        One of :data:`PROFILES`.
+    figure : str, optional
+        Only those of this figure.
+
+    Returns
+    -------
+    list of Experiment
+
+    Raises
+    ------
+    ValueError
+        For an unknown profile or figure; the nearest known name is suggested.
+    """
+    if profile not in EXPERIMENTS:
+        raise ValueError(f"unknown profile {profile!r}{closest(profile, PROFILES)}")
+    chosen = EXPERIMENTS[profile]
+    figures = {e.figure for e in chosen}
+    if figure is not None and figure not in figures:
+        raise ValueError(f"unknown figure {figure!r}{closest(figure, figures)}")
+    return [e for e in chosen if figure in (None, e.figure)]
+
+
+def find(profile: str, name: str) -> Experiment:
+    """Return an experiment by name.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name; the nearest known one is suggested.
+    """
+    known = {e.name: e for e in experiments(profile)}
+    if name not in known:
+        raise ValueError(f"profile {profile!r} has no experiment {name!r}{closest(name, known)}")
+    return known[name]
+
+
+def seeds(experiment: Experiment) -> list[int]:
+    """Return the seeds that the study runs of an experiment."""
+    return list(range(_SEEDS[experiment.profile]))
+
+
+def record_path(experiment: Experiment, seed: int) -> str:
+    """Return where the record of a run stands, relative to the results' parent folder."""
+    return f"results/{experiment.profile}/{experiment.name}/seed{seed}.json"
+
+
+def plan(profile: str, figure: str | None = None) -> list[Run]:
+    """List the runs of a profile, seed by seed, so that early stops leave whole seeds.
+
+    Parameters
+    ----------
+    profile : str
+        One of :data:`PROFILES`.
+    figure : str, optional
+        Only those of this figure.
+
+    Returns
+    -------
+    list of Run
+    """
+    chosen = [(e, e.seconds()) for e in experiments(profile, figure)]
+    runs = [
+        Run(e.name, s, e.figure, profile, record_path(e, s), cost)
+        for e, cost in chosen
+        for s in seeds(e)
+    ]
+    return sorted(runs, key=lambda r: r.seed)

@@ -1,0 +1,369 @@
+"""Meta-training, meta-testing, and the life of a run: lock, checkpoint, resume, record."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import filelock
+import torch
+from tqdm.auto import tqdm
+
+from . import records
+from .data import ImageSet, load
+from .experiments import Experiment
+from .meta import MetaLearner
+from .rules import Count
+from .statistics import episode_interval
+from .tasks import EpisodeSampler
+
+DIVERGED = 1e6
+"""A training loss above this, or one that is not finite, ends a run as diverged."""
+
+_SECONDS_BETWEEN_CHECKPOINTS = 20.0
+
+
+@dataclass
+class _Progress:
+    """What a run has done so far; with the learner's state, all that a checkpoint holds."""
+
+    update: int = 0
+    losses: list[float] = field(default_factory=list)  # since the last evaluation
+    accuracies: list[float] = field(default_factory=list)
+    curves: dict[str, Any] = field(
+        default_factory=lambda: {
+            "update": [],
+            "train_loss": [],
+            "train_accuracy": [],
+            "val_loss": [],
+            "val_accuracy": [],
+            "sparsity": [],
+            "frozen": {},
+        }
+    )
+    best: dict[str, Any] = field(default_factory=dict)  # update, accuracy, sparsity, weights
+    diverged_at: int | None = None
+    seconds: float = 0.0
+    interruptions: int = 0
+
+
+class Training:
+    """One meta-training run of an experiment with a seed.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        All parameters.
+    seed : int
+        Seed of the initialisation, of the mask, and of the streams of episodes.
+    images : ImageSet
+        The data that the experiment names, at its image size.
+    device : str, default "auto"
+        ``auto``, ``cpu`` or ``cuda``.
+    checkpoint : Path, optional
+        Where to keep the state of the run; if a state of the same run is there, it
+        goes on from it.
+    progress : bool, default True
+        Show a progress bar.
+
+    Notes
+    -----
+    Training, validation and test episodes are numbered streams of their own
+    (:class:`wheretolearn.tasks.EpisodeSampler`), the same for every method with the
+    same seed.  Every validation uses the same episodes.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        seed: int,
+        images: ImageSet,
+        *,
+        device: str = "auto",
+        checkpoint: Path | None = None,
+        progress: bool = True,
+    ) -> None:
+        self.experiment, self.seed, self.images = experiment, seed, images
+        self.checkpoint, self.show = checkpoint, progress
+        self._streams = {
+            split: EpisodeSampler(
+                images,
+                split,
+                ways=experiment.ways,
+                shots=experiment.shots,
+                queries=experiment.queries,
+                seed=seed,
+            )
+            for split in ("train", "val", "test")
+        }
+        torch.manual_seed(seed)
+        self.learner = MetaLearner(
+            experiment.build_network(),
+            experiment.rule,
+            inner_steps=experiment.inner_steps,
+            order=experiment.order,
+            meta_rate=experiment.meta_rate,
+            rule_rate=experiment.rule_rate,
+            device=device,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        self.done = _Progress()
+        self._started = self._saved = time.monotonic()
+        self._resume()
+
+    def run(self) -> records.Record:
+        """Train to the end, test at the best validation, and return the record's content."""
+        exp, done = self.experiment, self.done
+        if not done.curves["update"]:
+            self._evaluate()
+        bar = tqdm(
+            initial=done.update,
+            total=exp.updates,
+            desc=f"{exp.name} seed {self.seed}",
+            unit="update",
+            disable=not self.show,
+            file=sys.stdout,
+            mininterval=1.0 if sys.stdout.isatty() else 10.0,
+        )
+        with bar:
+            while done.update < exp.updates and done.diverged_at is None:
+                self._update()
+                bar.update()
+                bar.set_postfix(self._postfix(), refresh=False)
+                if time.monotonic() - self._saved > _SECONDS_BETWEEN_CHECKPOINTS:
+                    self._save()
+        return self._record(self._test() if done.diverged_at is None else None)
+
+    def _update(self) -> None:
+        exp, done = self.experiment, self.done
+        score = self.learner.step(self._streams["train"].batch(done.update, exp.meta_batch))
+        done.update += 1
+        if not score.loss <= DIVERGED:  # NaN is not
+            done.diverged_at = done.update
+            return
+        done.losses.append(score.loss)
+        done.accuracies.append(score.accuracy)
+        if done.update % exp.eval_every == 0 or done.update == exp.updates:
+            self._evaluate()
+
+    def _evaluate(self) -> None:
+        exp, done, curves = self.experiment, self.done, self.done.curves
+        score = self.learner.evaluate(self._streams["val"][i] for i in range(exp.val_tasks))
+        sparsity = self.learner.sparsity()
+        curves["update"].append(done.update)
+        curves["train_loss"].append(_mean(done.losses))
+        curves["train_accuracy"].append(_mean(done.accuracies))
+        curves["val_loss"].append(score.loss if math.isfinite(score.loss) else None)
+        curves["val_accuracy"].append(score.accuracy)
+        curves["sparsity"].append(sparsity)
+        for name, count in self.learner.frozen().items():
+            curves["frozen"].setdefault(name, []).append(count.frozen)
+        done.losses, done.accuracies = [], []
+        if not done.best or score.accuracy > done.best["accuracy"]:
+            state = self.learner.state_dict()
+            done.best = {
+                "update": done.update,
+                "accuracy": score.accuracy,
+                "sparsity": sparsity,
+                "weights": {k: state[k] for k in ("params", "rule_params")},
+            }
+
+    def _test(self) -> dict[str, Any]:
+        self.learner.load_state_dict(self.done.best["weights"])
+        tasks = (self._streams["test"][i] for i in range(self.experiment.test_tasks))
+        score = self.learner.evaluate(
+            tqdm(tasks, "test", self.experiment.test_tasks, disable=not self.show, leave=False)
+        )
+        interval = episode_interval(score.accuracies)._asdict()
+        return {
+            "test_accuracy": {k: v if math.isfinite(v) else None for k, v in interval.items()},
+            "test_loss": score.loss if math.isfinite(score.loss) else None,
+        }
+
+    def _record(self, test: dict[str, Any] | None) -> records.Record:
+        exp, done = self.experiment, self.done
+        sizes = {n: Count(0, p.numel()).size for n, p in self.learner.params.items()}
+        return {
+            "schema_version": records.SCHEMA_VERSION,
+            "experiment": exp.name,
+            "profile": exp.profile,
+            "figure": exp.figure,
+            "seed": self.seed,
+            "parameters": json.loads(json.dumps(exp.parameters())),
+            "data": {
+                "name": self.images.name,
+                "fingerprint": self.images.fingerprint,
+                "classes": {s: len(c) for s, c in self.images.splits.items()},
+            },
+            "tensors": sizes,
+            "status": "diverged" if test is None else "finished",
+            "diverged_at": done.diverged_at,
+            "curves": done.curves,
+            "final": {
+                "update": done.update,
+                "best_update": done.best["update"],
+                "val_accuracy": done.best["accuracy"],
+                "sparsity": done.curves["sparsity"][-1],
+                "best_sparsity": done.best["sparsity"],
+            }
+            | (test or {"test_accuracy": None, "test_loss": None}),
+            "provenance": records.provenance(
+                self.learner.device, torch.get_num_threads(), self._seconds(), done.interruptions
+            ),
+        }
+
+    def _postfix(self) -> dict[str, str]:
+        done = self.done
+        loss = done.losses[-1] if done.losses else done.curves["train_loss"][-1]
+        return {
+            "loss": f"{loss:.3f}" if loss is not None else "nan",
+            "val acc": f"{done.curves['val_accuracy'][-1]:.1%}",
+            "sparsity": f"{done.curves['sparsity'][-1]:.0%}",
+        }
+
+    def _seconds(self) -> float:
+        return self.done.seconds + time.monotonic() - self._started
+
+    def _identity(self) -> str:
+        return json.dumps(
+            [self.experiment.parameters(), self.seed, self.images.fingerprint], sort_keys=True
+        )
+
+    def _save(self) -> None:
+        if self.checkpoint is None:
+            return
+        state = {
+            "identity": self._identity(),
+            "learner": self.learner.state_dict(),
+            "progress": vars(self.done) | {"seconds": self._seconds()},
+            "random": torch.get_rng_state(),
+        }
+        if self.learner.device.type == "cuda":
+            state["random_cuda"] = torch.cuda.get_rng_state(self.learner.device)
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        records.write_atomically(self.checkpoint, buffer.getvalue())
+        self._saved = time.monotonic()
+
+    def _resume(self) -> None:
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return
+        try:
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            if state["identity"] != self._identity():
+                print(f"{self.checkpoint} belongs to other parameters; starting afresh")
+                return
+        except Exception as error:  # torch.load raises many types for a damaged file
+            print(f"{self.checkpoint} cannot be read ({type(error).__name__}); starting afresh")
+            return
+        self.learner.load_state_dict(state["learner"])
+        self.done = _Progress(**state["progress"])
+        self.done.interruptions += 1
+        torch.set_rng_state(state["random"])
+        if self.learner.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random_cuda"], self.learner.device)
+
+
+def _mean(values: list[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
+
+
+def run(
+    experiment: Experiment,
+    seed: int,
+    *,
+    results: Path | str = "results",
+    data: Path | str | None = None,
+    device: str = "auto",
+    fresh: bool = False,
+    threads: int = 1,
+    progress: bool = True,
+    wait: bool = True,
+) -> records.Record:
+    """Return the record of a run: the one that exists, or that of a training done now.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        All parameters.
+    seed : int
+        The seed.
+    results : path, default "results"
+        Folder of the records; checkpoints stand in its ``.checkpoints``.
+    data : path, optional
+        Root of the data, see :func:`wheretolearn.data.data_root`.
+    device : str, default "auto"
+        ``auto``, ``cpu`` or ``cuda``.
+    fresh : bool, default False
+        Train even if there is a record, and from the beginning.
+    threads : int, default 1
+        CPU threads; small networks gain nothing from more.
+    progress : bool, default True
+        Show a progress bar.
+    wait : bool, default True
+        If another process works on the same run, wait for it (and use its record);
+        otherwise raise.
+
+    Returns
+    -------
+    dict
+        The record, written to ``<results>/<profile>/<experiment>/seed<k>.json``.
+
+    Raises
+    ------
+    wheretolearn.records.WriteError
+        If the results cannot be written; said before the training starts.
+    wheretolearn.data.DataError
+        If the data are missing or damaged.
+    TimeoutError
+        If another process works on the run and `wait` is false.
+    """
+    results = Path(results)
+    place = Path(experiment.profile) / experiment.name / f"seed{seed}"
+    path = results / place.with_suffix(".json")
+    checkpoint = results / ".checkpoints" / place.with_suffix(".pt")
+    if not fresh and (record := _existing(path, experiment)) is not None:
+        return record
+    records.check_writable(path.parent)
+    records.check_writable(checkpoint.parent)
+    lock = filelock.FileLock(checkpoint.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        if not wait:
+            raise TimeoutError(f"another process works on {experiment.name} seed {seed}") from None
+        print(f"another process works on {experiment.name} seed {seed}; waiting for it")
+        lock.acquire()
+    try:
+        if not fresh and (record := _existing(path, experiment)) is not None:
+            return record
+        if fresh:
+            checkpoint.unlink(missing_ok=True)
+        torch.set_num_threads(threads)
+        images = load(
+            experiment.data, experiment.image_size, root=Path(data) if data is not None else None
+        )
+        training = Training(
+            experiment, seed, images, device=device, checkpoint=checkpoint, progress=progress
+        )
+        record = records.write(path, training.run())
+        checkpoint.unlink(missing_ok=True)
+    finally:
+        lock.release()
+    return record
+
+
+def _existing(path: Path, experiment: Experiment) -> records.Record | None:
+    if not path.exists():
+        return None
+    record = records.read(path)
+    if records.fits(record, experiment):
+        return record
+    print(f"{path} was made with other parameters; running again")
+    return None

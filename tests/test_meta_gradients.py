@@ -1,0 +1,369 @@
+"""The mathematics, in float64 and without data."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from wheretolearn import METHODS, Batch, MetaLearner, Task, make_rule
+from wheretolearn.inner_loop import adapt, as_function, first_order, second_order
+from wheretolearn.networks import MLP, ConvNet4
+
+STEPS = [0, 1, 2, 5]
+
+
+@pytest.fixture(params=["mlp", "convnet"])
+def problem(request):
+    """A network as a function, its parameters, and a task, in float64."""
+    torch.manual_seed(3)
+    if request.param == "mlp":
+        net, x = MLP(6, 7, 5, 3), torch.randn(30, 6)
+    else:
+        net, x = ConvNet4(ways=3, channels=2, image_size=16, width=3), torch.randn(30, 2, 16, 16)
+    net, x = net.double(), x.double()
+    y = torch.arange(30) % 3
+    task = Task(Batch(x[:12], y[:12]), Batch(x[12:], y[12:]))
+    return as_function(net), dict(net.named_parameters()), task
+
+
+def rule_and_numbers(method, params):
+    """A rule whose numbers are spread over both sides of its threshold."""
+    rule = make_rule(method, inner_rate=0.3)
+    m = rule.init(params, torch.Generator().manual_seed(1))
+    if method == "sparse-maml":
+        assert sum(int((x < 0).sum()) for x in m.values()) > 0
+    elif rule.learned:
+        gen = torch.Generator().manual_seed(2)
+        spread = {"sparse-relu-maml": 0.6, "relu-maml": 0.6, "meta-sgd": 0.2, "exp-maml": 0.5}
+        for x in m.values():
+            x.add_(spread[method] * (torch.rand(x.shape, generator=gen, dtype=x.dtype) - 0.5))
+    return rule, m
+
+
+class StepStraightThrough(torch.autograd.Function):
+    """1[m >= 0] with the derivative of the identity: written apart from the library."""
+
+    @staticmethod
+    def forward(ctx, m):
+        return (m >= 0).to(m.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
+
+
+class ReluStraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, m):
+        return torch.relu(m)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
+
+
+TEXTBOOK_RATE = {
+    "sparse-maml": lambda m, a: a * StepStraightThrough.apply(m),
+    "sparse-relu-maml": lambda m, a: ReluStraightThrough.apply(m),
+    "relu-maml": lambda m, a: torch.relu(m),
+    "meta-sgd": lambda m, a: m,
+    "exp-maml": lambda m, a: torch.exp(m),
+}
+
+
+def textbook(method, forward, params, m, task, steps, alpha, create_graph):
+    """The usual form: masks and parameters in one autograd graph over the steps."""
+    theta = {n: p.detach().clone().requires_grad_() for n, p in params.items()}
+    m = {n: x.detach().clone().requires_grad_() for n, x in m.items()}
+    head = ".".join(list(params)[-1].split(".")[:-1])
+    fast = dict(theta)
+    for _ in range(steps):
+        loss = F.cross_entropy(forward(fast, task.support.inputs), task.support.targets)
+        grads = torch.autograd.grad(loss, list(fast.values()), create_graph=create_graph)
+        new = {}
+        for (n, p), g in zip(fast.items(), grads, strict=True):
+            in_head = n.startswith(head + ".")
+            if method == "maml" or (method == "anil" and in_head):
+                rate = alpha
+            elif method == "boil":
+                rate = 0.0 if in_head else alpha
+            elif method == "anil":
+                rate = 0.0
+            else:
+                rate = TEXTBOOK_RATE[method](m[n], alpha)
+            new[n] = p - rate * g
+        fast = new
+    loss = F.cross_entropy(forward(fast, task.query.inputs), task.query.targets)
+    grads = torch.autograd.grad(
+        loss, [*theta.values(), *m.values()], allow_unused=True, materialize_grads=True
+    )
+    return (
+        loss,
+        dict(zip(theta, grads[: len(theta)], strict=True)),
+        dict(zip(m, grads[len(theta) :], strict=True)),
+    )
+
+
+def assert_equal(got, want, tolerance=1e-12):
+    assert got.keys() == want.keys()
+    for n in want:
+        torch.testing.assert_close(got[n], want[n], rtol=1e-9, atol=tolerance)
+
+
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("order", [1, 2])
+def test_meta_gradient_is_that_of_the_usual_graph(problem, method, steps, order):
+    forward, params, task = problem
+    rule, m = rule_and_numbers(method, params)
+    rates = rule.rates(m, params)
+    library = first_order if order == 1 else second_order
+    got = library(forward, F.cross_entropy, params, rates, task, steps)
+    loss, outer, rule_grads = textbook(method, forward, params, m, task, steps, 0.3, order == 2)
+    torch.testing.assert_close(got.loss, loss.detach())
+    assert_equal(got.params, outer)
+    if rule.learned:
+        assert_equal(rule.pull_back(m, got.rates), rule_grads)
+        if steps:
+            assert any(g.abs().max() > 1e-6 for g in rule_grads.values()), "the test is empty"
+
+
+@pytest.mark.parametrize("method", ["maml", "anil", "boil", "meta-sgd", "exp-maml", "relu-maml"])
+def test_second_order_is_the_finite_difference(method):
+    """For rules without straight-through, the exact gradient is the slope of the loss."""
+    torch.manual_seed(5)
+
+    class Smooth(nn.Module):  # tanh: no kinks
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 5), nn.Linear(5, 3)
+
+        def forward(self, x):
+            return self.b(torch.tanh(self.a(x)))
+
+    net = Smooth().double()
+    x, y = torch.randn(20, 4).double(), torch.arange(20) % 3
+    task = Task(Batch(x[:10], y[:10]), Batch(x[10:], y[10:]))
+    forward, params = as_function(net), dict(net.named_parameters())
+    rule, m = rule_and_numbers(method, params)
+
+    def loss(params, m):
+        rates = rule.rates(m, params)
+        with torch.no_grad():
+            fast = adapt_with_grad(forward, params, rates, task.support, 3)
+            return float(F.cross_entropy(forward(fast, task.query.inputs), task.query.targets))
+
+    def adapt_with_grad(forward, params, rates, support, steps):
+        with torch.enable_grad():
+            return adapt(forward, F.cross_entropy, params, rates, support, steps).params
+
+    got = second_order(forward, F.cross_entropy, params, rule.rates(m, params), task, 3)
+    gen = torch.Generator().manual_seed(0)
+    for values, grads, of in (
+        (params, got.params, "theta"),
+        (m, rule.pull_back(m, got.rates), "m"),
+    ):
+        if not values:
+            continue
+        direction = {
+            n: torch.randn(v.shape, generator=gen, dtype=v.dtype) for n, v in values.items()
+        }
+        h = 1e-6
+        up = {n: v.detach() + h * direction[n] for n, v in values.items()}
+        down = {n: v.detach() - h * direction[n] for n, v in values.items()}
+        slope = (
+            (loss(up, m) - loss(down, m))
+            if of == "theta"
+            else (loss(params, up) - loss(params, down))
+        ) / (2 * h)
+        along = sum(float((grads[n] * direction[n]).sum()) for n in values)
+        assert along == pytest.approx(slope, rel=1e-5, abs=1e-8), of
+
+
+def test_first_and_second_order_differ_where_the_theory_says(problem):
+    """They agree at K = 0, and not in general (else one of them is the other)."""
+    forward, params, task = problem
+    rates = make_rule("maml", inner_rate=0.3).rates({}, params)
+    args = (forward, F.cross_entropy, params, rates, task)
+    assert_equal(first_order(*args, 0).params, second_order(*args, 0).params)
+    first, second = first_order(*args, 3).params, second_order(*args, 3).params
+    assert max(float((first[n] - second[n]).abs().max()) for n in first) > 1e-4
+
+
+def test_mask_of_ones_is_maml_and_of_zeros_is_no_adaptation(problem):
+    forward, params, task = problem
+    rule = make_rule("sparse-maml", inner_rate=0.3)
+    ones = {n: torch.full_like(p, 0.2) for n, p in params.items()}
+    zeros = {n: torch.full_like(p, -0.2) for n, p in params.items()}
+    dense = make_rule("maml", inner_rate=0.3).rates({}, params)
+    arguments = (forward, F.cross_entropy, params)
+    want = adapt(*arguments, dense, task.support, 4).params
+    got = adapt(*arguments, rule.rates(ones, params), task.support, 4).params
+    assert all(torch.equal(got[n], want[n]) for n in params)
+    still = adapt(*arguments, rule.rates(zeros, params), task.support, 4).params
+    assert all(torch.equal(still[n], params[n]) for n in params)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_frozen_coordinates_are_bit_identical(problem, method):
+    forward, params, task = problem
+    rule, m = rule_and_numbers(method, params)
+    rates = rule.rates(m, params)
+    adapted = adapt(forward, F.cross_entropy, params, rates, task.support, 5).params
+    moved = 0
+    for n, p in params.items():
+        rate = torch.as_tensor(rates.get(n, 0.0)).expand(p.shape)
+        assert torch.equal(adapted[n][rate == 0], p[rate == 0])
+        moved += int((adapted[n] != p).sum())
+    assert moved > 0
+    assert list(adapted) == list(params)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("steps", [1, 4, 9])
+def test_quadratic_loss_against_the_matrix_power(steps, order):
+    """L = (phi - c)' A (phi - c) / 2: phi_K - c = (I - R A)^K (theta - c), R = diag(r)."""
+    gen = torch.Generator().manual_seed(8)
+    root = torch.randn(5, 5, generator=gen, dtype=torch.float64)
+    A = root @ root.T / 5
+    c, theta = torch.randn(2, 5, generator=gen, dtype=torch.float64)
+    d = torch.randn(5, generator=gen, dtype=torch.float64)
+    r = torch.tensor([0.0, 0.1, 0.2, 0.0, 0.3], dtype=torch.float64)
+
+    class Point(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.phi = nn.Parameter(theta.clone())
+
+        def forward(self, x):
+            return self.phi - x[0]
+
+    def criterion(outputs, targets):
+        return outputs @ A @ outputs / 2
+
+    net = Point()
+    task = Task(Batch(c[None], c), Batch(d[None], d))
+    M = torch.matrix_power(torch.eye(5, dtype=torch.float64) - torch.diag(r) @ A, steps)
+    phi = c + M @ (theta - c)
+    library = first_order if order == 1 else second_order
+    got = library(as_function(net), criterion, {"phi": net.phi}, {"phi": r}, task, steps)
+    outer = A @ (phi - d)
+    torch.testing.assert_close(got.loss, (phi - d) @ A @ (phi - d) / 2)
+    if order == 2:
+        torch.testing.assert_close(got.params["phi"], M.T @ outer)
+    else:
+        torch.testing.assert_close(got.params["phi"], outer)
+        powers = [
+            torch.matrix_power(torch.eye(5, dtype=torch.float64) - torch.diag(r) @ A, k)
+            for k in range(steps)
+        ]
+        total = sum(A @ P @ (theta - c) for P in powers)
+        torch.testing.assert_close(got.rates["phi"], -outer * total)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_meta_step_is_adam_on_the_mean_meta_gradient(method):
+    torch.manual_seed(0)
+    net = MLP(6, 4, 3).double()
+    gen = torch.Generator().manual_seed(0)
+    tasks = []
+    for _ in range(3):
+        x = torch.randn(20, 6, generator=gen, dtype=torch.float64)
+        tasks.append(Task(Batch(x[:8], torch.arange(8) % 3), Batch(x[8:], torch.arange(12) % 3)))
+    rule = make_rule(method, inner_rate=0.3)
+    learner = MetaLearner(net, rule, inner_steps=2, device="cpu", generator=gen)
+    start = {n: p.clone() for n, p in learner.params.items()}
+    m0 = {n: p.clone() for n, p in learner.rule_params.items()}
+    results = [
+        first_order(
+            as_function(net), F.cross_entropy, start, rule.rates(m0, start), t, learner.inner_steps
+        )
+        for t in tasks
+    ]
+    reference = {n: p.clone().requires_grad_() for n, p in start.items()}
+    masks = {n: p.clone().requires_grad_() for n, p in m0.items()}
+    for n, p in reference.items():
+        p.grad = sum(r.params[n] for r in results) / 3
+    rate_grads = {n: sum(r.rates[n] for r in results) / 3 for n in masks}
+    for n, g in rule.pull_back(m0, rate_grads).items():
+        masks[n].grad = g
+    groups = [{"params": list(reference.values()), "lr": 1e-3}]
+    if masks:
+        groups.append({"params": list(masks.values()), "lr": 7.5e-3})
+    torch.optim.Adam(groups).step()
+    score = learner.step(tasks)
+    assert score.losses == pytest.approx([float(r.loss) for r in results])
+    assert_equal(learner.params, {n: p.detach() for n, p in reference.items()})
+    assert_equal(learner.rule_params, {n: p.detach() for n, p in masks.items()})
+    assert all(torch.equal(p, start[n]) for n, p in net.named_parameters()), "module was changed"
+
+
+def test_mask_rises_where_the_gradients_agree():
+    """The sign of the update: agreement of inner and outer gradient frees a weight."""
+    theta = torch.zeros(2, dtype=torch.float64)
+    net = nn.Linear(2, 1, bias=False).double()
+    with torch.no_grad():
+        net.weight.zero_()
+    x = torch.eye(2, dtype=torch.float64)
+    support = Batch(x, torch.tensor([[1.0], [1.0]], dtype=torch.float64))
+    query = Batch(x, torch.tensor([[1.0], [-1.0]], dtype=torch.float64))  # second one: opposite
+    rule = make_rule("sparse-maml", inner_rate=0.1)
+    m = {"weight": theta[None].clone()}
+    rates = rule.rates(m, {"weight": net.weight})
+    got = first_order(
+        as_function(net), F.mse_loss, {"weight": net.weight}, rates, Task(support, query), 3
+    )
+    descent = -rule.pull_back(m, got.rates)["weight"][0]
+    assert descent[0] > 0 > descent[1]
+
+
+def test_memory_does_not_grow_with_the_steps():
+    """No tensor of step k is alive at step k + 1: count live tensors at the last step."""
+    import gc
+
+    net = MLP(6, 8, 3).double()
+    x, y = torch.randn(12, 6).double(), torch.arange(12) % 3
+    task = Task(Batch(x, y), Batch(x, y))
+    alive = {}
+    for steps in (2, 20):
+        calls = 0
+        limit = steps
+
+        def criterion(outputs, targets):
+            nonlocal calls
+            calls += 1
+            if calls == limit:  # noqa: B023
+                gc.collect()
+                alive[limit] = sum(  # noqa: B023
+                    isinstance(o, torch.Tensor) for o in gc.get_objects()
+                )
+            return F.cross_entropy(outputs, targets)
+
+        rates = make_rule("maml").rates({}, dict(net.named_parameters()))
+        first_order(as_function(net), criterion, dict(net.named_parameters()), rates, task, steps)
+    assert alive[20] <= alive[2]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("method", METHODS)
+def test_gpu_step_equals_cpu_step(method):
+    torch.manual_seed(0)
+    net = ConvNet4(ways=3, channels=1, image_size=16, width=4).double()
+    x, y = torch.randn(24, 1, 16, 16).double(), torch.arange(24) % 3
+    task = Task(Batch(x[:9], y[:9]), Batch(x[9:], y[9:]))
+    import copy
+
+    learners = [
+        MetaLearner(
+            copy.deepcopy(net),
+            make_rule(method),
+            inner_steps=2,
+            device=device,
+            generator=torch.Generator().manual_seed(0),
+        )
+        for device in ("cpu", "cuda")
+    ]
+    for learner in learners:
+        learner.step([task])
+    assert_equal({n: p.cpu() for n, p in learners[1].params.items()}, learners[0].params, 1e-9)
