@@ -68,7 +68,9 @@ class Curve(NamedTuple):
     high: np.ndarray
 
 
-def curve(records: Sequence[Record], values: Callable[[Record], Sequence[float]]) -> Curve:
+def curve(
+    records: Sequence[Record], values: Callable[[Record], Sequence[float] | np.ndarray]
+) -> Curve:
     """Average a curve over seeds.
 
     Parameters
@@ -257,9 +259,13 @@ def accuracy_gain(records: Iterable[Record], prefix: str) -> Finding:
     known = {p: g for p, g in gains.items() if g is not None and g.n >= 2}
     if len(known) < len(levels) or len(seeds) < 2:
         return Finding(claim, _TOO_FEW, pd.DataFrame())
-    mean_gain = t_interval([np.mean([sparse[p][s] for p in levels]) - base[s] for s in seeds])
+    mean_gain = t_interval(
+        [float(np.mean([sparse[p][s] for p in levels])) - base[s] for s in seeds]
+    )
     others = [p for p in levels if p != 50]
-    middle = t_interval([sparse[50][s] - np.mean([sparse[p][s] for p in others]) for s in seeds])
+    middle = t_interval(
+        [sparse[50][s] - float(np.mean([sparse[p][s] for p in others])) for s in seeds]
+    )
     evidence = [
         _line(f"sparse-MAML from {p} % − MAML", g, "interval above 0", g.low > 0)
         for p, g in known.items()

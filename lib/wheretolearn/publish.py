@@ -139,13 +139,17 @@ def _failed_cell(notebook: Path) -> str:
         return ""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     ours = [c for c in cells if "papermill-error-cell-tag" not in c["metadata"].get("tags", [])]
-    for number, cell in enumerate(ours, start=1):
-        if cell["metadata"].get("papermill", {}).get("status") in ("failed", "running"):
-            lines = [ln for ln in "".join(cell["source"]).splitlines() if ln.strip()] or [""]
-            name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
-            title = f", figure {name!r}" if name else ""
-            return f" in cell {number} (`{lines[0]}`{title})"
-    return ""
+    started = [n for n, c in enumerate(ours, start=1) if _papermill(c).get("start_time")]
+    failed = [n for n, c in enumerate(ours, start=1) if _papermill(c).get("status") == "failed"]
+    if not (started or failed):
+        return ""
+    number = (failed or started[-1:])[0]  # a kernel that died left no mark but its last start
+    lines = [line for line in "".join(ours[number - 1]["source"]).splitlines() if line.strip()]
+    return f" in cell {number} (`{(lines or [''])[0]}`)"
+
+
+def _papermill(cell: dict) -> dict:
+    return cell["metadata"].get("papermill", {})
 
 
 def _last_line(error: Exception) -> str:
@@ -187,16 +191,18 @@ def build_book(
     BookError
         If the build has a warning or an error.
     """
-    root, out = Path(root), Path(out)
+    root, out = Path(root).resolve(), Path(out).resolve()
     stage = root / BUILD / "stage"
     stage_book(notebooks, stage, root)
     built = root / BUILD / "book"
     shutil.rmtree(built, ignore_errors=True)
     # -W warnings are errors, -n so are references without a target, --keep-going names them all
     flags = ["-W", "-n", "--keep-going", "--path-output", str(built)]
-    command = [sys.executable, "-m", "jupyter_book.cli.main", "build", str(stage), *flags]
-    # jupyter-book reads the folders of its own environment only
-    code = subprocess.run(command, check=False, env={**os.environ, "PYTHONUTF8": "1"}).returncode
+    start = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", start, "build", str(stage), *flags]
+    # from the root: the paths of local extensions in _config.yml are relative to it
+    environment = {**os.environ, "PYTHONUTF8": "1"}
+    code = subprocess.run(command, check=False, cwd=root, env=environment).returncode
     html = built / "_build" / "html"
     if code or not (html / "index.html").is_file():
         raise BookError(f"the book has errors, see above (jupyter-book ended with {code})")
@@ -239,19 +245,22 @@ def stage_book(notebooks: Path | str, stage: Path | str, root: Path | str = ".")
 
 
 def _for_readers(notebook: dict) -> dict:
-    """Hide the cell of injected parameters, and drop the paths of this machine."""
+    """Hide injected parameters and progress bars, and drop the paths of this machine."""
     notebook["metadata"].pop("papermill", None)
     for cell in notebook["cells"]:
         tags = cell["metadata"].get("tags", [])
         if "injected-parameters" in tags:
             cell["metadata"]["tags"] = [*tags, "remove-cell"]
+        if "outputs" in cell:
+            widget = "application/vnd.jupyter.widget-view+json"
+            cell["outputs"] = [o for o in cell["outputs"] if widget not in o.get("data", {})]
     return notebook
 
 
 def _present_modules(page: str) -> str:
-    """Drop from the API page the sections (``##``) of modules that do not exist."""
+    """Drop from the API page the sections of modules that do not exist."""
     kept = []
-    for section in re.split(r"^(?=#{1,2} )", page, flags=re.M):
+    for section in re.split(r"^(?=#{1,3} )", page, flags=re.M):
         modules = re.findall(r"automodule:: (\S+)", section)
         missing = [m for m in modules if not _exists(m)]
         if missing:
@@ -339,7 +348,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             values = {name: yaml.safe_load(value) for name, value in options.parameters}
             print(_shown(execute_notebook(options.source, options.target, values)))
         else:
-            print(build_book(options.notebooks, options.out))
+            print(_shown(build_book(options.notebooks, options.out)))
     except (NotebookError, BookError, FileNotFoundError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -209,7 +209,7 @@ def provenance(
     """Return what says where and when a run was made."""
     return {
         "library_version": metadata.version("wheretolearn"),
-        "commit": _commit(),
+        "commit": commit(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "device": str(device),
@@ -224,7 +224,8 @@ def provenance(
 
 
 @functools.cache
-def _commit() -> str | None:
+def commit() -> str | None:
+    """Return the commit of the library when first asked, ``-dirty`` if files were changed."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],

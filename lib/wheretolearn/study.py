@@ -83,15 +83,15 @@ _OMNIGLOT = Experiment(
     image_size=28,
     ways=20,
     shots=1,
-    queries=5,
+    queries=3,
     width=32,
-    inner_rate=0.4,
+    inner_rate=0.1,
     inner_steps=5,
-    meta_batch=4,
-    updates=800,
+    meta_batch=2,
+    updates=600,
     eval_every=50,
-    val_tasks=40,
-    test_tasks=400,
+    val_tasks=30,
+    test_tasks=300,
 )
 
 _MINIIMAGENET = Experiment(
@@ -107,10 +107,10 @@ _MINIIMAGENET = Experiment(
     inner_rate=0.1,
     inner_steps=5,
     meta_batch=2,
-    updates=1500,
-    eval_every=100,
-    val_tasks=100,
-    test_tasks=400,
+    updates=800,
+    eval_every=80,
+    val_tasks=50,
+    test_tasks=300,
 )
 
 _PAPER = Experiment(name="fig1-miniimagenet", figure=FIG1)

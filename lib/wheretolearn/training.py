@@ -102,6 +102,7 @@ class Training:
             )
             for split in ("train", "val", "test")
         }
+        records.commit()  # remember the code that is running, not the code at the end
         torch.manual_seed(seed)
         self.learner = MetaLearner(
             experiment.build_network(),
@@ -178,7 +179,15 @@ class Training:
         self.learner.load_state_dict(self.done.best["weights"])
         tasks = (self._streams["test"][i] for i in range(self.experiment.test_tasks))
         score = self.learner.evaluate(
-            tqdm(tasks, "test", self.experiment.test_tasks, disable=not self.show, leave=False)
+            tqdm(
+                tasks,
+                "test",
+                self.experiment.test_tasks,
+                disable=not self.show,
+                leave=False,
+                file=sys.stdout,
+                mininterval=1.0 if sys.stdout.isatty() else 10.0,
+            )
         )
         interval = episode_interval(score.accuracies)._asdict()
         return {

@@ -1,0 +1,201 @@
+"""Any labelled image set given as one folder for each class.
+
+Accepted are ``<class>/<image>`` and ``{train,val,test}/<class>/<image>``, in a
+folder, a zip or a tar, and below any leading folders (as in
+``CUB_200_2011/images/<class>/<image>``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from .archives import is_archive, members
+from .cache import Meta, Picture, cache_key, read_or_build, state_of
+from .decoding import check_size, decode, is_image, resize
+from .errors import DataError
+from .image_set import SPLITS, ImageSet
+from .locations import cache_root
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_PICKLES = (".pkl", ".pickle", ".p")
+
+
+def find(folder: Path) -> list[Path]:
+    """Return what holds the class folders: the archives in a folder, or the folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the data set should lie.
+
+    Returns
+    -------
+    list of Path
+        Empty if there is nothing to read.
+    """
+    if not folder.is_dir():
+        return []
+    entries = sorted(folder.iterdir())
+    if archives := [path for path in entries if path.is_file() and is_archive(path)]:
+        return archives
+    return [folder] if any(path.is_dir() for path in entries) else []
+
+
+def read_pictures(
+    paths: Iterable[Path], image_size: int, channels: int, use_splits: bool
+) -> Iterator[Picture]:
+    """Decode every image below its class folder; other files are passed over.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Folders and archives.
+    image_size : int
+        Height and width to resize to.
+    channels : int
+        1 for grey, 3 for RGB.
+    use_splits : bool
+        Whether each image must lie below a folder "train", "val" or "test" or
+        below none of them, and its split is taken from there.
+
+    Yields
+    ------
+    Picture
+    """
+    folder_of: dict[str, str] = {}
+    for path in paths:
+        for name, content in members(path):
+            where = f"{path}: {name}"
+            if name.lower().endswith(_PICKLES):
+                raise DataError(
+                    f"{where} is a pickle, which can run code and is never read; "
+                    "save its images into class folders"
+                )
+            if not is_image(name) or "__MACOSX" in name:
+                continue
+            parents = PurePosixPath(name).parts[:-1]
+            if not parents or parents[-1] in SPLITS:
+                raise DataError(f"{where} is in no class folder")
+            label = parents[-1]
+            split = parents[-2] if len(parents) > 1 and parents[-2] in SPLITS else None
+            folder = "/".join(parents)
+            if folder_of.setdefault(label, folder) != folder:
+                raise DataError(
+                    f"{path}: class {label!r} is in two folders, {folder_of[label]} and {folder}"
+                )
+            pixels = resize(decode(content, where, channels), image_size)
+            yield Picture(split if use_splits else None, label, name, pixels)
+
+
+def load_folder(
+    path: str | Path,
+    image_size: int,
+    splits: Mapping[str, Sequence[str]] | str | Path | None = None,
+    channels: int = 3,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    rotations: bool = False,
+    cache: Path | None = None,
+    progress: bool = True,
+) -> ImageSet:
+    """Load a reader's own image set.
+
+    Parameters
+    ----------
+    path : str or Path
+        A folder, ``.zip``, ``.tar``, ``.tar.gz`` or ``.tar.xz`` with one folder
+        for each class.
+    image_size : int
+        Height and width to resize to; images are cut to their centred square.
+    splits : mapping, str, Path or None, default None
+        Class names of "train", "val" and "test", or the path of a JSON file that
+        holds them.  None: from folders of these names; without them, all classes
+        are in "train".
+    channels : int, default 3
+        1 for grey, 3 for RGB.
+    mean, std : tuple of float, optional
+        Statistics of each channel for pixels in [0, 1].  By default those of
+        ImageNet for RGB, and 0 and 1 for grey.
+    rotations : bool, default False
+        Whether quarter turns of a class count as classes of their own.
+    cache : Path, optional
+        Folder of decoded images, by default :func:`cache_root`.
+    progress : bool, default True
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    ImageSet
+
+    Raises
+    ------
+    DataError
+        If the images or the splits cannot be read.
+    ValueError
+        If `image_size`, `channels` or the statistics make no sense.
+    """
+    path = Path(path)
+    check_size(image_size)
+    if channels not in {1, 3}:
+        raise ValueError(f"channels must be 1 (grey) or 3 (RGB), not {channels}")
+    mean = mean or (IMAGENET_MEAN if channels == 3 else (0.0,))
+    std = std or (IMAGENET_STD if channels == 3 else (1.0,))
+    if len(mean) != channels or len(std) != channels or min(std) <= 0:
+        raise ValueError(f"mean and std need {channels} numbers each, with positive std")
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
+    if isinstance(splits, str | Path):
+        splits = read_splits(Path(splits))
+    by_folder = splits is None and any(
+        set(PurePosixPath(name).parts[-3:-2]) & set(SPLITS) for name, _ in members(path)
+    )
+    meta = Meta(path.name.split(".")[0], mean, std, rotations)
+    key = cache_key(meta, image_size, [state_of([path]), splits, channels])
+    return read_or_build(
+        cache or cache_root(),
+        key,
+        meta,
+        image_size,
+        lambda: _with_train(read_pictures([path], image_size, channels, splits is None), by_folder),
+        splits,
+        progress=progress,
+    )
+
+
+def _with_train(pictures: Iterator[Picture], by_folder: bool) -> Iterator[Picture]:
+    """Put every class into "train" where no folder names a split."""
+    for picture in pictures:
+        yield picture if by_folder else picture._replace(split="train")
+
+
+def read_splits(path: Path) -> dict[str, list[str]]:
+    """Read class names of each split from a JSON file.
+
+    Parameters
+    ----------
+    path : Path
+        A JSON object with lists under "train", "val" and "test".
+
+    Returns
+    -------
+    dict of str to list of str
+
+    Raises
+    ------
+    DataError
+        If the file is absent or holds something else.
+    """
+    try:
+        splits = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not a readable JSON file: {error}") from error
+    if not isinstance(splits, dict) or not all(
+        key in SPLITS and isinstance(value, list) and all(isinstance(c, str) for c in value)
+        for key, value in splits.items()
+    ):
+        raise DataError(f'{path} must hold {{"train": [class names], "val": [...], "test": [...]}}')
+    return splits

@@ -1,0 +1,279 @@
+"""The figures of the book, drawn from records and from the paper's published numbers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .analysis import LAYERS, Curve, by_experiment, curve, finished, layer_sparsity
+from .analysis import test_accuracies as accuracies_by_seed
+from .records import Record
+from .statistics import Interval, bootstrap_interval
+
+
+def set_theme() -> None:
+    """Set the style of every figure: seaborn's, on a transparent ground."""
+    sns.set_theme(
+        context="notebook",
+        style="ticks",
+        palette="deep",
+        rc={
+            "figure.facecolor": "none",
+            "axes.facecolor": "none",
+            "savefig.facecolor": "none",
+            "savefig.transparent": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "figure.dpi": 110,
+            "legend.frameon": False,
+            "legend.fontsize": "small",
+        },
+    )
+
+
+@dataclass
+class Fig1:
+    """What the three panels of Figure 1 show, from one source; shares in percent."""
+
+    title: str
+    stamp: str
+    """Profile, data set, setting, seeds: printed under the panels."""
+    left: dict[int, Curve] = field(default_factory=dict)
+    """Sparsity over training by initial sparsity."""
+    centre: dict[str, Curve] = field(default_factory=dict)
+    """Sparsity of each layer over training, from 50 %."""
+    right_accuracy: dict[int, Interval] = field(default_factory=dict)
+    """Test accuracy by initial sparsity."""
+    right_sparsity: dict[int, Interval] = field(default_factory=dict)
+    """Final sparsity by initial sparsity."""
+    maml: Interval | None = None
+    """Test accuracy of MAML."""
+    diverged: list[str] = field(default_factory=list)
+    """Runs that diverged: experiment, seed and update."""
+    x_label: str = "meta-update"
+
+
+LEFT = (0, 25, 50, 75, 100)
+RIGHT = (0, 20, 50, 80, 100)
+
+
+def _exact(value: float) -> Interval:
+    return Interval(value, np.nan, np.nan, 1)
+
+
+def fig1_paper(folder: Path | str) -> Fig1:
+    """Read the paper's Figure 1, as digitised from the published image.
+
+    Parameters
+    ----------
+    folder : path
+        Folder of the ``fig1_*.csv`` files, ``results/paper``.
+
+    Returns
+    -------
+    Fig1
+        Means only; accuracies are read off to about ±0.1 points, sparsities to ±1.
+    """
+    folder = Path(folder)
+
+    def lines(table: pd.DataFrame, by: str) -> dict:
+        return {
+            key: Curve(
+                rows["epoch"].to_numpy(),
+                rows["sparsity"].to_numpy(),
+                np.full(len(rows), np.nan),
+                np.full(len(rows), np.nan),
+            )
+            for key, rows in table.groupby(by, sort=False)
+        }
+
+    right = pd.read_csv(folder / "fig1_right_accuracy_by_init.csv").set_index("init_sparsity")
+    left = lines(pd.read_csv(folder / "fig1_left_sparsity_by_epoch.csv"), "init_sparsity")
+    return Fig1(
+        title="The paper",
+        stamp="published figure, read off the image (±0.1 accuracy, ±1 sparsity points) · "
+        "miniImageNet 5-way 5-shot · 84 px · 64 channels · means of 5 seeds",
+        left=dict(sorted(left.items())),
+        centre=lines(pd.read_csv(folder / "fig1_centre_sparsity_by_layer.csv"), "layer"),
+        right_accuracy={int(i): _exact(v) for i, v in right["sparse_maml_accuracy"].items()},
+        right_sparsity={int(i): _exact(v) for i, v in right["final_sparsity"].items()},
+        maml=_exact(float(right["maml_accuracy"].iloc[0])),
+        x_label="epoch (100 meta-updates)",
+    )
+
+
+def stamp(records: Sequence[Record]) -> str:
+    """Say in one line what some records of one problem were made with.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        At least one; parameters that all share are named.
+
+    Returns
+    -------
+    str
+    """
+    p = records[0]["parameters"]
+    seeds = sorted({r["seed"] for r in records})
+    named = f"seeds {seeds[0]}–{seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
+    interval = "mean, 95 % bootstrap interval over seeds" if len(seeds) > 1 else "no interval"
+    return (
+        f"profile {p['profile']} · {p['data']} {p['ways']}-way {p['shots']}-shot · "
+        f"{p['image_size']} px · {p['width']} channels · K = {p['inner_steps']} · "
+        f"inner rate {p['inner_rate']:g} · {p['updates']} updates × {p['meta_batch']} tasks · "
+        f"{named} · {interval}"
+    )
+
+
+def fig1(title: str, records: Sequence[Record]) -> Fig1:
+    """Collect Figure 1 from the records of one problem.
+
+    Parameters
+    ----------
+    title : str
+        Heading of the row.
+    records : sequence of dict
+        Records whose experiments are named ``<problem>-maml`` and
+        ``<problem>-sparse<percent>``; what is missing stays empty.
+
+    Returns
+    -------
+    Fig1
+
+    Raises
+    ------
+    ValueError
+        If there are no records.
+    """
+    if not records:
+        raise ValueError(f"{title}: no records")
+    out = Fig1(title=title, stamp=stamp(records))
+    for name, group in by_experiment(records).items():
+        out.diverged += [
+            f"{name} seed {r['seed']} (update {r['diverged_at']})"
+            for r in group
+            if r["status"] == "diverged"
+        ]
+        done = finished(group)
+        if not done:
+            continue
+        accuracy = bootstrap_interval(list(accuracies_by_seed(done).values()))
+        if name.endswith("-maml"):
+            out.maml = accuracy
+            continue
+        level = int(name.rpartition("-sparse")[2])
+        if level in LEFT:
+            out.left[level] = _percent(curve(done, lambda r: r["curves"]["sparsity"]))
+        if level in RIGHT:
+            out.right_accuracy[level] = accuracy
+            finals = [100 * r["final"]["sparsity"] for r in done]
+            out.right_sparsity[level] = bootstrap_interval(finals)
+        if level == 50:
+            out.centre = {
+                layer: _percent(curve(done, functools.partial(layer_sparsity, layer=layer)))
+                for layer in LAYERS
+            }
+    out.left = dict(sorted(out.left.items()))
+    return out
+
+
+def _percent(c: Curve) -> Curve:
+    return Curve(c.x, 100 * c.mean, 100 * c.low, 100 * c.high)
+
+
+def draw_fig1(*rows: Fig1) -> Figure:
+    """Draw Figure 1: a row of three panels for each source.
+
+    Parameters
+    ----------
+    *rows : Fig1
+        Sources, such as the paper and the study.
+
+    Returns
+    -------
+    Figure
+    """
+    set_theme()
+    figure = plt.figure(figsize=(12, 4.1 * len(rows)), layout="constrained")
+    parts = np.atleast_1d(np.asarray(figure.subfigures(len(rows), 1, hspace=0.06)))
+    for part, row in zip(parts, rows, strict=True):
+        part.set_facecolor("none")
+        part.suptitle(row.title, fontweight="bold", x=0.01, ha="left")
+        left, centre, right = part.subplots(1, 3, width_ratios=[1, 1, 1.15])
+        _lines(left, row.left, "flare", "{} %", row.x_label)
+        left.set_title("sparsity, by initial sparsity", fontsize="medium", pad=26)
+        _lines(centre, row.centre, "crest", "{}", row.x_label)
+        centre.set_title("sparsity by layer, from 50 %", fontsize="medium", pad=26)
+        _accuracy(right, row)
+        note = row.stamp
+        if row.diverged:
+            note += "\n× diverged: " + ", ".join(row.diverged)
+        part.supxlabel(note, fontsize=8, color="0.35")
+    return figure
+
+
+def _lines(ax: Axes, curves: dict, palette: str, label: str, x_label: str) -> None:
+    for colour, (key, c) in zip(
+        sns.color_palette(palette, len(curves)), curves.items(), strict=True
+    ):
+        marker = "." if len(c.x) < 8 else None
+        ax.plot(c.x, c.mean, color=colour, label=label.format(key), marker=marker)
+        if np.isfinite(c.low).all():
+            ax.fill_between(c.x, c.low, c.high, color=colour, alpha=0.25, lw=0)
+    ax.set(ylim=(-2, 102), xlabel=x_label, ylabel="sparsity (%)")
+    if curves:
+        _legend_above(ax, *ax.get_legend_handles_labels())
+    else:
+        ax.text(0.5, 0.5, "no finished run", transform=ax.transAxes, ha="center")
+
+
+def _accuracy(ax: Axes, row: Fig1) -> None:
+    blue, orange, green = sns.color_palette("deep", 3)
+    levels = sorted(row.right_accuracy)
+    ax.set_title("test accuracy and final sparsity", fontsize="medium", pad=26)
+    if row.maml is not None:
+        ax.axhline(row.maml.mean, color=green, ls="--", label="MAML")
+        if np.isfinite(row.maml.low):
+            ax.axhspan(row.maml.low, row.maml.high, color=green, alpha=0.15, lw=0)
+    twin = ax.twinx()
+    for axes, values, colour, marker, name in (
+        (ax, row.right_accuracy, blue, "o", "sparse-MAML"),
+        (twin, row.right_sparsity, orange, "s", "final sparsity"),
+    ):
+        mean = [values[i].mean for i in levels]
+        axes.plot(levels, mean, color=colour, marker=marker, ms=5, label=name, lw=1.3)
+        if levels and all(np.isfinite(values[i].low) for i in levels):
+            low, high = ([getattr(values[i], end) for i in levels] for end in ("low", "high"))
+            axes.vlines(levels, low, high, color=colour, lw=2, alpha=0.6)
+    ax.set(xlabel="initial sparsity (%)", ylabel="test accuracy (%)")
+    twin.set(ylim=(-2, 102))
+    twin.set_ylabel("final sparsity (%)", color=orange)
+    twin.spines["right"].set_visible(True)
+    twin.spines["top"].set_visible(False)
+    handles = [h for a in (ax, twin) for h in a.get_legend_handles_labels()[0]]
+    names = [h for a in (ax, twin) for h in a.get_legend_handles_labels()[1]]
+    _legend_above(ax, handles, names)
+
+
+def _legend_above(ax: Axes, handles: list, names: list[str]) -> None:
+    ax.legend(
+        handles,
+        names,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 0.98),
+        ncols=len(names),
+        handlelength=0.9,
+        handletextpad=0.4,
+        columnspacing=0.8,
+        borderaxespad=0.1,
+    )
