@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy import stats
 
 from .records import Record
@@ -120,12 +121,49 @@ def paired_gain(a: Iterable[Record], b: Iterable[Record]) -> Interval | None:
     return t_interval([first[s] - second[s] for s in common]) if common else None
 
 
+def noise_curve(
+    level: int, updates: int, rule_rate: float = 7.5e-3, weights: int = 20_000
+) -> Curve:
+    """Return the sparsity that Adam makes of a mask whose gradients are pure noise.
+
+    The null hypothesis of the left panel: every weight makes a random walk.
+
+    Parameters
+    ----------
+    level : int
+        Initial sparsity, percent.
+    updates : int
+        Meta-updates.
+    rule_rate : float, default 0.0075
+        Adam's rate.
+    weights : int, default 20000
+        Weights to simulate, from a fixed seed.
+
+    Returns
+    -------
+    Curve
+        In percent, without an interval, at each update.
+    """
+    generator = torch.Generator().manual_seed(0)
+    m = torch.rand(weights, generator=generator) - level / 100
+    m.requires_grad_()
+    optimizer = torch.optim.Adam([m], lr=rule_rate)
+    shares = [100 * float((m < 0).double().mean())]
+    for _ in range(updates):
+        m.grad = torch.randn(weights, generator=generator)
+        optimizer.step()
+        shares.append(100 * float((m < 0).double().mean()))
+    nothing = np.full(updates + 1, np.nan)
+    return Curve(np.arange(updates + 1), np.array(shares), nothing, nothing)
+
+
 class Finding(NamedTuple):
     """The outcome of a test that was stated beforehand."""
 
     claim: str
     verdict: str
-    """supported, partly supported, not supported, or not testable."""
+    """supported, partly supported, not supported, or not testable; then, in parentheses,
+    how many of the claim's runs diverged, if any: the evidence rests on the others."""
     evidence: pd.DataFrame
     """One line for each statistic, with interval, threshold and outcome."""
 
@@ -140,6 +178,14 @@ def _line(statistic: str, interval: Interval, threshold: str, holds: bool) -> di
         "needed": threshold,
         "holds": holds,
     }
+
+
+def _left_out(records: Iterable[Record], names: Iterable[str]) -> str:
+    """Return the end of a verdict: how many runs of some experiments diverged."""
+    named = set(names)
+    runs = [r for r in records if r["experiment"] in named]
+    diverged = len(runs) - len(finished(runs))
+    return f" ({diverged} of {len(runs)} runs diverged and are left out)" if diverged else ""
 
 
 _TOO_FEW = "not testable (an interval over seeds needs at least two)"
@@ -165,8 +211,10 @@ def emergence(records: Iterable[Record], prefix: str) -> Finding:
         In percent, except for the ratio.
     """
     claim = "1. Gradient sparsity emerges and settles, whatever the initial sparsity"
+    records = list(records)
     groups = by_experiment(finished(records))
     levels = (0, 25, 50, 75, 100)
+    left_out = _left_out(records, (_name(prefix, p) for p in levels))
     curves = {
         p: {
             r["seed"]: 100 * np.asarray(r["curves"]["sparsity"])
@@ -176,7 +224,7 @@ def emergence(records: Iterable[Record], prefix: str) -> Finding:
     }
     seeds = sorted(set.intersection(*(set(c) for c in curves.values())))
     if len(seeds) < 2:
-        return Finding(claim, _TOO_FEW, pd.DataFrame())
+        return Finding(claim, _TOO_FEW + left_out, pd.DataFrame())
     ends = {p: [curves[p][s][-1] for s in seeds] for p in levels}
     from_none, from_all = t_interval(ends[0]), t_interval(ends[100])
     ratio = t_interval(
@@ -210,7 +258,7 @@ def emergence(records: Iterable[Record], prefix: str) -> Finding:
     verdict = (
         "supported" if all(holds) else "partly supported" if all(holds[:2]) else "not supported"
     )
-    return Finding(claim, verdict, table)
+    return Finding(claim, verdict + left_out, table)
 
 
 def layer_order(records: Iterable[Record], prefix: str) -> Finding:
@@ -220,16 +268,18 @@ def layer_order(records: Iterable[Record], prefix: str) -> Finding:
     percentage points.
     """
     claim = "2. Earlier layers get sparser; the output layer stays most plastic"
+    records = list(records)
     group = by_experiment(finished(records)).get(_name(prefix, 50), [])
+    left_out = _left_out(records, [_name(prefix, 50)])
     if len(group) < 2:
-        return Finding(claim, _TOO_FEW, pd.DataFrame())
+        return Finding(claim, _TOO_FEW + left_out, pd.DataFrame())
     ends = np.array([[100 * layer_sparsity(r, layer)[-1] for layer in LAYERS] for r in group])
     steps = [
         (f"{a} − {b}", t_interval(ends[:, i] - ends[:, i + 1]))
         for i, (a, b) in enumerate(itertools.pairwise(LAYERS))
     ]
     whole = t_interval(ends[:, 0] - ends[:, -1])
-    rank = t_interval([stats.spearmanr(range(len(LAYERS)), e).statistic for e in ends])
+    rank = t_interval([_rank_correlation(e) for e in ends])
     evidence = [_line(n, i, "interval above 0", i.low > 0) for n, i in steps]
     evidence.append(_line("layer1 − output", whole, "interval above 0", whole.low > 0))
     evidence.append(
@@ -239,7 +289,14 @@ def layer_order(records: Iterable[Record], prefix: str) -> Finding:
     ordered = all(table["holds"][: len(steps)])
     trend = bool(table["holds"].iloc[-2] and table["holds"].iloc[-1])
     verdict = "supported" if ordered else "partly supported" if trend else "not supported"
-    return Finding(claim, verdict, table)
+    return Finding(claim, verdict + left_out, table)
+
+
+def _rank_correlation(values: np.ndarray) -> float:
+    """Return Spearman's correlation of place and value; 0, no order, if all are equal."""
+    if np.ptp(values) == 0:
+        return 0.0
+    return float(stats.spearmanr(range(len(values)), values).statistic)
 
 
 def accuracy_gain(records: Iterable[Record], prefix: str) -> Finding:
@@ -249,16 +306,18 @@ def accuracy_gain(records: Iterable[Record], prefix: str) -> Finding:
     percentage points, paired by seed.
     """
     claim = "3. More accurate than MAML at every initial sparsity; best around 50 %"
+    records = list(records)
     groups = by_experiment(records)
     maml = groups.get(f"{prefix}-maml", [])
     levels = (0, 20, 50, 80, 100)
+    left_out = _left_out(records, [f"{prefix}-maml", *(_name(prefix, p) for p in levels)])
     gains = {p: paired_gain(groups.get(_name(prefix, p), []), maml) for p in levels}
     sparse = {p: test_accuracies(groups.get(_name(prefix, p), [])) for p in levels}
     base = test_accuracies(maml)
     seeds = sorted(set(base).intersection(*(set(a) for a in sparse.values())))
     known = {p: g for p, g in gains.items() if g is not None and g.n >= 2}
     if len(known) < len(levels) or len(seeds) < 2:
-        return Finding(claim, _TOO_FEW, pd.DataFrame())
+        return Finding(claim, _TOO_FEW + left_out, pd.DataFrame())
     mean_gain = t_interval(
         [float(np.mean([sparse[p][s] for p in levels])) - base[s] for s in seeds]
     )
@@ -285,4 +344,4 @@ def accuracy_gain(records: Iterable[Record], prefix: str) -> Finding:
         verdict = "partly supported"
     else:
         verdict = "not supported"
-    return Finding(claim, verdict, table)
+    return Finding(claim, verdict + left_out, table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,7 +108,7 @@ class DataCommand:
         failed = False
         for name in [self.name] if self.name else list(datasets.DATASETS):
             if self.action == "show":
-                print(datasets.describe(name, self.data))
+                print("\n".join(datasets.describe(name, self.data)))
                 continue
             try:
                 print("\n".join(datasets.verify(name, self.data)))
@@ -156,6 +157,8 @@ def _changed(experiment: Experiment, changes: tuple[str, ...]) -> Experiment:
             values[name] = text
     if "name" in values or "profile" in values:
         raise ValueError("name and profile cannot be changed")
+    if any("/" in c or os.sep in c or "\0" in c for c in changes):
+        raise ValueError(f"a change names a file and cannot hold {os.sep!r}: {' '.join(changes)}")
     return experiment.replace(**values, name="+".join([experiment.name, *changes]))
 
 

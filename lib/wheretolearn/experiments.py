@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -74,6 +75,14 @@ class Experiment:
 
     def __post_init__(self) -> None:
         """Refuse numbers that have no meaning, and rules that do not exist."""
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            kind = type(f.default) if f.default is not dataclasses.MISSING else str
+            accepted = (int, float) if kind is float else kind
+            if not isinstance(value, accepted) or isinstance(value, bool):
+                raise ValueError(f"{f.name} must be of type {kind.__name__}, got {value!r}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{f.name} must be finite, got {value}")
         for field in ("updates", "eval_every", "val_tasks", "test_tasks", "meta_batch", "width"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be positive, got {getattr(self, field)}")
@@ -82,10 +91,12 @@ class Experiment:
     @property
     def rule(self) -> Rule:
         """The rule that the parameters describe."""
-        changes: dict[str, Any] = {"inner_rate": self.inner_rate}
-        if make_rule(self.method).learned:
-            changes |= {"init_sparsity": self.init_sparsity, "mask_init": self.mask_init}
-        return make_rule(self.method, **changes)
+        return make_rule(
+            self.method,
+            inner_rate=self.inner_rate,
+            init_sparsity=self.init_sparsity,
+            mask_init=self.mask_init,
+        )
 
     def replace(self, **changes: Any) -> Experiment:
         """Return a copy with some parameters changed.
@@ -132,7 +143,8 @@ class Experiment:
         image = counter.get_total_flops() / 2  # forward pass of one image
         support, query = self.ways * self.shots, self.ways * self.queries
         adaptation = 3 * self.inner_steps * support
-        evaluations = (self.updates // self.eval_every) * self.val_tasks + self.test_tasks
+        validations = 1 + math.ceil(self.updates / self.eval_every)  # the first is at update 0
+        evaluations = validations * self.val_tasks + self.test_tasks
         training = self.updates * self.meta_batch * (adaptation + 3 * query)
         return image * (training + evaluations * (adaptation + query))
 

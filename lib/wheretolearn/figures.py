@@ -14,7 +14,15 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .analysis import LAYERS, Curve, by_experiment, curve, finished, layer_sparsity
+from .analysis import (
+    LAYERS,
+    Curve,
+    by_experiment,
+    curve,
+    finished,
+    layer_sparsity,
+    noise_curve,
+)
 from .analysis import test_accuracies as accuracies_by_seed
 from .records import Record
 from .statistics import Interval, bootstrap_interval
@@ -59,6 +67,8 @@ class Fig1:
     """Test accuracy of MAML."""
     diverged: list[str] = field(default_factory=list)
     """Runs that diverged: experiment, seed and update."""
+    noise: dict[int, Curve] = field(default_factory=dict)
+    """Sparsity by initial sparsity if all gradients of the mask were pure noise."""
     x_label: str = "meta-update"
 
 
@@ -184,6 +194,11 @@ def fig1(title: str, records: Sequence[Record]) -> Fig1:
                 for layer in LAYERS
             }
     out.left = dict(sorted(out.left.items()))
+    parameters = records[0]["parameters"]
+    out.noise = {
+        level: noise_curve(level, parameters["updates"], parameters["rule_rate"])
+        for level in out.left
+    }
     return out
 
 
@@ -211,6 +226,10 @@ def draw_fig1(*rows: Fig1) -> Figure:
         part.suptitle(row.title, fontweight="bold", x=0.01, ha="left")
         left, centre, right = part.subplots(1, 3, width_ratios=[1, 1, 1.15])
         _lines(left, row.left, "flare", "{} %", row.x_label)
+        for colour, c in zip(
+            sns.color_palette("flare", len(row.left)), row.noise.values(), strict=False
+        ):
+            left.plot(c.x, c.mean, color=colour, ls=":", lw=1)
         left.set_title("sparsity, by initial sparsity", fontsize="medium", pad=26)
         _lines(centre, row.centre, "crest", "{}", row.x_label)
         centre.set_title("sparsity by layer, from 50 %", fontsize="medium", pad=26)
@@ -219,6 +238,7 @@ def draw_fig1(*rows: Fig1) -> Figure:
         if row.diverged:
             note += "\n× diverged: " + ", ".join(row.diverged)
         part.supxlabel(note, fontsize=8, color="0.35")
+    plt.close(figure)  # the caller shows it, once
     return figure
 
 

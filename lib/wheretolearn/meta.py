@@ -52,11 +52,14 @@ def pick_device(device: str) -> torch.device:
     Raises
     ------
     ValueError
-        If CUDA is asked for and there is none.
+        If CUDA is asked for and there is none, or torch knows no such device.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    chosen = torch.device(device)
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"unknown device {device!r}; use 'auto', 'cpu' or 'cuda'") from None
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("device 'cuda' was asked for, but torch finds none; use 'auto' or 'cpu'")
     return chosen

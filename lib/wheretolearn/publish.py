@@ -197,7 +197,7 @@ def build_book(
     built = root / BUILD / "book"
     shutil.rmtree(built, ignore_errors=True)
     # -W warnings are errors, -n so are references without a target, --keep-going names them all
-    flags = ["-W", "-n", "--keep-going", "--path-output", str(built)]
+    flags = ["-W", "-n", "--keep-going", "--quiet", "--path-output", str(built)]
     start = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", start, "build", str(stage), *flags]
     # from the root: the paths of local extensions in _config.yml are relative to it

@@ -46,9 +46,18 @@ def _validator() -> jsonschema.Draft202012Validator:
 
 
 def checksum(record: Record) -> str:
-    """Return the SHA-256 of a record's content, its own ``content_sha256`` left out."""
+    """Return the SHA-256 of a record's content, its own ``content_sha256`` left out.
+
+    Raises
+    ------
+    RecordError
+        If a number is not finite: JSON has no such numbers.
+    """
     content = {k: v for k, v in record.items() if k != "content_sha256"}
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    try:
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except ValueError as error:
+        raise RecordError(f"a number in the record is not finite ({error})") from error
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -100,12 +109,16 @@ def read(path: Path | str) -> Record:
     FileNotFoundError
         If there is none.
     """
-    text = Path(path).read_text(encoding="utf-8")
+    content = Path(path).read_bytes()
     try:
-        record = json.loads(text)
-    except json.JSONDecodeError as error:
+        record = json.loads(content.decode("utf-8"), parse_constant=_refuse)
+    except ValueError as error:  # of JSON or of UTF-8
         raise RecordError(f"{path}: not JSON ({error})") from error
     return validate(record, str(path))
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def write(path: Path | str, record: Record) -> Record:
@@ -154,18 +167,20 @@ def write_atomically(path: Path | str, content: bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
+        temporary = None
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise WriteError(
             error.errno, f"cannot write {path}: {error.strerror or error}; nothing was lost"
         ) from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
 
 
 def check_writable(folder: Path) -> None:
     """Raise :class:`WriteError` now, not after hours, if a folder cannot be written."""
     probe = folder / f".writable-{os.getpid()}"
-    write_atomically(probe, b"")
+    write_atomically(probe, bytes(1 << 16))  # an empty file would fit on a full disk
     probe.unlink()
 
 

@@ -66,13 +66,13 @@ _QUICK = Experiment(
     shots=1,
     queries=5,
     width=16,
-    inner_rate=0.4,
+    inner_rate=0.1,
     inner_steps=5,
     meta_batch=4,
     updates=200,
     eval_every=20,
-    val_tasks=40,
-    test_tasks=200,
+    val_tasks=20,
+    test_tasks=100,
 )
 
 _OMNIGLOT = Experiment(

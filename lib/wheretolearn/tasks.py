@@ -92,7 +92,8 @@ class EpisodeSampler:
         Returns
         -------
         support, query : ndarray of int
-            Rows of the image set, [ways, shots] and [ways, queries]; disjoint.
+            Rows of the image set, [ways, shots] and [ways, queries]; disjoint within
+            each class.  (Two classes that are turns of one are drawn independently.)
         turns : ndarray of int
             Quarter turns of each class, [ways].
         """

@@ -249,6 +249,7 @@ class Training:
             return
         state = {
             "identity": self._identity(),
+            "device": self.learner.device.type,
             "learner": self.learner.state_dict(),
             "progress": vars(self.done) | {"seconds": self._seconds()},
             "random": torch.get_rng_state(),
@@ -268,11 +269,15 @@ class Training:
             if state["identity"] != self._identity():
                 print(f"{self.checkpoint} belongs to other parameters; starting afresh")
                 return
+            if state.get("device", "cpu") != self.learner.device.type:
+                print(f"{self.checkpoint} was made on {state['device']}; starting afresh")
+                return
+            progress = _Progress(**state["progress"])
         except Exception as error:  # torch.load raises many types for a damaged file
             print(f"{self.checkpoint} cannot be read ({type(error).__name__}); starting afresh")
             return
         self.learner.load_state_dict(state["learner"])
-        self.done = _Progress(**state["progress"])
+        self.done = progress
         self.done.interruptions += 1
         torch.set_rng_state(state["random"])
         if self.learner.device.type == "cuda":

@@ -1,0 +1,101 @@
+"""The layers of a figure: the paper's numbers, the study's records, the reader's own run.
+
+A notebook calls :func:`study_records` for what came with the project and
+:func:`own_records` for what was, or is now, trained on the reader's machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import study, training
+from .records import Record, load
+
+
+def results_folder() -> Path:
+    """Return the folder of the records.
+
+    It is ``WHERETOLEARN_RESULTS`` if that is set, else the ``results`` folder of
+    the project that the working directory lies in, else ``results`` here.
+
+    Returns
+    -------
+    Path
+    """
+    if chosen := os.environ.get("WHERETOLEARN_RESULTS"):
+        return Path(chosen)
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "_config.yml").exists() and (folder / "results").is_dir():
+            return folder / "results"
+    return here / "results"
+
+
+def study_records(figure: str) -> list[Record]:
+    """Return the study's records behind a figure, as they came with the project.
+
+    Parameters
+    ----------
+    figure : str
+        Name of the notebook.
+
+    Returns
+    -------
+    list of dict
+    """
+    return load(results_folder(), study.experiments("study", figure))
+
+
+def own_records(
+    figure: str,
+    profile: str = "quick",
+    *,
+    seeds: Sequence[int] | None = None,
+    device: str = "auto",
+    data: str | None = None,
+    fresh: bool = False,
+) -> list[Record]:
+    """Return the records of the reader's own runs; what is missing is trained now.
+
+    Parameters
+    ----------
+    figure : str
+        Name of the notebook.
+    profile : str, default "quick"
+        ``quick``, ``study``, ``paper`` or ``smoke``.
+    seeds : sequence of int, optional
+        Which seeds; those of the profile by default.
+    device : str, default "auto"
+        ``auto``, ``cpu`` or ``cuda``.
+    data : str, optional
+        Root of the data.
+    fresh : bool, default False
+        Train everything again, into ``results/own/``, even what has a record.
+
+    Returns
+    -------
+    list of dict
+
+    Raises
+    ------
+    ValueError
+        For an unknown profile or figure.
+    """
+    root = results_folder() / "own" if fresh else results_folder()
+    chosen = study.experiments(profile, figure)
+    runs = [
+        (e, s)
+        for s in (seeds if seeds is not None else study.seeds(chosen[0]))
+        for e in chosen
+        if s in study.seeds(e) or seeds is not None
+    ]
+    known = {(r["experiment"], r["seed"]) for r in load(root, chosen)} if not fresh else set()
+    missing = [(e, s) for e, s in runs if (e.name, s) not in known]
+    if missing:
+        minutes = sum(e.seconds() for e, _ in missing) / 60
+        print(f"{len(missing)} runs to train, about {minutes:.0f} minutes on one CPU core")
+    return [
+        training.run(e, s, results=root, data=data, device=device, fresh=fresh) for e, s in runs
+    ]

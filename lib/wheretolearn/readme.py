@@ -1,0 +1,108 @@
+"""The README's picture and numbers, made from the study's records.
+
+Run ``python -m wheretolearn.readme`` after new records have come.
+
+What stands between the markers in README.md is generated; a test fails if it, or the
+picture, no longer fits the records.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from PIL import Image
+
+from . import figures, study
+from .analysis import accuracy_gain, emergence, layer_order
+from .layers import results_folder
+from .records import Record, load
+from .tables import table
+
+PICTURE = "book/_static/fig1.png"
+"""The picture, relative to the root of the project."""
+
+_BLOCK = re.compile(r"(<!-- generated: results -->\n).*?(\n<!-- end -->)", re.DOTALL)
+
+
+def results(records: list[Record]) -> str:
+    """Return the summary of the verdicts as Markdown.
+
+    Parameters
+    ----------
+    records : list of dict
+        The study's records.
+
+    Returns
+    -------
+    str
+    """
+    omniglot = [r for r in records if r["data"]["name"] == "omniglot"]
+    rows = []
+    for test in (emergence, layer_order, accuracy_gain):
+        finding = test(omniglot, "fig1-omniglot")
+        held = (
+            f"{int(finding.evidence['holds'].sum())} of {len(finding.evidence)}"
+            if len(finding.evidence)
+            else "–"
+        )
+        rows.append((finding.claim, finding.verdict, held))
+    head = figures.stamp(omniglot) if omniglot else "no records yet"
+    return (
+        table(("claim", "verdict on Omniglot", "statistics that held"), rows)
+        + f"\n\n<sub>{head}. Tests fixed beforehand.</sub>"
+    )
+
+
+def digest(records: list[Record]) -> str:
+    """Return the SHA-256 of the checksums of some records."""
+    return hashlib.sha256("".join(r["content_sha256"] for r in records).encode()).hexdigest()
+
+
+def fill(text: str, records: list[Record]) -> str:
+    """Return the README with its generated part made anew.
+
+    Raises
+    ------
+    ValueError
+        If the markers are missing.
+    """
+    if not _BLOCK.search(text):
+        raise ValueError("README.md has lost its markers for generated results")
+    return _BLOCK.sub(lambda m: m[1] + results(records) + m[2], text)
+
+
+def draw(path: Path, records: list[Record]) -> None:
+    """Draw the picture and note in it which records it shows."""
+    omniglot = [r for r in records if r["data"]["name"] == "omniglot"]
+    figure = figures.draw_fig1(
+        figures.fig1_paper(results_folder() / "paper"),
+        figures.fig1("This reproduction: Omniglot, 20-way 1-shot", omniglot),
+    )
+    figure.savefig(
+        path,
+        dpi=110,
+        facecolor="white",
+        transparent=False,
+        metadata={"records": digest(omniglot), "Software": None},
+    )
+
+
+def shown(path: Path) -> str | None:
+    """Return the digest of the records that a picture shows."""
+    with Image.open(path) as picture:
+        return picture.info.get("records")
+
+
+def main() -> None:
+    """Write the picture and the generated part of the README."""
+    root = results_folder().parent
+    records = load(results_folder(), study.experiments("study", study.FIG1))
+    draw(root / PICTURE, records)
+    readme = root / "README.md"
+    readme.write_text(fill(readme.read_text(encoding="utf-8"), records), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

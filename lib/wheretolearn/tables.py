@@ -1,0 +1,95 @@
+"""Tables of the book, as Markdown, from records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from .analysis import Finding, by_experiment, finished
+from .analysis import test_accuracies as accuracies_by_seed
+from .records import Record
+from .statistics import Interval, bootstrap_interval
+
+
+def verdicts(findings: Iterable[Finding]) -> str:
+    """Return the outcome of tests, a heading and a table for each.
+
+    Parameters
+    ----------
+    findings : iterable of Finding
+        From :mod:`wheretolearn.analysis`.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    parts = []
+    for claim, verdict, evidence in findings:
+        parts.append(f"**{claim}: {verdict}.**")
+        if len(evidence):
+            rows = [
+                (
+                    row.statistic,
+                    f"{row.mean:.2f} [{row.low:.2f}, {row.high:.2f}]",
+                    row.needed,
+                    "yes" if row.holds else "no",
+                )
+                for row in evidence.itertuples()
+            ]
+            seeds = int(evidence["seeds"].min())
+            parts.append(
+                table(
+                    (f"statistic ({seeds} seeds)", "mean [95 % interval]", "needed", "held"), rows
+                )
+            )
+    return "\n\n".join(parts)
+
+
+def runs(records: Sequence[Record]) -> str:
+    """Return one line for each experiment: accuracy, sparsity, seeds, time.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Records of any experiments.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    rows = []
+    for name, group in by_experiment(records).items():
+        done = finished(group)
+        accuracy = list(accuracies_by_seed(done).values())
+        sparsity = [100 * r["final"]["sparsity"] for r in done]
+        rows.append(
+            (
+                f"`{name}`",
+                interval(bootstrap_interval(accuracy)) if done else "diverged",
+                interval(bootstrap_interval(sparsity)) if done else "–",
+                str(len(done)),
+                str(len(group) - len(done)),
+                f"{sum(r['provenance']['wall_seconds'] for r in group) / len(group) / 60:.1f}",
+            )
+        )
+    header = (
+        "experiment",
+        "test accuracy (%)",
+        "final sparsity (%)",
+        "seeds finished",
+        "diverged",
+        "minutes a run",
+    )
+    return table(header, rows)
+
+
+def interval(value: Interval) -> str:
+    """Format an interval; without one, the mean alone."""
+    return str(value) if value.n > 1 else f"{value.mean:.1f}"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,56 @@
+"""README and picture say what the records say."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from wheretolearn import readme, records, study
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def study_records():
+    found = records.load(ROOT / "results", study.experiments("study", study.FIG1))
+    if not found:
+        pytest.skip("no study records")
+    return found
+
+
+def test_readme_is_what_the_records_say(study_records):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.fill(text, study_records) == text, "run: python -m wheretolearn.readme"
+
+
+def test_picture_shows_these_records(study_records):
+    omniglot = [r for r in study_records if r["data"]["name"] == "omniglot"]
+    assert readme.shown(ROOT / readme.PICTURE) == readme.digest(omniglot), (
+        "run: python -m wheretolearn.readme"
+    )
+
+
+def test_a_readme_without_markers_is_refused():
+    with pytest.raises(ValueError, match="markers"):
+        readme.fill("nothing", [])
+
+
+@pytest.mark.parametrize("page", ["README.md", "book/method.md"])
+def test_the_ten_lines_run(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    (example,) = [
+        code
+        for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+        if "MetaLearner(" in code
+    ]
+    scope: dict = {}
+    exec(example.replace("range(1000)", "range(3)"), scope)
+    assert 0 <= scope["learner"].sparsity() <= 1
+    assert scope["score"].loss > 0
+
+
+def test_links_of_the_readme_exist():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", text)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
