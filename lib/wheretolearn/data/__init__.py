@@ -4,11 +4,13 @@
 archive with one folder for each class.
 """
 
+from .catalogue import DATASETS
 from .class_folders import load_folder
-from .datasets import DATASETS, describe, load, mnist_arrays, verify
+from .datasets import load, mnist_arrays
 from .errors import DataError
 from .image_set import ImageSet
 from .locations import cache_root, data_root
+from .reports import describe, verify
 
 __all__ = [
     "DATASETS",

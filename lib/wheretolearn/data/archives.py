@@ -80,7 +80,9 @@ def _folder_members(path: Path) -> Iterator[tuple[str, bytes]]:
         subfolders.sort()
         for file in sorted(files):
             full = Path(folder, file)
-            yield full.relative_to(path).as_posix(), full.read_bytes()
+            with _damage_named(full):
+                content = full.read_bytes()
+            yield full.relative_to(path).as_posix(), content
 
 
 def _check(archive: Path, name: str, kind: str, size: int) -> None:

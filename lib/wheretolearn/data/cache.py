@@ -140,7 +140,8 @@ def read_or_build(
     pictures : callable
         Gives the decoded pictures, in any order.
     splits : mapping of str to sequence of str, or None
-        Class names of each split; None: each picture says its own.
+        Class names of each split; None: each picture says its own, and where
+        none does, all classes are in "train".
     total : int, optional
         Number of pictures, for the progress bar.
     progress : bool, default True
@@ -215,7 +216,7 @@ def _write(
     order.sort()
     classes = sorted(split_of)
     if splits is None:
-        splits = {s: [c for c in classes if split_of[c] == s] for s in SPLITS}
+        splits = _own_splits(meta.name, split_of)
     indices = _split_indices(meta.name, classes, splits)
 
     rows = len(order)
@@ -246,6 +247,16 @@ def _write(
         "fingerprint": digest.hexdigest(),
     }
     (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+def _own_splits(name: str, split_of: Mapping[str, str | None]) -> dict[str, list[str]]:
+    """Return the splits that the pictures say; all classes are in "train" if none says any."""
+    outside = [label for label, split in split_of.items() if split is None]
+    if outside and len(outside) < len(split_of):
+        raise DataError(f"{name}: class {outside[0]!r} is in no split, though others are")
+    return {
+        s: [label for label, split in split_of.items() if (split or "train") == s] for s in SPLITS
+    }
 
 
 def _split_indices(

@@ -21,7 +21,7 @@ from .locations import cache_root
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-_PICKLES = (".pkl", ".pickle", ".p")
+_PICKLES = (".pkl", ".pickle")
 
 
 def find(folder: Path) -> list[Path]:
@@ -59,8 +59,8 @@ def read_pictures(
     channels : int
         1 for grey, 3 for RGB.
     use_splits : bool
-        Whether each image must lie below a folder "train", "val" or "test" or
-        below none of them, and its split is taken from there.
+        Whether a folder "train", "val" or "test" above a class folder gives the
+        split; otherwise such folders mean nothing.
 
     Yields
     ------
@@ -150,9 +150,6 @@ def load_folder(
         raise DataError(f"{path} does not exist")
     if isinstance(splits, str | Path):
         splits = read_splits(Path(splits))
-    by_folder = splits is None and any(
-        set(PurePosixPath(name).parts[-3:-2]) & set(SPLITS) for name, _ in members(path)
-    )
     meta = Meta(path.name.split(".")[0], mean, std, rotations)
     key = cache_key(meta, image_size, [state_of([path]), splits, channels])
     return read_or_build(
@@ -160,16 +157,10 @@ def load_folder(
         key,
         meta,
         image_size,
-        lambda: _with_train(read_pictures([path], image_size, channels, splits is None), by_folder),
+        lambda: read_pictures([path], image_size, channels, splits is None),
         splits,
         progress=progress,
     )
-
-
-def _with_train(pictures: Iterator[Picture], by_folder: bool) -> Iterator[Picture]:
-    """Put every class into "train" where no folder names a split."""
-    for picture in pictures:
-        yield picture if by_folder else picture._replace(split="train")
 
 
 def read_splits(path: Path) -> dict[str, list[str]]:

@@ -80,7 +80,7 @@ def choose() -> dict[str, str]:
     # Small pools choose first, after the characters that readers know.
     turn = ["", "test", "val", "train"]
     candidates.sort(key=lambda c: (turn.index("" if c.isascii() else split_of(c) or ""), c))
-    taken: dict[str, str] = {split: "" for split in SCRIPTS}
+    taken: dict[str, str] = dict.fromkeys(SCRIPTS, "")
     bank = np.zeros((0, 28 * 28), np.float32)
     for character in candidates:
         (shapes,) = renderings(character, opened, side=28)

@@ -38,8 +38,8 @@ CHARACTERS: dict[str, str] = json.loads(
 CLASSES = sum(map(len, CHARACTERS.values()))
 PER_CLASS = 20
 SEED = 2021
-RECIPE = ["glyphs", 1, SEED, PER_CLASS]
-"""What the images depend on besides the characters; the number is raised with the code."""
+RECIPE = [1, SEED, PER_CLASS, CHARACTERS]
+"""What the images depend on; the first number is raised with the code."""
 
 _SIDE = 64  # pixels of a rendering
 _INK = 0.64  # longer side of the ink, as a part of the rendering
@@ -88,9 +88,7 @@ def render(font: FT2Font, character: str, side: int = _SIDE) -> np.ndarray:
     return page
 
 
-def renderings(
-    characters: str, opened: list[FT2Font], side: int = _SIDE
-) -> list[np.ndarray]:
+def renderings(characters: str, opened: list[FT2Font], side: int = _SIDE) -> list[np.ndarray]:
     """Render each character in every font that has it.
 
     Returns

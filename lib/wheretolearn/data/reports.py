@@ -1,0 +1,94 @@
+"""What can be said of a data set: its state on disk, and whether it is sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tqdm import tqdm
+
+from . import class_folders
+from .catalogue import row_of
+from .datasets import absent, counted
+from .errors import DataError
+from .locations import data_root
+from .sources import md5_of
+
+
+def verify(name: str, root: Path | None = None, progress: bool = False) -> list[str]:
+    """Read and check every image of a data set.
+
+    Parameters
+    ----------
+    name : str
+        A key of `DATASETS`.
+    root : Path, optional
+        Folder of raw files, by default :func:`data_root`.
+    progress : bool, default False
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    list of str
+        What was found, a line each.
+
+    Raises
+    ------
+    DataError
+        If files are absent, damaged, or not what they should be.
+    """
+    row = row_of(name)
+    folder = (root or data_root()) / row.folder
+    paths = row.find(folder)
+    if row.folder and not paths:
+        raise DataError(absent(row, folder))
+    pictures = counted(row, folder, row.read_pictures(paths, row.native_size))
+    bar = tqdm(pictures, desc=f"checking {name}", unit="img", disable=None if progress else True)
+    labels = [picture.label for picture in bar]
+    lines = [f"{name}: {len(set(labels))} classes, {len(labels)} images, all readable"]
+    if note := row.editions[len(labels)]:
+        lines.append(note)
+    published = {file.name: file.md5 for file in row.remote}
+    for path in paths:
+        if path.is_dir():
+            lines.append(f"{path}: a folder")
+        elif path.name in published and md5_of(path) == published[path.name]:
+            lines.append(f"{path}: the published file")
+        elif row.find is class_folders.find:
+            lines.append(f"{path}: no published checksum; class names and counts are right")
+        else:
+            lines.append(f"{path}: repacked, with the published content")
+    return lines
+
+
+def describe(name: str, root: Path | None = None) -> str:
+    """Say what a data set is, where it is looked for, and what a reader must do.
+
+    Parameters
+    ----------
+    name : str
+        A key of `DATASETS`.
+    root : Path, optional
+        Folder of raw files, by default :func:`data_root`.
+
+    Returns
+    -------
+    str
+        A few lines.
+    """
+    row = row_of(name)
+    counts = " or ".join(f"{n:,}" for n in row.editions)
+    lines = [
+        f"{name}: {row.title}",
+        f"  {row.classes:,} classes, {counts} images; licence: {row.licence}",
+    ]
+    if not row.folder:
+        return "\n".join([*lines, "  needs no files"])
+    folder = (root or data_root()) / row.folder
+    if row.find(folder):
+        return "\n".join([*lines, f"  present in {folder}"])
+    lines.append(f"  absent from {folder}")
+    if row.remote:
+        lines += [f"  downloaded when first used: {file.url}" for file in row.remote]
+    else:
+        lines.append(f"  put there: {row.layout}; or set WHERETOLEARN_DATA")
+    return "\n".join(lines)

@@ -1,0 +1,365 @@
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import hashlib
+import socket
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pooch
+import pytest
+from image_files import image_bytes, write
+
+from wheretolearn.data import (
+    DATASETS,
+    DataError,
+    describe,
+    idx,
+    load,
+    mnist_arrays,
+    omniglot,
+    verify,
+)
+
+SIZES = {"omniglot": (1028, 172, 423), "miniimagenet": (64, 16, 20), "cub": (100, 50, 50)}
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **options: Any) -> Any:
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", refuse)
+
+
+def change(monkeypatch: pytest.MonkeyPatch, name: str, **fields: Any) -> None:
+    """Let a row of the table expect a smaller set."""
+    monkeypatch.setitem(DATASETS, name, dataclasses.replace(DATASETS[name], **fields))
+
+
+# The table and its splits
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_bundled_splits_are_disjoint_and_complete(name: str) -> None:
+    splits = DATASETS[name].splits()
+    assert splits is not None
+    assert tuple(len(splits[s]) for s in ("train", "val", "test")) == SIZES[name]
+    together = [label for labels in splits.values() for label in labels]
+    assert len(set(together)) == len(together) == DATASETS[name].classes
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("omniglott", "omniglot"), ("MiniImageNet", "miniimagenet")]
+)
+@pytest.mark.parametrize("function", [lambda n: load(n, 28), verify, describe])
+def test_unknown_name_suggests_the_nearest(function: Any, name: str, nearest: str) -> None:
+    with pytest.raises(ValueError, match=f"did you mean '{nearest}'"):
+        function(name)
+
+
+@pytest.mark.parametrize("name", [n for n, row in DATASETS.items() if row.folder])
+def test_absent_set_says_what_to_put_where(name: str, tmp_path: Path) -> None:
+    row = DATASETS[name]
+    with pytest.raises(DataError) as caught:
+        load(name, 28, root=tmp_path / "raw", cache=tmp_path / "cache")
+    message = str(caught.value)
+    assert str(tmp_path / "raw" / row.folder) in message
+    assert "WHERETOLEARN_DATA" in message
+    assert (row.remote[0].name if row.remote else "<wnid>/<image>.jpg") in message
+    if row.remote:
+        assert row.remote[0].md5 in message
+        assert row.remote[0].url in message
+    assert "absent" in describe(name, tmp_path)
+    with pytest.raises(DataError, match="Put there"):
+        verify(name, tmp_path)
+
+
+def test_download_with_a_wrong_checksum_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deliver(self: Any, url: str, output_file: Any, *rest: Any, **options: Any) -> None:
+        Path(output_file).write_bytes(b"an error page")
+
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", deliver)
+    with pytest.raises(DataError, match="68d2efa1b9178cc56df9314c21c6e718"):
+        load("omniglot", 28, root=tmp_path, cache=tmp_path / "cache")
+    assert not list(tmp_path.rglob("images_background.zip"))
+
+
+def test_right_download_is_kept_and_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = gzip.compress(b"anything")
+    remote = tuple(
+        file._replace(md5=hashlib.md5(content).hexdigest()) for file in DATASETS["mnist"].remote
+    )
+    change(monkeypatch, "mnist", remote=remote)
+
+    def deliver(self: Any, url: str, output_file: Any, *rest: Any, **options: Any) -> None:
+        Path(output_file).write_bytes(content)
+
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", deliver)
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz is not the published file"):
+        load("mnist", 28, root=tmp_path, cache=tmp_path / "cache")
+    assert len(list((tmp_path / "mnist").iterdir())) == 4
+
+
+# Omniglot
+
+
+@pytest.fixture
+def small_omniglot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    black, white = image_bytes(0, 105, mode="1"), image_bytes(255, 105, mode="1")
+    files = {
+        "images_background": {
+            "images_background/Latin/character01/0001_01.png": black,
+            "images_background/Latin/character01/0001_02.png": white,
+        },
+        "images_evaluation": {
+            "images_evaluation/Greek/character01/0002_01.png": white,
+            "images_evaluation/Greek/character01/0002_02.png": black,
+        },
+    }
+    monkeypatch.setattr(omniglot, "CONTENT_SHA256", dict(omniglot.CONTENT_SHA256))
+    pixels = {black: np.full((105, 105), True), white: np.full((105, 105), False)}  # ink
+    for part, content in files.items():
+        (tmp_path / "omniglot").mkdir(exist_ok=True)
+        write(tmp_path / "omniglot" / f"{part}.zip", content)
+        omniglot.CONTENT_SHA256[part] = omniglot.content_digest(
+            (name.split("/", 1)[1], hashlib.sha256(np.packbits(pixels[c]).tobytes()).digest())
+            for name, c in content.items()
+        )
+    change(
+        monkeypatch,
+        "omniglot",
+        per_class=2,
+        editions={4: ""},
+        splits=lambda: {"train": ["Latin/character01"], "test": ["Greek/character01"]},
+    )
+    return tmp_path
+
+
+def test_omniglot_ink_is_bright(small_omniglot: Path) -> None:
+    images = load("omniglot", 28, root=small_omniglot, cache=small_omniglot / "cache")
+    assert images.classes == ("Greek/character01", "Latin/character01")
+    assert images.splits == {"train": (1,), "val": (), "test": (0,)}
+    assert images.images.shape == (4, 28, 28, 1)
+    assert [set(np.unique(image)) for image in images.images] == [{0}, {255}, {255}, {0}]
+    assert images.rotations
+    assert (images.mean, images.std) == ((0.0,), (1.0,))
+
+
+def test_omniglot_unpacked(small_omniglot: Path) -> None:
+    zipped = load("omniglot", 28, root=small_omniglot, cache=small_omniglot / "cache")
+    for path in (small_omniglot / "omniglot").glob("*.zip"):
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(path.parent)
+        path.unlink()
+    unpacked = load("omniglot", 28, root=small_omniglot, cache=small_omniglot / "other")
+    assert unpacked.fingerprint == zipped.fingerprint
+
+
+@pytest.mark.parametrize("how", ["pixels", "missing", "renamed"])
+def test_other_omniglot_content_is_named_with_both_checksums(
+    small_omniglot: Path, how: str
+) -> None:
+    path = small_omniglot / "omniglot" / "images_evaluation.zip"
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    first = min(files)
+    if how == "pixels":
+        files[first] = image_bytes(0, 105, mode="1")
+    elif how == "missing":
+        del files[first]
+    else:
+        files[first.replace("_01", "_09")] = files.pop(first)
+    write(path, files)
+    with pytest.raises(DataError, match=r"images_evaluation\.zip does not hold") as caught:
+        load("omniglot", 28, root=small_omniglot, cache=small_omniglot / "cache")
+    assert omniglot.CONTENT_SHA256["images_evaluation"] in str(caught.value)
+    assert len(str(caught.value).split("found ")[-1]) == 64
+
+
+def test_decoded_images_do_without_raw_files(small_omniglot: Path) -> None:
+    before = load("omniglot", 28, root=small_omniglot, cache=small_omniglot / "cache")
+    for path in (small_omniglot / "omniglot").glob("*.zip"):
+        path.unlink()
+    after = load("omniglot", 28, root=small_omniglot, cache=small_omniglot / "cache")
+    assert after.fingerprint == before.fingerprint
+    with pytest.raises(DataError, match=r"images_background\.zip"):
+        load("omniglot", 14, root=small_omniglot, cache=small_omniglot / "cache")
+
+
+# Class folders with a known split: miniImageNet, CUB
+
+
+def small_mini(per_class: int = 2) -> dict[str, bytes]:
+    splits = DATASETS["miniimagenet"].splits()
+    assert splits is not None
+    content = image_bytes(7, 10, "JPEG")
+    return {
+        f"{split}/{label}/{label}{j}.jpg": content
+        for split, labels in splits.items()
+        for label in labels
+        for j in range(per_class)
+    }
+
+
+@pytest.mark.parametrize("form", ["mini-imagenet.tar.xz", "any.zip", "images"])
+@pytest.mark.parametrize("with_splits", [True, False])
+def test_miniimagenet_layouts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, with_splits: bool
+) -> None:
+    change(monkeypatch, "miniimagenet", per_class=2, editions={200: ""})
+    files = small_mini()
+    if not with_splits:
+        files = {name.split("/", 1)[1]: content for name, content in files.items()}
+    (tmp_path / "miniimagenet").mkdir()
+    write(tmp_path / "miniimagenet" / form, files)
+    images = load("miniimagenet", 10, root=tmp_path, cache=tmp_path / "cache")
+    assert images.images.shape == (200, 10, 10, 3)
+    assert tuple(len(images.splits[s]) for s in ("train", "val", "test")) == (64, 16, 20)
+    assert "present" in describe("miniimagenet", tmp_path)
+    assert verify("miniimagenet", tmp_path)[0].startswith("miniimagenet: 100 classes, 200 images")
+
+
+@pytest.mark.parametrize("how", ["absent class", "unknown class", "too few", "truncated"])
+def test_wrong_miniimagenet_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    change(monkeypatch, "miniimagenet", per_class=2, editions={200: ""})
+    files = small_mini()
+    message = {
+        "absent class": "1 classes have no images, first 'n01930112'",
+        "unknown class": "1 unknown classes, first 'dog'",
+        "too few": "'n01930112' has 1 images, not 2",
+        "truncated": "mini-imagenet.tar.xz is damaged or truncated",
+    }[how]
+    if how == "absent class":
+        files = {name: c for name, c in files.items() if "n01930112" not in name}
+    elif how == "unknown class":
+        files["train/dog/1.jpg"] = image_bytes(1)
+    elif how == "too few":
+        del files["test/n01930112/n019301120.jpg"]
+    (tmp_path / "miniimagenet").mkdir()
+    path = write(tmp_path / "miniimagenet" / "mini-imagenet.tar.xz", files)
+    if how == "truncated":
+        path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DataError, match=message):
+        load("miniimagenet", 10, root=tmp_path, cache=tmp_path / "cache")
+    with pytest.raises(DataError, match=message):
+        verify("miniimagenet", tmp_path)
+
+
+def test_cub_tells_its_edition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    splits = DATASETS["cub"].splits()
+    assert splits is not None
+    change(monkeypatch, "cub", editions={200: "the small edition", 201: "the other one"})
+    labels = [label for part in splits.values() for label in part]
+    files = {f"CUB_200_2011/images/{c}/1.jpg": image_bytes(3, 10, "JPEG") for c in labels}
+    (tmp_path / "cub200").mkdir()
+    write(tmp_path / "cub200" / "CUB_200_2011.tgz", files)
+    images = load("cub", 10, root=tmp_path, cache=tmp_path / "cache")
+    assert images.note == "the small edition"
+    assert load("cub", 10, root=tmp_path, cache=tmp_path / "cache").note == images.note
+    assert "the small edition" in verify("cub", tmp_path)
+    change(monkeypatch, "cub", editions={6033: "", 11788: ""})
+    with pytest.raises(DataError, match="6033 or 11788 images expected, 200 found"):
+        verify("cub", tmp_path)
+
+
+# MNIST
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    return (
+        b"\0\0\x08"
+        + bytes([array.ndim])
+        + struct.pack(f">{array.ndim}I", *array.shape)
+        + (array.astype(np.uint8).tobytes())
+    )
+
+
+@pytest.fixture
+def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    rng = np.random.default_rng(0)
+    arrays = [
+        rng.integers(0, 256, (20, 28, 28)),
+        np.arange(20) % 10,
+        rng.integers(0, 256, (10, 28, 28)),
+        np.arange(10),
+    ]
+    contents = [idx_bytes(array) for array in arrays]
+    (tmp_path / "mnist").mkdir()
+    for name, content in zip(idx.FILES, contents, strict=True):
+        (tmp_path / "mnist" / f"{name}.gz").write_bytes(gzip.compress(content))
+    md5s = tuple(hashlib.md5(content).hexdigest() for content in contents)
+    monkeypatch.setitem(idx.CONTENT_MD5, "mnist", md5s)
+    row = DATASETS["mnist"]
+    read: Any = row.read_pictures
+    change(
+        monkeypatch,
+        "mnist",
+        editions={20: ""},
+        read_pictures=lambda paths, size: read.func(
+            paths, size, expected_md5=md5s, classes=idx.CLASSES["mnist"]
+        ),
+    )
+    return tmp_path
+
+
+def test_mnist_arrays_and_set_agree(small_mnist: Path) -> None:
+    train, labels, test, test_labels = mnist_arrays(small_mnist)
+    assert (train.shape, test.shape) == ((20, 28, 28), (10, 28, 28))
+    assert test_labels.tolist() == list(range(10))
+    images = load("mnist", 28, root=small_mnist, cache=small_mnist / "cache")
+    assert images.classes == tuple("0123456789")
+    assert images.splits == {"train": tuple(range(10)), "val": (), "test": ()}
+    for c in range(10):
+        rows = images.images[images.offsets[c] : images.offsets[c + 1], :, :, 0]
+        assert (rows == train[labels == c]).all()
+
+
+def test_mnist_uncompressed(small_mnist: Path) -> None:
+    before = mnist_arrays(small_mnist)
+    for path in (small_mnist / "mnist").glob("*.gz"):
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    after = mnist_arrays(small_mnist)
+    assert all((a == b).all() for a, b in zip(before, after, strict=True))
+
+
+def test_wrong_mnist_file_is_named_with_both_checksums(small_mnist: Path) -> None:
+    path = small_mnist / "mnist" / "t10k-labels-idx1-ubyte.gz"
+    wrong = idx_bytes(np.arange(9))
+    path.write_bytes(gzip.compress(wrong))
+    with pytest.raises(DataError, match=path.name) as caught:
+        mnist_arrays(small_mnist)
+    assert idx.CONTENT_MD5["mnist"][3] in str(caught.value)
+    assert hashlib.md5(wrong).hexdigest() in str(caught.value)
+
+
+def test_truncated_gzip_is_named(small_mnist: Path) -> None:
+    path = small_mnist / "mnist" / "train-images-idx3-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz is damaged or truncated"):
+        mnist_arrays(small_mnist)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\0\0", b"\0\0\x08\x03\0\0", b"\0\0\x0d\x01" + bytes(8), idx_bytes(np.ones(9))[:-1]],
+)
+def test_files_that_are_not_idx(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(DataError, match=r"is not an IDX file|is truncated"):
+        idx.read_idx(tmp_path / "file")
+
+
+def test_unknown_idx_set_suggests_the_nearest() -> None:
+    with pytest.raises(ValueError, match="did you mean 'fashion-mnist'"):
+        mnist_arrays(name="fashionmnist")

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from image_files import class_folders, image_bytes, write
+from PIL import Image
+
+from wheretolearn.data import DataError, ImageSet, load_folder
+from wheretolearn.data.decoding import resize
+
+SPLITS = {"train": ["class0"], "val": ["class1"], "test": ["class2"]}
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Any:
+    def load(path: Path, image_size: int = 8, **options: Any) -> ImageSet:
+        return load_folder(path, image_size, cache=tmp_path / "cache", **options)
+
+    return load
+
+
+@pytest.mark.parametrize("form", ["folder", "a.zip", "a.tar", "a.tar.gz", "a.tar.xz"])
+@pytest.mark.parametrize("above", ["", "CUB_200_2011/images/"])
+def test_class_folders_in_every_form(tmp_path: Path, load: Any, form: str, above: str) -> None:
+    images = load(write(tmp_path / form, class_folders(above=above)))
+    assert images.classes == ("class0", "class1", "class2")
+    assert images.images.shape == (12, 8, 8, 3)
+    assert images.images.dtype == np.uint8
+    assert images.images[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 10, 11, 12, 13, 20, 21, 22, 23]
+    assert images.offsets.tolist() == [0, 4, 8, 12]
+    assert images.splits == {"train": (0, 1, 2), "val": (), "test": ()}
+    with pytest.raises(ValueError, match="read-only"):
+        images.images[0] = 1
+
+
+def test_form_does_not_change_the_fingerprint(tmp_path: Path, load: Any) -> None:
+    files = class_folders()
+    backwards = dict(reversed(files.items()))
+    prints = {
+        load(write(tmp_path / "folder", files)).fingerprint,
+        load(write(tmp_path / "a.zip", backwards)).fingerprint,
+        load(write(tmp_path / "b.tar.xz", files)).fingerprint,
+    }
+    assert len(prints) == 1
+    other = load(write(tmp_path / "c.zip", {**files, "class0/0.png": image_bytes(99)}))
+    assert other.fingerprint not in prints
+    resplit = load(tmp_path / "a.zip", splits=SPLITS)
+    assert resplit.fingerprint not in prints
+
+
+def test_folders_of_splits(tmp_path: Path, load: Any) -> None:
+    files = {
+        f"top/{split}/{label}/{j}.png": image_bytes(j)
+        for split, (label,) in SPLITS.items()
+        for j in range(2)
+    }
+    images = load(write(tmp_path / "a.zip", files))
+    assert images.splits == {"train": (0,), "val": (1,), "test": (2,)}
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+def test_given_splits(tmp_path: Path, load: Any, as_file: bool) -> None:
+    splits: Any = {"train": ["class2", "class0"], "test": ["class1"]}
+    if as_file:
+        (tmp_path / "splits.json").write_text(json.dumps(splits))
+        splits = tmp_path / "splits.json"
+    images = load(write(tmp_path / "a.zip", class_folders()), splits=splits)
+    assert images.splits == {"train": (0, 2), "val": (), "test": (1,)}
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ({"train": ["class0", "klass"]}, "'klass' of the train split has no images"),
+        ({"train": ["class0"], "test": ["class0"]}, "'class0' is in two splits, train and test"),
+        ({"training": ["class0"]}, "training"),
+    ],
+)
+def test_wrong_splits_are_named(tmp_path: Path, load: Any, splits: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load(write(tmp_path / "a.zip", class_folders()), splits=splits)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"train": "class0"}', '{"train": [1]}'])
+def test_wrong_split_files_are_named(tmp_path: Path, load: Any, text: str) -> None:
+    (tmp_path / "mine.json").write_text(text)
+    path = write(tmp_path / "a.zip", class_folders())
+    with pytest.raises(DataError, match=r"mine\.json"):
+        load(path, splits=tmp_path / "mine.json")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"train/a/1.png": b"", "test/a/1.png": b""}, "'a' is in two folders, train/a and test/a"),
+        ({"x/a/1.png": b"", "y/a/1.png": b""}, "'a' is in two folders"),
+        ({"train/a/1.png": b"", "b/1.png": b""}, "'b' is in no split"),
+        ({"1.png": b""}, "1.png is in no class folder"),
+        ({"train/1.png": b""}, "1.png is in no class folder"),
+        ({"a/readme.txt": b""}, "there are no images"),
+    ],
+)
+def test_wrong_layouts_are_named(
+    tmp_path: Path, load: Any, files: dict[str, bytes], message: str
+) -> None:
+    files = {k: image_bytes(1) if k.endswith("png") else v for k, v in files.items()}
+    with pytest.raises(DataError, match=message):
+        load(write(tmp_path / "a.zip", files))
+
+
+def test_other_files_and_empty_class_folders_are_passed_over(tmp_path: Path, load: Any) -> None:
+    extra = {
+        "readme.txt": b"hello",
+        "class0/notes.txt": b"hello",
+        "class1/.DS_Store": b"\0\0",
+        "class1/._1.png": b"resource fork",
+        "__MACOSX/class1/1.png": b"resource fork",
+    }
+    path = write(tmp_path / "folder", {**class_folders(), **extra})
+    (path / "class9").mkdir()
+    assert load(path).classes == ("class0", "class1", "class2")
+    with pytest.raises(DataError, match="'class9' of the test split has no images"):
+        load(path, splits={"train": ["class0"], "test": ["class9"]})
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", image_bytes(1, 64, "JPEG")[:-200]])
+def test_broken_image_is_named(tmp_path: Path, load: Any, content: bytes) -> None:
+    path = write(tmp_path / "a.zip", {**class_folders(), "class1/broken.jpg": content})
+    with pytest.raises(DataError, match=r"a\.zip: class1/broken\.jpg is not a readable image"):
+        load(path)
+    assert not list((tmp_path / "cache").glob("[!.]*"))  # nothing half done stays
+
+
+def test_pickles_are_refused(tmp_path: Path, load: Any) -> None:
+    path = write(tmp_path / "folder", {"mini-imagenet-cache-train.pkl": pickle.dumps([1])})
+    with pytest.raises(DataError, match="is a pickle"):
+        load(path)
+
+
+def test_absurdly_large_image_is_refused(
+    tmp_path: Path, load: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wheretolearn.data.decoding.MAX_PIXELS", 100)
+    path = write(tmp_path / "a.zip", {"a/big.png": image_bytes(1, 11)})
+    with pytest.raises(DataError, match="11 x 11 pixels: refused"):
+        load(path)
+
+
+@pytest.mark.parametrize("size", [0, -1, 28.0, "28", None, True, 10**6])
+def test_image_size_nonsense(tmp_path: Path, load: Any, size: Any) -> None:
+    path = write(tmp_path / "a.zip", class_folders())
+    with pytest.raises(ValueError, match="image_size"):
+        load(path, size)
+
+
+@pytest.mark.parametrize(
+    "options", [{"channels": 2}, {"mean": (0.5,)}, {"std": (1.0, 0.0, 1.0)}, {"std": (1.0,)}]
+)
+def test_channel_nonsense(tmp_path: Path, load: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"channels|mean and std"):
+        load(write(tmp_path / "a.zip", class_folders()), **options)
+
+
+def test_absent_path_is_named(tmp_path: Path, load: Any) -> None:
+    with pytest.raises(DataError, match=r"nowhere\.zip does not exist"):
+        load(tmp_path / "nowhere.zip")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "RGB"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_colour_modes(tmp_path: Path, load: Any, mode: str, channels: int) -> None:
+    path = write(tmp_path / "a.zip", {"a/1.png": image_bytes(255, mode=mode)})
+    images = load(path, channels=channels)
+    assert images.images.shape == (1, 8, 8, channels)
+    assert images.images.min() == 255
+    assert len(images.mean) == len(images.std) == channels
+
+
+@given(
+    width=st.integers(1, 40), height=st.integers(1, 40), size=st.integers(1, 40), v=st.integers()
+)
+def test_resize_keeps_a_plain_image_plain(width: int, height: int, size: int, v: int) -> None:
+    image = Image.new("L", (width, height), v % 256)
+    assert (resize(image, size) == np.full((size, size, 1), v % 256)).all()
+
+
+def test_resize_cuts_the_centre() -> None:
+    wide = np.zeros((10, 30), np.uint8)
+    wide[:, 10:20] = 200
+    assert (resize(Image.fromarray(wide), 10) == 200).all()
+    assert (resize(Image.fromarray(wide.T.copy()), 10) == 200).all()
+
+
+def test_resize_leaves_the_right_size_alone() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    assert (resize(Image.fromarray(pixels), 9) == pixels).all()
