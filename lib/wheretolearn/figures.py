@@ -159,14 +159,9 @@ def fig1(title: str, records: Sequence[Record]) -> Fig1:
     Returns
     -------
     Fig1
-
-    Raises
-    ------
-    ValueError
-        If there are no records.
     """
     if not records:
-        raise ValueError(f"{title}: no records")
+        return Fig1(title=title, stamp="not run yet")
     out = Fig1(title=title, stamp=stamp(records))
     for name, group in by_experiment(records).items():
         out.diverged += [
