@@ -108,7 +108,7 @@ class DataCommand:
         failed = False
         for name in [self.name] if self.name else list(datasets.DATASETS):
             if self.action == "show":
-                print("\n".join(datasets.describe(name, self.data)))
+                print(datasets.describe(name, self.data))
                 continue
             try:
                 print("\n".join(datasets.verify(name, self.data)))

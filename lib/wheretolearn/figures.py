@@ -127,7 +127,7 @@ def stamp(records: Sequence[Record]) -> str:
     Parameters
     ----------
     records : sequence of dict
-        At least one; parameters that all share are named.
+        At least one, all of one problem.
 
     Returns
     -------

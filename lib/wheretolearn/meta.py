@@ -119,6 +119,9 @@ class MetaLearner:
             raise ValueError(f"order must be 1 or 2, got {order}")
         if inner_steps < 0:
             raise ValueError(f"inner_steps must be 0 or more, got {inner_steps}")
+        for name, rate in (("meta_rate", meta_rate), ("rule_rate", rule_rate)):
+            if not 0 <= rate < math.inf:  # Adam does not check the rates of its groups
+                raise ValueError(f"{name} must be 0 or more and finite, got {rate}")
         if any(getattr(m, "running_mean", None) is not None for m in module.modules()):
             warnings.warn(
                 "the network keeps running statistics, which leak from task to task; "

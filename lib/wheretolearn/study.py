@@ -14,7 +14,10 @@ from .experiments import Experiment
 from .suggestions import closest
 
 PROFILES = ("quick", "study", "paper", "smoke")
+"""Names of the profiles."""
+
 FIG1 = "fig1_sparsity_emerges"
+"""Notebook of Figure 1."""
 
 FIG1_SPARSITIES = (0, 20, 25, 50, 75, 80, 100)
 """Initial sparsities of Figure 1, percent: 0/25/50/75/100 on the left, 0/20/50/80/100 on the
@@ -68,9 +71,9 @@ _QUICK = Experiment(
     width=16,
     inner_rate=0.1,
     inner_steps=5,
-    meta_batch=4,
-    updates=200,
-    eval_every=20,
+    meta_batch=3,
+    updates=150,
+    eval_every=15,
     val_tasks=20,
     test_tasks=100,
 )

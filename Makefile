@@ -1,0 +1,66 @@
+# Needs Python 3.11 or later and make; everything else goes into .venv.
+PYTHON  ?= python3
+PROFILE ?= quick
+CORES   ?= all
+
+VENV := .venv
+RUN  := $(VENV)/bin/python
+PIP  := $(RUN) -m pip --disable-pip-version-check install -qq
+BOOK := _build/html/index.html
+PIPELINE := $(RUN) -m wheretolearn.publish pipeline --cores $(CORES)
+
+.DEFAULT_GOAL := help
+.PHONY: help book test study paper clean
+.DELETE_ON_ERROR:
+
+help: ## print this list
+	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1 | \2/p' $(MAKEFILE_LIST) \
+	| while IFS='|' read -r target text; do printf '%-14s %s\n' "$$target" "$$text"; done
+	@echo "Variables: PYTHON=$(PYTHON)  PROFILE=$(PROFILE) (quick, study, paper)  CORES=$(CORES)"
+
+book: $(VENV)/.installed ## train, execute the notebooks, build the book
+	@$(PIPELINE) --config profile=$(PROFILE) \
+	|| { echo "make book: a step failed, see above; logs are in _build/logs/" >&2; exit 1; }
+	@echo "The book: $(BOOK)"
+
+test: $(VENV)/.installed-dev ## check style and types, run all tests
+	@$(RUN) -m ruff check . || { echo "make test: ruff check failed" >&2; exit 1; }
+	@$(RUN) -m ruff format --check . || { echo "make test: ruff format failed" >&2; exit 1; }
+	@$(RUN) -m mypy || { echo "make test: mypy failed" >&2; exit 1; }
+	@$(RUN) -m pytest -n 2 || { echo "make test: pytest failed" >&2; exit 1; }
+
+study: $(VENV)/.installed ## train what is missing of the study on real data (hours)
+	@$(PIPELINE) records --config profile=study \
+	|| { echo "make study: a run failed, see above; logs are in _build/logs/study/" >&2; exit 1; }
+	@echo "The records: results/study/ ('make book' shows them)"
+
+paper: $(VENV)/.installed ## train with the paper's settings (a GPU, days)
+	@$(PIPELINE) records --config profile=paper \
+	|| { echo "make paper: a run failed, see above; logs are in _build/logs/" >&2; exit 1; }
+	@echo "The paper's settings are trained ('make book' shows them)"
+
+clean: ## remove the book, quick records and logs; keep .venv and all other records
+	rm -rf _build .snakemake results/quick results/smoke
+
+# A stamp holds the folder it was made in: a checkout that was moved or copied is installed anew.
+ifneq ($(shell cat $(VENV)/.installed 2>/dev/null),$(CURDIR))
+.PHONY: $(VENV)/.installed
+endif
+
+$(VENV)/.installed: requirements.txt pyproject.toml
+	@command -v "$(PYTHON)" >/dev/null \
+	|| { echo "no $(PYTHON) here; say which Python to use: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	|| { echo "Python 3.11 or later is needed, $(PYTHON) is $$("$(PYTHON)" -V 2>&1);" \
+	  "say which to use: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(RUN) -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV) \
+	|| { echo "no virtual environment could be made (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@echo "Installing requirements.txt into $(VENV) (some minutes the first time)"
+	@$(PIP) -r requirements.txt \
+	|| { echo "the installation of requirements.txt failed, see above" >&2; exit 1; }
+	@echo "$(CURDIR)" > $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+	@$(PIP) -r requirements-dev.txt \
+	|| { echo "the installation of requirements-dev.txt failed, see above" >&2; exit 1; }
+	@touch $@
