@@ -31,7 +31,7 @@ from .statistics import Interval, bootstrap_interval
 def set_theme() -> None:
     """Set the style of every figure: seaborn's, on a transparent ground."""
     sns.set_theme(
-        context="notebook",
+        context="paper",
         style="ticks",
         palette="deep",
         rc={
@@ -43,7 +43,7 @@ def set_theme() -> None:
             "axes.spines.right": False,
             "figure.dpi": 110,
             "legend.frameon": False,
-            "legend.fontsize": "small",
+            "legend.fontsize": 7.5,
         },
     )
 
@@ -214,7 +214,7 @@ def draw_fig1(*rows: Fig1) -> Figure:
     Figure
     """
     set_theme()
-    figure = plt.figure(figsize=(12, 4.1 * len(rows)), layout="constrained")
+    figure = plt.figure(figsize=(9.2, 3.5 * len(rows)), layout="constrained")
     parts = np.atleast_1d(np.asarray(figure.subfigures(len(rows), 1, hspace=0.06)))
     for part, row in zip(parts, rows, strict=True):
         part.set_facecolor("none")
@@ -225,14 +225,14 @@ def draw_fig1(*rows: Fig1) -> Figure:
             sns.color_palette("flare", len(row.left)), row.noise.values(), strict=False
         ):
             left.plot(c.x, c.mean, color=colour, ls=":", lw=1)
-        left.set_title("sparsity, by initial sparsity", fontsize="medium", pad=26)
+        left.set_title("sparsity, by initial sparsity", fontsize="medium", pad=20)
         _lines(centre, row.centre, "crest", "{}", row.x_label)
-        centre.set_title("sparsity by layer, from 50 %", fontsize="medium", pad=26)
+        centre.set_title("sparsity by layer, from 50 %", fontsize="medium", pad=20)
         _accuracy(right, row)
         note = row.stamp
         if row.diverged:
             note += "\n× diverged: " + ", ".join(row.diverged)
-        part.supxlabel(note, fontsize=8, color="0.35")
+        part.supxlabel(note, fontsize=7, color="0.35")
     plt.close(figure)  # the caller shows it, once
     return figure
 
@@ -255,7 +255,7 @@ def _lines(ax: Axes, curves: dict, palette: str, label: str, x_label: str) -> No
 def _accuracy(ax: Axes, row: Fig1) -> None:
     blue, orange, green = sns.color_palette("deep", 3)
     levels = sorted(row.right_accuracy)
-    ax.set_title("test accuracy and final sparsity", fontsize="medium", pad=26)
+    ax.set_title("test accuracy and final sparsity", fontsize="medium", pad=20)
     if row.maml is not None:
         ax.axhline(row.maml.mean, color=green, ls="--", label="MAML")
         if np.isfinite(row.maml.low):

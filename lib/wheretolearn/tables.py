@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .analysis import Finding, by_experiment, finished
+from .analysis import Finding, by_experiment, finished, noise_curve
 from .analysis import test_accuracies as accuracies_by_seed
 from .records import Record
-from .statistics import Interval, bootstrap_interval
+from .statistics import Interval, bootstrap_interval, t_interval
 
 
 def verdicts(findings: Iterable[Finding]) -> str:
@@ -82,6 +82,32 @@ def runs(records: Sequence[Record]) -> str:
         "minutes a run",
     )
     return table(header, rows)
+
+
+def against_noise(records: Sequence[Record]) -> str:
+    """Compare final sparsities with what pure noise would have made of the same masks.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Records of Figure 1 on one problem.
+
+    Returns
+    -------
+    str
+        Markdown: one line for each initial sparsity.
+    """
+    rows = []
+    for group in by_experiment(finished(records)).values():
+        p = group[0]["parameters"]
+        if p["method"] != "sparse-maml":
+            continue
+        level = round(100 * p["init_sparsity"])
+        final = t_interval([100 * r["final"]["sparsity"] for r in group])
+        noise = noise_curve(level, p["updates"], p["rule_rate"]).mean[-1]
+        rows.append((level, f"{level} %", interval(final), f"{noise:.1f}"))
+    header = ("initial sparsity", "final sparsity (%)", "under pure noise (%)")
+    return table(header, [row[1:] for row in sorted(rows)])
 
 
 def interval(value: Interval) -> str:
