@@ -16,6 +16,7 @@ STEPS = [0, 1, 2, 5]
 def problem(request):
     """A network as a function, its parameters, and a task, in float64."""
     torch.manual_seed(3)
+    net: nn.Module
     if request.param == "mlp":
         net, x = MLP(6, 7, 5, 3), torch.randn(30, 6)
     else:
@@ -283,8 +284,8 @@ def test_a_meta_step_is_adam_on_the_mean_meta_gradient(method):
     reference = {n: p.clone().requires_grad_() for n, p in start.items()}
     masks = {n: p.clone().requires_grad_() for n, p in m0.items()}
     for n, p in reference.items():
-        p.grad = sum(r.params[n] for r in results) / 3
-    rate_grads = {n: sum(r.rates[n] for r in results) / 3 for n in masks}
+        p.grad = torch.stack([r.params[n] for r in results]).mean(0)
+    rate_grads = {n: torch.stack([r.rates[n] for r in results]).mean(0) for n in masks}
     for n, g in rule.pull_back(m0, rate_grads).items():
         masks[n].grad = g
     groups = [{"params": list(reference.values()), "lr": 1e-3}]

@@ -1,0 +1,197 @@
+"""The command line: what it prints, what it returns, and no traceback for a user's mistake."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from synthetic import image_set, made_up_record
+from wheretolearn import cli, records, study, training
+
+SMALL = ["network=mlp", "image_size=8", "ways=3", "width=8"]
+
+
+@pytest.fixture
+def wheretolearn(monkeypatch, capsys, tmp_path):
+    """Run the command in a folder of its own, on small images; return status, output, errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "load", lambda name, size, root=None: image_set())
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["wheretolearn", *map(str, arguments)])
+        try:
+            cli.main()
+            status: object = 0
+        except SystemExit as end:
+            status = end.code
+        shown = capsys.readouterr()
+        return status, shown.out, shown.err
+
+    return call
+
+
+def run_smoke(call, *more):
+    name = "fig1-glyphs-sparse50"
+    return call("run", name, "--profile", "smoke", "--change", *SMALL, "--no-progress", *more)
+
+
+def test_run_with_changes_then_record(wheretolearn, tmp_path):
+    status, out, err = run_smoke(wheretolearn, "--seed", 1, "--device", "cpu")
+    assert (status, err) == (0, "")
+    name = "+".join(["fig1-glyphs-sparse50", *SMALL])
+    path = tmp_path / "results/smoke" / name / "seed1.json"
+    record = records.read(path)
+    assert record["parameters"]["width"] == 8
+    assert (record["experiment"], record["seed"]) == (name, 1)
+    assert f"{name} (profile smoke), seed 1" in out
+    assert f"{record['final']['test_accuracy']['mean']:.1%} on 3 test episodes" in out
+    assert wheretolearn("record", path)[:2] == (0, out)
+    status, full, _ = wheretolearn("record", path, "--full")
+    assert json.loads(full) == record
+    before = path.read_bytes()
+    assert run_smoke(wheretolearn, "--seed", 1)[1] == out  # the record is used again
+    assert path.read_bytes() == before
+    assert run_smoke(wheretolearn, "--seed", 1, "--fresh")[0] == 0
+    assert path.read_bytes() != before
+
+
+def test_list(wheretolearn, tmp_path):
+    status, out, _ = wheretolearn("list", "--profile", "smoke")
+    assert status == 0
+    plan = study.plan("smoke")
+    lines = out.splitlines()
+    assert len(lines) == len(plan) + 1
+    assert all("not run" in line for line in lines[:-1])
+    assert lines[-1].startswith("left: about")
+    for line, run in zip(lines, plan, strict=False):
+        assert line.split()[:3] == [run.experiment, "seed", str(run.seed)]
+    # one finished, one diverged, one of other parameters
+    states: list[dict[str, Any]] = [
+        {},
+        {"status": "diverged", "diverged_at": 1},
+        {"parameters": {"width": 5}},
+    ]
+    for number, changes in enumerate(states):
+        run = plan[number]
+        experiment = study.find("smoke", run.experiment)
+        made = made_up_record(run.experiment, run.seed)
+        made |= {"parameters": json.loads(json.dumps(experiment.parameters()))} | changes
+        records.write(tmp_path / run.record, made)
+    _, out, _ = wheretolearn("list", study.FIG1, "--profile", "smoke")
+    assert [line.split()[-1] for line in out.splitlines()[:3]] == [
+        "finished",
+        "diverged",
+        "outdated",
+    ]
+
+
+def test_data_show(wheretolearn):
+    status, out, _ = wheretolearn("data", "show", "glyphs")
+    assert status == 0
+    assert "glyphs: " in out.splitlines()[0]
+    assert len(out.splitlines()) >= 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("run fig1-glyphs-sparse55 --profile smoke", "did you mean 'fig1-glyphs-"),
+        ("run fig1-glyphs-maml --profile smokee", "unknown profile 'smokee'; did you mean 'smoke'"),
+        ("list fig1_sparsity", "unknown figure 'fig1_sparsity'; did you mean"),
+        ("list --profile studdy", "did you mean 'study'"),
+        ("data show glyfs", "did you mean 'glyphs'"),
+        ("data prepare", "prepare needs the name of a data set"),
+        ("record absent.json", "No such file"),
+        ("record .", "Is a directory"),
+        ("record broken.json", "broken.json: not JSON"),
+        ("record binary.json", "binary.json: not JSON"),
+        ("record old.json", "schema version 0"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(wheretolearn, tmp_path, arguments, message):
+    (tmp_path / "broken.json").write_text('{"schema_version": 1,')
+    (tmp_path / "binary.json").write_bytes(b'{"schema_version": "\xff"}')
+    (tmp_path / "old.json").write_text('{"schema_version": 0}')
+    status, out, err = wheretolearn(*arguments.split())
+    assert status == 1
+    assert out == ""
+    assert err.startswith("wheretolearn: ")
+    assert message in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("widht=8", "no parameter 'widht'; did you mean 'width'"),
+        ("width", "a change is written name=value, got 'width'"),
+        ("width=eight", "width must be of type int, got 'eight'"),
+        ("width=8.5", "width must be of type int"),
+        ("width=0", "width must be positive"),
+        ("inner_rate=NaN", "inner_rate must be finite"),
+        ("method=spars-maml", "did you mean 'sparse-maml'"),
+        ("name=other", "name and profile cannot be changed"),
+        ("profile=study", "name and profile cannot be changed"),
+        ("data=../../elsewhere", "cannot hold '/'"),
+        ("ways=9", "split 'val' of synthetic has 5"),
+        ("image_size=4", "halves images four times"),
+    ],
+)
+def test_wrong_changes_are_told_in_a_line(wheretolearn, change, message):
+    command = ["run", "fig1-glyphs-sparse50", "--profile", "smoke", "--no-progress", "--change"]
+    status, _, err = wheretolearn(*command, change)
+    assert status == 1
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_a_wrong_device_or_seed_is_told_in_a_line(wheretolearn):
+    status, _, err = run_smoke(wheretolearn, "--device", "gpu")
+    assert (status, "unknown device 'gpu'" in err) == (1, True)
+    status, _, err = run_smoke(wheretolearn, "--seed", "-1")
+    assert (status, "seed not negative" in err) == (1, True)
+
+
+def test_results_that_cannot_be_written(wheretolearn, tmp_path):
+    (tmp_path / "file").touch()
+    status, _, err = run_smoke(wheretolearn, "--results", "file")
+    assert status == 1
+    assert "cannot write" in err
+    assert "Traceback" not in err
+
+
+def test_unknown_options_and_help(wheretolearn):
+    assert wheretolearn("run", "fig1-glyphs-maml", "--sede", "1")[0] == 2
+    assert wheretolearn()[0] == 2
+    status, out, _ = wheretolearn("--help")
+    assert status == 0
+    assert all(word in out for word in ("run", "list", "data", "record"))
+    assert "--change" in wheretolearn("run", "--help")[1]
+
+
+def test_the_module_is_a_program(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "wheretolearn", "list", "--profile", "smokee"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("wheretolearn: unknown profile 'smokee'")
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_smoke_profile_on_the_embedded_data(monkeypatch, tmp_path, capsys):
+    """The real thing, once: drawn glyphs, ConvNet-4, a few updates."""
+    command = ["run", "fig1-glyphs-sparse50", "--profile", "smoke", "--results", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["wheretolearn", *command, "--device", "cpu"])
+    cli.main()
+    record = records.read(tmp_path / "smoke/fig1-glyphs-sparse50/seed0.json")
+    assert record["data"]["name"] == "glyphs"
+    assert record["status"] == "finished"
+    assert "test accuracy" in capsys.readouterr().out

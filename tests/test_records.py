@@ -1,0 +1,371 @@
+"""Records: what is written is read again, what was changed is refused, nothing is lost."""
+
+import contextlib
+import copy
+import errno
+import json
+import os
+import resource
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+
+import jsonschema
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from conftest import ROOT
+from synthetic import TINY, image_set, made_up_record
+from wheretolearn import records, study, training
+
+SCHEMA = json.loads(resources.files("wheretolearn").joinpath("record.schema.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Return the record of a real run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "load", lambda name, size, root=None: image_set())
+        return training.run(TINY, 0, results=tmp_path_factory.mktemp("r"), progress=False)
+
+
+def test_round_trip(tmp_path, trained):
+    unsealed = {k: v for k, v in trained.items() if k != "content_sha256"}
+    path = tmp_path / "new" / "folders" / "seed0.json"
+    written = records.write(path, unsealed)
+    assert records.read(path) == written == trained
+    assert list(path.parent.iterdir()) == [path]
+    assert "content_sha256" not in unsealed
+
+
+def test_the_checksum_does_not_depend_on_the_order_of_fields(trained):
+    turned = dict(reversed(trained.items()))
+    assert records.checksum(turned) == trained["content_sha256"]
+    assert records.validate(turned)
+
+
+# --- changes
+
+
+def leaves(node, path=()):
+    """Return the path of every value that is no object and no list."""
+    if isinstance(node, dict | list):
+        items = node.items() if isinstance(node, dict) else enumerate(node)
+        return [leaf for k, v in items for leaf in leaves(v, (*path, k))]
+    return [path]
+
+
+def altered(value, chance):
+    """Return another value of the same kind."""
+    if isinstance(value, bool) or value is None:
+        return 0.125
+    if isinstance(value, int):
+        return value + chance.choice([-1, 1, 10**6])
+    if isinstance(value, float):
+        return value + chance.choice([1e-12 * max(1, abs(value)), -0.5, 3.0])
+    at = chance.randrange(len(value)) if value else 0
+    return value[:at] + ("x" if value[at : at + 1] != "x" else "y") + value[at + 1 :]
+
+
+@given(data=st.data(), chance=st.randoms(use_true_random=False))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_single_change_is_seen(trained, data, chance):
+    path = data.draw(st.sampled_from(leaves(trained)))
+    changed = copy.deepcopy(trained)
+    node = changed
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = altered(node[path[-1]], chance)
+    assert changed != trained
+    with pytest.raises(records.RecordError):
+        records.validate(changed)
+
+
+@given(data=st.data(), value=st.integers(1, 255))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_flipped_byte_is_refused_or_harmless(tmp_path, trained, data, value):
+    content = bytearray(json.dumps(trained).encode())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= value
+    path = tmp_path / "record.json"
+    path.write_bytes(content)
+    with contextlib.suppress(records.RecordError):
+        assert records.read(path) == trained  # a blank that became another blank
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None, 1.5])
+def test_another_schema_version_says_so(trained, version):
+    with pytest.raises(records.RecordError, match=r"schema version .*delete the file and run"):
+        records.validate(trained | {"schema_version": version}, "old.json")
+
+
+@pytest.mark.parametrize("value", [[], "text", 3, None, {}])
+def test_what_is_no_record_is_refused(tmp_path, value):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(value))
+    with pytest.raises(records.RecordError, match=r"x\.json"):
+        records.read(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"a": 1', b"\xff\xfe", b"\x00" * 50])
+def test_files_that_are_not_json_are_refused(tmp_path, content):
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    with pytest.raises(records.RecordError, match=r"x\.json: not JSON"):
+        records.read(path)
+
+
+def test_an_absent_file_is_just_that(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        records.read(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("field", SCHEMA["required"])
+def test_every_field_is_needed(trained, field):
+    less = {k: v for k, v in trained.items() if k != field}
+    with pytest.raises(records.RecordError):
+        records.validate(less)
+
+
+@pytest.mark.parametrize("part", ["data", "curves", "final", "provenance"])
+def test_every_inner_field_is_needed_and_no_other_is_there(trained, part):
+    for name in SCHEMA["properties"][part]["required"]:
+        less = copy.deepcopy(trained)
+        del less[part][name]
+        with pytest.raises(records.RecordError, match=f"{part}: .*{name}"):
+            records.validate(less)
+    if part != "provenance":
+        more = copy.deepcopy(trained)
+        more[part]["extra"] = 1
+        with pytest.raises(records.RecordError, match="extra"):
+            records.validate(more)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_json_does_not_have_are_refused(tmp_path, trained, number):
+    broken = copy.deepcopy(trained)
+    broken["curves"]["val_loss"][1] = number
+    with pytest.raises(records.RecordError, match="not finite"):
+        records.validate(broken)
+    path = tmp_path / "seed0.json"
+    with pytest.raises(records.RecordError, match="not finite"):
+        records.write(path, {k: v for k, v in broken.items() if k != "content_sha256"})
+    assert list(tmp_path.iterdir()) == []
+    path.write_text(json.dumps(broken))  # Python writes NaN where JSON has none
+    with pytest.raises(records.RecordError, match="not a JSON number"):
+        records.read(path)
+
+
+# --- writing
+
+
+def test_a_crash_before_the_file_is_in_place_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    records.write_atomically(path, b"old")
+
+    def crash(source, target):
+        assert Path(source).read_bytes() == b"new"  # complete, and beside it
+        assert Path(source).parent == path.parent
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", crash)
+    with pytest.raises(KeyboardInterrupt):
+        records.write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("failing", ["replace", "fsync"])
+def test_an_error_of_the_system_leaves_the_old_file(tmp_path, monkeypatch, failing):
+    path = tmp_path / "file"
+    records.write_atomically(path, b"old")
+
+    def fail(*args):
+        raise OSError(errno.EIO, "broken disk")
+
+    monkeypatch.setattr(os, failing, fail)
+    with pytest.raises(records.WriteError, match=r"cannot write .*broken disk; nothing was lost"):
+        records.write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_replaced_and_readable_by_others(tmp_path):
+    path = tmp_path / "a" / "file"
+    records.write_atomically(path, b"old")
+    records.write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from wheretolearn import records
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+folder = Path(sys.argv[1])
+for what in (lambda: records.write_atomically(folder / "file", bytes(5000)),
+             lambda: records.check_writable(folder)):
+    try:
+        what()
+    except records.WriteError as error:
+        print(error)
+records.write_atomically(folder / "small", b"fits")
+"""
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no limits on this system")
+def test_a_full_disk(tmp_path):
+    """A real error of the system, in the middle of the file."""
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2, done.stdout
+    assert all("cannot write" in line and "nothing was lost" in line for line in lines)
+    assert path.read_bytes() == b"old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "small"]
+
+
+def file_in_the_way(tmp_path):
+    (tmp_path / "results").write_text("no folder")
+    return tmp_path / "results"
+
+
+def no_folder_can_be_made(tmp_path):
+    return Path("/proc/results")
+
+
+@pytest.mark.parametrize("where", [file_in_the_way, no_folder_can_be_made])
+def test_results_that_cannot_be_written_are_told_before_the_training(tmp_path, monkeypatch, where):
+    def never(*args, **kwargs):
+        raise AssertionError("the training was started")
+
+    monkeypatch.setattr(training, "load", never)
+    monkeypatch.setattr(training, "Training", never)
+    with pytest.raises(records.WriteError, match="cannot write"):
+        training.run(TINY, 0, results=where(tmp_path), progress=False)
+
+
+def test_checkpoints_that_cannot_be_written_are_told_before_the_training(tmp_path, monkeypatch):
+    (tmp_path / ".checkpoints").write_text("no folder")
+    monkeypatch.setattr(training, "load", lambda *a, **k: pytest.fail("started"))
+    with pytest.raises(records.WriteError, match="checkpoints"):
+        training.run(TINY, 0, results=tmp_path, progress=False)
+
+
+def test_a_probe_leaves_nothing(tmp_path):
+    records.check_writable(tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+# --- reading many
+
+
+def test_load(tmp_path):
+    one, two = TINY.replace(name="one"), TINY.replace(name="two")
+    for experiment in (two, one):
+        for seed in (10, 2, 0):
+            record = made_up_record(experiment.name, seed)
+            record["parameters"] = experiment.parameters()
+            if (experiment.name, seed) == ("two", 0):
+                record["parameters"]["width"] = 999  # of another study
+            records.write(tmp_path / f"smoke/{experiment.name}/seed{seed}.json", record)
+    (tmp_path / "smoke/one/.seed3.json.tmp").write_text("half a rec")
+    found = records.load(tmp_path, [one, two])
+    assert [(r["experiment"], r["seed"]) for r in found] == [
+        ("one", 0),
+        ("one", 2),
+        ("one", 10),
+        ("two", 2),
+        ("two", 10),
+    ]
+    assert records.load(tmp_path / "absent", [one]) == []
+    path = tmp_path / "smoke/one/seed2.json"
+    path.write_text(path.read_text().replace('"seed": 2', '"seed": 3'))
+    with pytest.raises(records.RecordError, match=r"seed2\.json: the content was changed"):
+        records.load(tmp_path, [one])
+
+
+# --- the schema
+
+
+def test_the_schema_is_one():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_a_run_writes_the_fields_of_the_schema(trained):
+    def compare(value, schema, where):
+        if "properties" not in schema or not isinstance(value, dict):
+            return
+        assert set(value) == set(schema["properties"]) == set(schema["required"]), where
+        for name, inner in schema["properties"].items():
+            compare(value[name], inner, f"{where}/{name}")
+
+    compare(trained, SCHEMA, "")
+    test = SCHEMA["properties"]["final"]["properties"]["test_accuracy"]["anyOf"][1]
+    assert set(trained["final"]["test_accuracy"]) == set(test["properties"])
+    n = len(trained["curves"]["update"])
+    for name, values in trained["curves"].items():
+        curves = values.values() if name == "frozen" else [values]
+        assert all(len(c) == n for c in curves)
+    assert set(trained["parameters"]) == set(TINY.parameters())
+
+
+def test_every_field_is_described_or_speaks_for_itself():
+    def check(schema, where):
+        for name, inner in schema.get("properties", {}).items():
+            kind = inner.get("type") or inner.get("$ref") or inner.get("enum") or inner.get("const")
+            assert kind or "anyOf" in inner, f"{where}/{name} has no type"
+            if inner.get("type") in ("array", None) and "enum" not in inner:
+                assert inner.get("description"), f"{where}/{name} has no description"
+            check(inner, f"{where}/{name}")
+
+    check(SCHEMA, "")
+
+
+# --- the records that come with the project
+
+
+def committed():
+    listed = subprocess.run(
+        ["git", "ls-files", "results/*.json"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode == 0:
+        return sorted(ROOT / name for name in listed.stdout.splitlines())
+    return sorted(
+        p for part in ("study", "search") for p in (ROOT / "results" / part).rglob("*.json")
+    )
+
+
+def test_there_are_committed_records():
+    assert committed()
+
+
+@pytest.mark.parametrize("path", committed(), ids=lambda p: str(p.relative_to(ROOT / "results")))
+def test_committed_records(path):
+    """Each is whole, is where its content belongs, and comes from the experiment as it is now."""
+    record = records.read(path)
+    *_, profile, name, file = path.parts
+    assert (record["profile"], record["experiment"]) == (profile, name)
+    assert file == f"seed{record['seed']}.json"
+    experiments = {e.name: e for e in study.experiments(profile)}
+    if name in experiments:
+        assert records.fits(record, experiments[name])
+    curves = record["curves"]
+    total = sum(record["tensors"].values())
+    for i, sparsity in enumerate(curves["sparsity"]):
+        frozen = sum(counts[i] for counts in curves["frozen"].values())
+        assert sparsity == pytest.approx(frozen / total, abs=1e-12)
+    assert curves["update"] == sorted(set(curves["update"]))
+    best = curves["update"].index(record["final"]["best_update"])
+    assert record["final"]["val_accuracy"] == curves["val_accuracy"][best]
+    assert record["final"]["val_accuracy"] == max(curves["val_accuracy"])
+    assert (record["final"]["test_accuracy"] is None) == (record["status"] == "diverged")

@@ -1,0 +1,173 @@
+"""The plan of the study, and what it is estimated to cost."""
+
+import re
+
+import pytest
+import torch
+
+from wheretolearn import study
+from wheretolearn.experiments import CPU_FLOPS, Experiment
+from wheretolearn.rules import count_frozen
+
+EVERY = [e for profile in study.PROFILES for e in study.EXPERIMENTS[profile]]
+
+
+def test_profiles_are_those_that_are_documented():
+    assert set(study.EXPERIMENTS) == set(study.PROFILES)
+    assert all(f"``{profile}``" in study.__doc__ for profile in study.PROFILES)
+
+
+@pytest.mark.parametrize("profile", study.PROFILES)
+def test_the_plan(profile):
+    plan = study.plan(profile)
+    experiments = study.experiments(profile)
+    assert len({e.name for e in experiments}) == len(experiments)
+    assert len({r.record for r in plan}) == len(plan)
+    assert {(r.experiment, r.seed) for r in plan} == {
+        (e.name, s) for e in experiments for s in study.seeds(e)
+    }
+    assert [r.seed for r in plan] == sorted(r.seed for r in plan)
+    for run in plan:
+        assert run.profile == profile
+        assert run.seconds > 0
+        assert re.fullmatch(
+            rf"results/{profile}/[a-z0-9][a-z0-9.+-]*/seed{run.seed}\.json", run.record
+        )
+        assert study.find(profile, run.experiment).profile == profile
+
+
+def test_the_study_has_five_seeds():
+    assert all(len(study.seeds(e)) >= 5 for e in study.experiments("study"))
+
+
+@pytest.mark.parametrize("experiment", EVERY, ids=lambda e: f"{e.profile}-{e.name}")
+def test_every_experiment_can_be_built(experiment):
+    with torch.device("meta"):
+        params = dict(experiment.build_network().named_parameters())
+    image = torch.empty(2, experiment.channels, experiment.image_size, experiment.image_size)
+    with torch.device("meta"):
+        outputs = experiment.build_network()(image.to("meta"))
+    assert outputs.shape == (2, experiment.ways)
+    small = {n: torch.zeros(p.shape) for n, p in params.items()}
+    rates = experiment.rule.rates(
+        experiment.rule.init(small, torch.Generator().manual_seed(0)), small
+    )
+    counts = count_frozen(rates, small).values()
+    sparsity = sum(c.frozen for c in counts) / sum(c.size for c in counts)
+    # smallest network: 700 weights, 6 standard deviations
+    assert sparsity == pytest.approx(experiment.init_sparsity, abs=0.12)
+    assert experiment.init_sparsity not in (0, 1) or sparsity == experiment.init_sparsity
+
+
+def test_figure_1_has_the_levels_of_the_claims():
+    for profile in study.PROFILES:
+        names = {e.name for e in study.experiments(profile, study.FIG1)}
+        prefixes = {n.removesuffix("-maml") for n in names if n.endswith("-maml")}
+        assert prefixes
+        for prefix in prefixes:
+            for percent in (0, 20, 25, 50, 75, 80, 100):
+                experiment = study.find(profile, f"{prefix}-sparse{percent}")
+                assert experiment.init_sparsity == percent / 100
+                maml = study.find(profile, f"{prefix}-maml")
+                different = {
+                    k for k, v in experiment.parameters().items() if v != maml.parameters()[k]
+                }
+                assert different <= {"name", "method", "init_sparsity"}
+
+
+def test_operations_against_a_count_by_hand():
+    """MLP 4-3-3-2: 12 + 9 + 6 products of two operations for each image."""
+    tiny = Experiment(
+        name="tiny",
+        figure="f",
+        data="glyphs",
+        image_size=2,
+        network="mlp",
+        width=3,
+        ways=2,
+        shots=3,
+        queries=4,
+        inner_steps=5,
+        meta_batch=2,
+        updates=10,
+        eval_every=4,
+        val_tasks=7,
+        test_tasks=11,
+        method="maml",
+    )
+    image = 2 * (4 * 3 + 3 * 3 + 3 * 2)
+    support, query = 2 * 3, 2 * 4
+    adaptation = 5 * support * 3 * image  # forward, and backward at twice its cost
+    training = 10 * 2 * (adaptation + 3 * query * image)
+    evaluations = 4 * 7 + 11  # at updates 0, 4, 8 and 10; the test
+    assert tiny.flops() == training + evaluations * (adaptation + query * image)
+    assert tiny.seconds() == tiny.flops() / CPU_FLOPS
+    assert tiny.replace(updates=20).flops() > 1.9 * training
+
+
+def test_operations_of_the_convolutions():
+    """One block of 3x3 kernels by hand: 16x16, 8x8, 4x4, 2x2 pixels, then 1x1."""
+    tiny = Experiment(
+        name="tiny",
+        figure="f",
+        data="glyphs",
+        image_size=16,
+        width=2,
+        ways=3,
+        shots=1,
+        queries=1,
+        inner_steps=1,
+        meta_batch=1,
+        updates=1,
+        eval_every=1,
+        val_tasks=1,
+        test_tasks=1,
+        method="maml",
+    )
+    image = 2 * (9 * 1 * 2 * 256 + 9 * 2 * 2 * (64 + 16 + 4) + 2 * 3)
+    assert tiny.flops() == image * ((9 + 9) + 3 * (9 + 3))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: study.experiments("studdy"), "did you mean 'study'"),
+        (lambda: study.experiments("zzz"), "known are 'quick', 'study', 'paper', 'smoke'"),
+        (lambda: study.plan("quick", "fig1_sparsity"), f"did you mean '{study.FIG1}'"),
+        (lambda: study.plan("quikc"), "did you mean 'quick'"),
+        (lambda: study.find("quick", "fig1-glyphs-mamml"), "did you mean 'fig1-glyphs-maml'"),
+        (lambda: study.find("quick", "fig1-omniglot-maml"), "profile 'quick' has no experiment"),
+        (lambda: EVERY[0].replace(widht=3), "no parameter 'widht'; did you mean 'width'"),
+    ],
+)
+def test_unknown_names_suggest_the_nearest(call, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"updates": 0}, "updates must be positive"),
+        ({"width": -4}, "width must be positive"),
+        ({"width": 8.5}, "width must be of type int"),
+        ({"width": "8"}, "width must be of type int"),
+        ({"width": True}, "width must be of type int"),
+        ({"inner_rate": "fast"}, "inner_rate must be of type float"),
+        ({"inner_rate": float("nan")}, "inner_rate must be finite"),
+        ({"meta_rate": float("inf")}, "meta_rate must be finite"),
+        ({"method": 3}, "method must be of type str"),
+        ({"method": "sparse-mamml"}, "did you mean 'sparse-maml'"),
+        ({"mask_init": "kaimin"}, "mask_init must be"),
+        ({"init_sparsity": 1.5}, "init_sparsity must lie in"),
+        ({"method": "maml", "init_sparsity": 0.5}, "init_sparsity must be 0"),
+    ],
+)
+def test_parameters_without_meaning_are_refused(change, message):
+    experiment = study.find("smoke", "fig1-glyphs-sparse50")
+    with pytest.raises(ValueError, match=message):
+        experiment.replace(**change)
+
+
+def test_whole_numbers_serve_as_rates():
+    assert study.find("smoke", "fig1-glyphs-maml").replace(inner_rate=1).rule.inner_rate == 1
