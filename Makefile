@@ -35,9 +35,9 @@ study: $(VENV)/.installed ## train what is missing of the study on real data (ho
 	@echo "The records: results/study/ ('make book' shows them)"
 
 paper: $(VENV)/.installed ## train with the paper's settings (a GPU, days)
-	@$(PIPELINE) records --config profile=paper \
+	@$(PIPELINE) records --cores 1 --config profile=paper \
 	|| { echo "make paper: a run failed, see above; logs are in _build/logs/" >&2; exit 1; }
-	@echo "The paper's settings are trained ('make book' shows them)"
+	@echo "The paper's settings are trained ('make book PROFILE=paper' shows them)"
 
 clean: ## remove the book, quick records and logs; keep .venv and all other records
 	rm -rf _build .snakemake results/quick results/smoke

@@ -86,7 +86,7 @@ rule run:
     resources:
         # minutes; the estimate is for the machine of the README, and a second try gets more
         runtime=lambda wildcards, attempt: math.ceil(planned(wildcards).seconds / 60 * 3 * attempt) + 5,
-        mem_mb=lambda wildcards, attempt: getattr(planned(wildcards), "memory_mb", 2000) * attempt,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
     shell:
         "OMP_NUM_THREADS=1 {PYTHON:q} -m wheretolearn run {wildcards.experiment:q}"
         " --seed {wildcards.seed:q} --profile {PROFILE:q} > {log:q} 2>&1"

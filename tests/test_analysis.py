@@ -266,3 +266,16 @@ def test_thresholds_are_those_of_the_chapter():
 def test_thresholds_act_where_they_are_stated(ends, row, holds):
     finding = analysis.emergence(emergence_records(ends, spread=0.0), "p")
     assert finding.evidence["holds"].iloc[row] == holds
+
+
+def test_pure_noise_earns_what_the_chapter_says():
+    """Masks without any signal pass (a), (b) and (d) of claim 1, and not (c)."""
+    noise = {level: analysis.noise_curve(level, 600, weights=2000).mean / 100 for level in LEVELS}
+    records = [
+        made_up_record(f"p-sparse{level}", seed, sparsity=list(curve[::50] + jitter(seed, 0.002)))
+        for level, curve in noise.items()
+        for seed in SEEDS
+    ]
+    finding = analysis.emergence(records, "p")
+    assert finding.verdict == "partly supported"
+    assert list(finding.evidence["holds"]) == [True, True, False, True, True]

@@ -195,3 +195,13 @@ def test_smoke_profile_on_the_embedded_data(monkeypatch, tmp_path, capsys):
     assert record["data"]["name"] == "glyphs"
     assert record["status"] == "finished"
     assert "test accuracy" in capsys.readouterr().out
+
+
+def test_missing_data_are_told_without_a_traceback(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("WHERETOLEARN_CACHE", str(tmp_path / "cache"))
+    empty = ["--data", str(tmp_path), "--image-size", "84"]
+    monkeypatch.setattr(sys, "argv", ["wheretolearn", "data", "prepare", "miniimagenet", *empty])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 1
+    assert "miniimagenet" in capsys.readouterr().err

@@ -369,3 +369,29 @@ def test_committed_records(path):
     assert record["final"]["val_accuracy"] == curves["val_accuracy"][best]
     assert record["final"]["val_accuracy"] == max(curves["val_accuracy"])
     assert (record["final"]["test_accuracy"] is None) == (record["status"] == "diverged")
+
+
+def test_a_record_under_another_seed_is_refused(tmp_path):
+    """A copy of seed 0 must not count as seed 5."""
+    (source,) = [p for p in committed() if p.parts[-2:] == ("fig1-omniglot-maml", "seed0.json")]
+    experiment = study.find("study", "fig1-omniglot-maml")
+    folder = tmp_path / "study" / experiment.name
+    folder.mkdir(parents=True)
+    (folder / "seed0.json").write_bytes(source.read_bytes())
+    assert len(records.load(tmp_path, [experiment])) == 1
+    (folder / "seed5.json").write_bytes(source.read_bytes())
+    with pytest.raises(records.RecordError, match="seed 0"):
+        records.load(tmp_path, [experiment])
+
+
+def test_records_on_different_data_are_not_pooled(tmp_path):
+    experiment = study.find("study", "fig1-omniglot-maml")
+    for path in committed():
+        if path.parts[-2] == experiment.name and "study" in path.parts[-3]:
+            record = records.read(path)
+            if record["seed"] == 1:
+                record["data"]["fingerprint"] = "0" * 64
+            del record["content_sha256"]
+            records.write(tmp_path / "study" / experiment.name / path.name, record)
+    with pytest.raises(records.RecordError, match="different data"):
+        records.load(tmp_path, [experiment])

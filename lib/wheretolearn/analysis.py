@@ -6,6 +6,7 @@ committed before the runs.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -40,7 +41,7 @@ def layer_sparsity(record: Record, layer: str) -> np.ndarray:
 
     The share is that of the layer's kernel (its tensor of two or more dimensions):
     a convolution's bias stands before batch normalisation and has no effect, so
-    its mask is noise.
+    its mask stays where it was drawn.
 
     Parameters
     ----------
@@ -121,6 +122,7 @@ def paired_gain(a: Iterable[Record], b: Iterable[Record]) -> Interval | None:
     return t_interval([first[s] - second[s] for s in common]) if common else None
 
 
+@functools.cache
 def noise_curve(
     level: int, updates: int, rule_rate: float = 7.5e-3, weights: int = 20_000
 ) -> Curve:

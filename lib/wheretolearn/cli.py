@@ -208,6 +208,6 @@ def main() -> None:
     arguments = tyro.cli(_Arguments, config=(tyro.conf.OmitSubcommandPrefixes,))
     try:
         arguments.command()
-    except (ValueError, OSError) as error:  # includes RecordError, WriteError, DataError
+    except (ValueError, OSError, datasets.DataError) as error:  # with RecordError, WriteError
         print(f"wheretolearn: {error}", file=sys.stderr)
         raise SystemExit(1) from error

@@ -121,7 +121,7 @@ def fig1_paper(folder: Path | str) -> Fig1:
     )
 
 
-def stamp(records: Sequence[Record]) -> str:
+def setting(records: Sequence[Record]) -> str:
     """Say in one line what some records of one problem were made with.
 
     Parameters
@@ -132,16 +132,24 @@ def stamp(records: Sequence[Record]) -> str:
     Returns
     -------
     str
+        Profile, data, sizes, steps, seeds; the seeds are those that every experiment has.
     """
     p = records[0]["parameters"]
-    seeds = sorted({r["seed"] for r in records})
-    named = f"seeds {seeds[0]}–{seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
-    interval = "mean, 95 % bootstrap interval over seeds" if len(seeds) > 1 else "no interval"
+    seeds = set.intersection(*({r["seed"] for r in g} for g in by_experiment(records).values()))
+    listed = ", ".join(map(str, sorted(seeds)))
     return (
         f"profile {p['profile']} · {p['data']} {p['ways']}-way {p['shots']}-shot · "
         f"{p['image_size']} px · {p['width']} channels · K = {p['inner_steps']} · "
         f"inner rate {p['inner_rate']:g} · {p['updates']} updates × {p['meta_batch']} tasks · "
-        f"{named} · {interval}"
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {listed or '(none in common)'}"
+    )
+
+
+def stamp(records: Sequence[Record]) -> str:
+    """Return the setting and what the bands show, to print under a figure."""
+    several = any(len(group) > 1 for group in by_experiment(records).values())
+    return setting(records) + (
+        " · mean, 95 % bootstrap interval over seeds" if several else " · no interval"
     )
 
 

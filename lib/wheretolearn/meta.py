@@ -72,7 +72,8 @@ class MetaLearner:
     ----------
     module : nn.Module
         Any network with one input and one output.  Its present parameters are
-        the initial :math:`\theta`; the module itself is left unchanged.
+        the initial :math:`\theta`, which are copied.  The module is moved to the
+        device and used in the mode (``train`` or ``eval``) that it is in.
     rule : Rule
         Where and how far the inner loop moves each weight.
     criterion : callable, default cross-entropy

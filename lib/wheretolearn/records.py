@@ -179,15 +179,17 @@ def write_atomically(path: Path | str, content: bytes) -> None:
 
 def check_writable(folder: Path) -> None:
     """Raise :class:`WriteError` now, not after hours, if a folder cannot be written."""
-    probe = folder / f".writable-{os.getpid()}"
+    probe = folder / f".writable-{platform.node()}-{os.getpid()}"
     write_atomically(probe, bytes(1 << 16))  # an empty file would fit on a full disk
-    probe.unlink()
+    probe.unlink(missing_ok=True)
 
 
 def load(results: Path | str, chosen: Iterable[Experiment]) -> list[Record]:
     """Read all records of some experiments, ordered by experiment and seed.
 
     Records made with other parameters than the experiment has now are left out.
+    A file must hold the seed that its name says, and all records of an experiment
+    must have been made on the same data.
 
     Parameters
     ----------
@@ -203,14 +205,31 @@ def load(results: Path | str, chosen: Iterable[Experiment]) -> list[Record]:
     Raises
     ------
     RecordError
-        If a file cannot be trusted.
+        If a file cannot be trusted, or two were made on different data.
     """
     found = []
     for experiment in chosen:
         folder = Path(results) / experiment.profile / experiment.name
-        records = [read(p) for p in folder.glob("seed*.json")]
-        found += sorted((r for r in records if fits(r, experiment)), key=lambda r: r["seed"])
+        records = [read_run(p) for p in folder.glob("seed*.json")]
+        fitting = sorted((r for r in records if fits(r, experiment)), key=lambda r: r["seed"])
+        if len({r["data"]["fingerprint"] for r in fitting}) > 1:
+            raise RecordError(f"{folder}: its records were made on different data")
+        found += fitting
     return found
+
+
+def read_run(path: Path) -> Record:
+    """Read the record of a run, ``seed<k>.json``, and check that it is of that seed.
+
+    Raises
+    ------
+    RecordError
+        If it cannot be trusted or is of another seed.
+    """
+    record = read(path)
+    if path.stem != f"seed{record['seed']}":
+        raise RecordError(f"{path}: holds the record of seed {record['seed']}")
+    return record
 
 
 def fits(record: Record, experiment: Experiment) -> bool:

@@ -103,6 +103,7 @@ class Training:
             for split in ("train", "val", "test")
         }
         records.commit()  # remember the code that is running, not the code at the end
+        torch.backends.cudnn.deterministic = True  # as far as a GPU can
         torch.manual_seed(seed)
         self.learner = MetaLearner(
             experiment.build_network(),
@@ -130,7 +131,7 @@ class Training:
             unit="update",
             disable=not self.show,
             file=sys.stdout,
-            mininterval=1.0 if sys.stdout.isatty() else 10.0,
+            mininterval=_seconds_between_bars(),
         )
         with bar:
             while done.update < exp.updates and done.diverged_at is None:
@@ -151,7 +152,10 @@ class Training:
         done.losses.append(score.loss)
         done.accuracies.append(score.accuracy)
         if done.update % exp.eval_every == 0 or done.update == exp.updates:
-            self._evaluate()
+            if all(bool(p.isfinite().all()) for p in self.learner.params.values()):
+                self._evaluate()
+            else:
+                done.diverged_at = done.update
 
     def _evaluate(self) -> None:
         exp, done, curves = self.experiment, self.done, self.done.curves
@@ -186,7 +190,7 @@ class Training:
                 disable=not self.show,
                 leave=False,
                 file=sys.stdout,
-                mininterval=1.0 if sys.stdout.isatty() else 10.0,
+                mininterval=_seconds_between_bars(),
             )
         )
         interval = episode_interval(score.accuracies)._asdict()
@@ -284,6 +288,11 @@ class Training:
             torch.cuda.set_rng_state(state["random_cuda"], self.learner.device)
 
 
+def _seconds_between_bars() -> float:
+    """Return how often a progress bar is drawn: seldom in a log file."""
+    return 1.0 if sys.stdout.isatty() or "ipykernel" in sys.modules else 10.0
+
+
 def _mean(values: list[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
 
@@ -376,7 +385,7 @@ def run(
 def _existing(path: Path, experiment: Experiment) -> records.Record | None:
     if not path.exists():
         return None
-    record = records.read(path)
+    record = records.read_run(path)
     if records.fits(record, experiment):
         return record
     print(f"{path} was made with other parameters; running again")

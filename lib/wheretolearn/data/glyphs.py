@@ -4,7 +4,7 @@ Characters of several scripts are rendered from the twelve DejaVu text fonts tha
 Matplotlib ships, brought to one size, and bent, slanted and thickened like
 handwriting.  Scripts are divided among the splits, so that a learner is tested
 on scripts that it has never seen: Latin, Cyrillic, Canadian syllabics and
-symbols for training, Greek, Hebrew, Arabic and Old Italic for validation,
+symbols for training, Greek, Hebrew, Arabic, Coptic and Old Italic for validation,
 Georgian, Armenian, Lao and Lisu for testing.  Which of their characters are
 used is settled in ``glyphs.json``, see :mod:`wheretolearn.data.glyph_choice`.
 """
@@ -38,7 +38,7 @@ CHARACTERS: dict[str, str] = json.loads(
 CLASSES = sum(map(len, CHARACTERS.values()))
 PER_CLASS = 20
 SEED = 2021
-RECIPE = [1, SEED, PER_CLASS, CHARACTERS]
+RECIPE = [matplotlib.__version__, 1, SEED, PER_CLASS, CHARACTERS]
 """What the images depend on; the first number is raised with the code."""
 
 _SIDE = 64  # pixels of a rendering
