@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from wheretolearn import publish
+from wheretolearn import publish, study
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
@@ -175,3 +175,19 @@ def test_committed_notebook_is_clean(path: Path) -> None:
         assert len(tagged) == 1
         for name in ("profile", "seeds", "device", "data", "fresh"):
             assert re.search(rf"^{name}\b.*=", "".join(tagged[0]["source"]), re.M), name
+
+
+@pytest.mark.parametrize("profile", ["study", "paper"])
+def test_pipeline_knows_what_is_missing(profile, monkeypatch, tmp_path, capfd):
+    """A dry run plans the records that are not there, and no others."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(publish, "BUILD", tmp_path)  # a lock of its own
+    arguments = ["records", "--dry-run", "--cores", "1", "--config", f"profile={profile}"]
+    assert publish.run_pipeline(arguments) == 0
+    shown = "".join(capfd.readouterr())
+    missing = {
+        f"{run.experiment}, seed {run.seed} ({profile})"
+        for run in study.plan(profile)
+        if not (ROOT / run.record).exists()
+    }
+    assert set(re.findall(r"Training (.+?\))", shown)) == missing

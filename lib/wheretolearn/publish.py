@@ -302,7 +302,7 @@ def run_pipeline(arguments: Sequence[str]) -> int:
     shown = ["--show-failed-logs", "--quiet", "host", "reason"]
     try:
         with FileLock(BUILD / "pipeline.lock", timeout=0):
-            snakemake(["--nolock", "--keep-going", *stale, *shown, *arguments])
+            snakemake([*arguments, "--nolock", "--keep-going", *stale, *shown])
     except Timeout:
         print("another run of the pipeline is at work in this folder; wait for it", file=sys.stderr)
         return 1
