@@ -246,7 +246,7 @@ def test_a_record_that_cannot_be_trusted_is_neither_used_nor_replaced(tmp_path, 
 
 def test_provenance(tmp_path, trainings):
     where = run(tmp_path, device="cpu")["provenance"]
-    assert 0 < where["wall_seconds"] < 600
+    assert 0 <= where["wall_seconds"] < 600  # rounded to tenths
     assert where["torch"] == torch.__version__
     assert (where["device"], where["threads"], where["interruptions"]) == ("cpu", 1, 0)
     assert where["processor"]
