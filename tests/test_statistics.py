@@ -106,6 +106,5 @@ def test_an_interval_holds_its_mean(values):
         assert got.low <= got.mean <= got.high
 
 
-def test_scaled_and_shown():
-    assert str(Interval(0.5, 0.25, 0.75, 3).scaled(100)) == "50.0 [25.0, 75.0]"
-    assert Interval(0.5, 0.25, 0.75, 3).scaled(100).n == 3
+def test_shown():
+    assert str(Interval(50.0, 25.0, 75.0, 3)) == "50.0 [25.0, 75.0]"

@@ -85,13 +85,9 @@ def own_records(
     """
     root = results_folder() / "own" if fresh else results_folder()
     chosen = study.experiments(profile, figure)
-    runs = [
-        (e, s)
-        for s in (seeds if seeds is not None else study.seeds(chosen[0]))
-        for e in chosen
-        if s in study.seeds(e) or seeds is not None
-    ]
-    known = {(r["experiment"], r["seed"]) for r in load(root, chosen)} if not fresh else set()
+    wanted = seeds if seeds is not None else study.seeds(chosen[0])
+    runs = [(e, s) for s in wanted for e in chosen]
+    known = set() if fresh else {(r["experiment"], r["seed"]) for r in load(root, chosen)}
     missing = [(e, s) for e, s in runs if (e.name, s) not in known]
     if missing:
         minutes = sum(e.seconds() for e, _ in missing) / 60

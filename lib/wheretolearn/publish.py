@@ -11,14 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 from .suggestions import closest
@@ -233,9 +231,6 @@ def stage_book(notebooks: Path | str, stage: Path | str, root: Path | str = ".")
     shutil.copytree(root / "book", stage / "book")
     for name in ("_config.yml", "_toc.yml"):
         shutil.copyfile(root / name, stage / name)
-    api = stage / "book" / "api.md"
-    if api.is_file():
-        api.write_text(_present_modules(api.read_text(encoding="utf-8")), encoding="utf-8")
     (stage / "notebooks").mkdir()
     for notebook in sorted(Path(notebooks).glob("*.ipynb")):
         if not notebook.name.endswith(".failed.ipynb"):
@@ -255,26 +250,6 @@ def _for_readers(notebook: dict) -> dict:
             widget = "application/vnd.jupyter.widget-view+json"
             cell["outputs"] = [o for o in cell["outputs"] if widget not in o.get("data", {})]
     return notebook
-
-
-def _present_modules(page: str) -> str:
-    """Drop from the API page the sections of modules that do not exist."""
-    kept = []
-    for section in re.split(r"^(?=#{1,3} )", page, flags=re.M):
-        modules = re.findall(r"automodule:: (\S+)", section)
-        missing = [m for m in modules if not _exists(m)]
-        if missing:
-            print(f"API page: left out, for want of a module: {', '.join(missing)}")
-        else:
-            kept.append(section)
-    return "".join(kept)
-
-
-def _exists(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # its package does not exist
-        return False
 
 
 def run_pipeline(arguments: Sequence[str]) -> int:

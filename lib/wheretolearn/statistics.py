@@ -22,10 +22,6 @@ class Interval(NamedTuple):
         """Format as ``mean [low, high]``."""
         return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
 
-    def scaled(self, factor: float) -> Interval:
-        """Return the interval in other units (100 for percent)."""
-        return Interval(self.mean * factor, self.low * factor, self.high * factor, self.n)
-
 
 def _finite(values: Sequence[float]) -> np.ndarray:
     x = np.asarray(values, dtype=float)

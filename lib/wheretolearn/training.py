@@ -19,7 +19,6 @@ from . import records
 from .data import ImageSet, load
 from .experiments import Experiment
 from .meta import MetaLearner
-from .rules import Count
 from .statistics import episode_interval
 from .tasks import EpisodeSampler
 
@@ -201,7 +200,7 @@ class Training:
 
     def _record(self, test: dict[str, Any] | None) -> records.Record:
         exp, done = self.experiment, self.done
-        sizes = {n: Count(0, p.numel()).size for n, p in self.learner.params.items()}
+        sizes = {n: p.numel() for n, p in self.learner.params.items()}
         return {
             "schema_version": records.SCHEMA_VERSION,
             "experiment": exp.name,
