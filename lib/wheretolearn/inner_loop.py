@@ -21,13 +21,15 @@ so no graph is kept over the steps and memory does not grow with `K`.  To
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from .networks import Staged
 from .rules import Params, Rates
 
 Forward = Callable[[Mapping[str, Tensor], Tensor], Tensor]
@@ -81,20 +83,53 @@ class MetaGradient(NamedTuple):
     """Gradient for the rate of every moving parameter (empty if not asked for)."""
 
 
-def as_function(module: nn.Module) -> Forward:
-    """Return a module as a pure function of its parameters.
+class as_function:
+    """A module as a pure function of its parameters, ``forward(params, inputs) -> outputs``.
 
     Parameters
     ----------
     module : nn.Module
         Any network.  Buffers are read from the module.
-
-    Returns
-    -------
-    callable
-        ``forward(params, inputs) -> outputs``.
     """
-    return lambda params, inputs: functional_call(module, dict(params), (inputs,))
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __call__(self, params: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+        """Return the network's outputs at `params`."""
+        return functional_call(self.module, dict(params), (inputs,))
+
+    def after_frozen(
+        self, params: Mapping[str, Tensor], moving: Iterable[str], inputs: Tensor
+    ) -> tuple[Forward, Tensor]:
+        """Compute once what no moving parameter changes.
+
+        Parameters
+        ----------
+        params : mapping of str to Tensor
+            All parameters.
+        moving : iterable of str
+            Names of those that will change.
+        inputs : Tensor
+            Inputs of the network.
+
+        Returns
+        -------
+        forward : callable
+            The rest of the network.
+        features : Tensor
+            Its inputs, detached.  Where the module is not
+            :class:`~wheretolearn.networks.Staged`, the whole network and `inputs`.
+        """
+        if not isinstance(self.module, Staged):
+            return self, inputs
+        start = self.module.first_stage(moving)
+        with torch.no_grad():
+            features = functional_call(self.module, dict(params), (inputs, 0, start))
+        return partial(self._from, start), features
+
+    def _from(self, start: int, params: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        return functional_call(self.module, dict(params), (features, start))
 
 
 def adapt(
@@ -133,9 +168,13 @@ def adapt(
     frozen = {n: p.detach() for n, p in params.items() if n not in rates}
     fast = {n: p.detach() for n, p in params.items() if n in rates}
     total = {n: torch.zeros_like(p) for n, p in fast.items()}
-    for _ in range(steps if fast else 0):
+    steps = steps if fast else 0
+    inputs = support.inputs
+    if steps and isinstance(forward, as_function):
+        forward, inputs = forward.after_frozen({**frozen, **fast}, fast, inputs)
+    for _ in range(steps):
         leaves = {n: p.requires_grad_() for n, p in fast.items()}
-        loss = criterion(forward({**frozen, **leaves}, support.inputs), support.targets)
+        loss = criterion(forward({**frozen, **leaves}, inputs), support.targets)
         grads = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
         with torch.no_grad():
             for (n, p), g in zip(leaves.items(), grads, strict=True):

@@ -184,8 +184,9 @@ class MetaLearner:
     def adapt(self, support: Batch) -> Params:
         """Return the parameters after adaptation to a support batch, detached."""
         support = support.to(self.device)
+        rates = {n: r for n, r in self._rates().items() if torch.as_tensor(r).any()}
         return adapt(
-            self.forward, self.criterion, self.params, self._rates(), support, self.inner_steps
+            self.forward, self.criterion, self.params, rates, support, self.inner_steps
         ).params
 
     def evaluate(self, tasks: Iterable[Task]) -> Score:

@@ -16,6 +16,7 @@ import torch
 from tqdm.auto import tqdm
 
 from . import records
+from .allocator import keep_memory
 from .data import ImageSet, load
 from .experiments import Experiment
 from .meta import MetaLearner
@@ -368,6 +369,7 @@ def run(
         if fresh:
             checkpoint.unlink(missing_ok=True)
         torch.set_num_threads(threads)
+        keep_memory()
         images = load(
             experiment.data, experiment.image_size, root=Path(data) if data is not None else None
         )
