@@ -57,8 +57,8 @@ def run_tiny(results: str, output: str, hold_until: str | None = None) -> None:
     if hold_until is not None:
         update = training.Training._update
 
-        def slow(self):
-            update(self)
+        def slow(self, tasks):
+            update(self, tasks)
             while not Path(hold_until).exists():
                 time.sleep(0.01)
 

@@ -1,6 +1,7 @@
 """Episodes: no query image is in the support, classes and targets are right, all is seeded."""
 
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthetic import image_set
-from wheretolearn.tasks import EpisodeSampler
+from wheretolearn.tasks import Ahead, EpisodeSampler
 
 SPLITS = ["train", "val", "test"]
 
@@ -227,3 +228,36 @@ def test_episodes_are_numbered_from_zero():
     sampler = EpisodeSampler(PLAIN, "train", ways=2, shots=1, queries=1, seed=0)
     with pytest.raises(IndexError, match="numbered from 0, got -1"):
         sampler[-1]
+
+
+def test_ahead_keeps_the_order_and_stays_two_ahead():
+    made = []
+
+    def make(i):
+        made.append(i)
+        return i * i
+
+    for position, value in enumerate(Ahead(make, range(5, 12))):
+        assert value == (5 + position) ** 2
+        assert len(made) <= position + 3
+    assert made == list(range(5, 12))
+    assert list(Ahead(make, [])) == []
+
+
+def test_ahead_raises_what_was_raised_and_counts_the_waiting():
+    def make(i):
+        time.sleep(0.01)
+        return 1 / (2 - i)
+
+    ahead = Ahead(make, range(5))
+    with pytest.raises(ZeroDivisionError):
+        list(ahead)
+    assert ahead.seconds_waited > 0
+
+
+def test_a_loop_may_stop_early():
+    made: list[int] = []
+    for value in Ahead(made.append, range(100)):
+        assert value is None
+        break
+    assert len(made) <= 3

@@ -105,8 +105,6 @@ def test_which_episodes_are_seen(episodes):
     assert [i for s, i in seen if s == "val"] == [0, 1, 2] * 4
     assert seen[-TINY.test_tasks :] == [("test", i) for i in range(TINY.test_tasks)]
     assert [s for s, _ in seen].count("test") == TINY.test_tasks
-    kinds = [s for i, (s, _) in enumerate(seen) if i == 0 or seen[i - 1][0] != s]
-    assert kinds == ["val", "train", "val", "train", "val", "train", "val", "test"]
 
 
 def test_images_of_test_classes_are_not_seen_in_training(episodes):
@@ -139,7 +137,8 @@ def test_methods_with_one_seed_are_comparable(episodes):
             states[method, seed] = torch.get_rng_state()  # a network may draw from it
             episodes.clear()
             run.run()
-            seen[method, seed] = list(episodes)
+            # each stream in its own order: training episodes are made ahead of use
+            seen[method, seed] = sorted(episodes, key=lambda e: e[0])
     for (method, seed), start in starts.items():
         assert all(torch.equal(p, starts["maml", seed][n]) for n, p in start.items()), method
         assert torch.equal(states[method, seed], states["maml", seed]), method

@@ -11,6 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from .networks import NetworkName, make_network
+from .precision import Precision, check_precision
 from .rules import Rule, make_rule
 from .suggestions import closest
 
@@ -23,7 +24,9 @@ measured on the study's machine, see the wall times in its records."""
 class Experiment:
     """Parameters of one meta-training run; only the seed is missing.
 
-    Defaults are those of the paper's Figure 1 (5-way 5-shot miniImageNet).
+    Defaults are those of the paper's Figure 1 (5-way 5-shot miniImageNet).  A record that
+    lacks a parameter was made before it existed: the default of a new parameter must be
+    what was done until then.
     """
 
     name: str
@@ -43,9 +46,9 @@ class Experiment:
     queries: int = 15
     """Query images of each class, in training and in testing."""
     network: NetworkName = "convnet4"
-    """``convnet4`` or ``mlp``."""
+    """``convnet4``, ``resnet12`` or ``mlp``."""
     width: int = 64
-    """Channels of each convolution block (units of a hidden layer of the MLP)."""
+    """Channels of each convolution block (ResNet-12: of the first one; MLP: hidden units)."""
     method: str = "sparse-maml"
     """A key of ``wheretolearn.rules.METHODS``."""
     inner_rate: float = 0.1
@@ -56,6 +59,8 @@ class Experiment:
     """Expected share of frozen weights before meta-training, in [0, 1]."""
     mask_init: Literal["uniform", "kaiming"] = "uniform"
     """Spread of the initial mask, see ``Rule.mask_init``."""
+    adapt_norm: bool = True
+    """Whether the inner loop may move the scales and shifts of normalisation layers."""
     order: Literal[1, 2] = 1
     """Order of the meta-gradient."""
     meta_batch: int = 2
@@ -64,6 +69,10 @@ class Experiment:
     """Adam's rate for the initialisation."""
     rule_rate: float = 7.5e-3
     """Adam's rate for the numbers of the rule."""
+    outer_clamp: float = 0.0
+    """Bound on every number of the meta-gradient of the initialisation; 0 is none."""
+    precision: Precision = "float32"
+    """``float32``, ``tf32`` or ``bf16``, see ``wheretolearn.precision``."""
     updates: int = 40_000
     """Meta-updates."""
     eval_every: int = 500
@@ -79,13 +88,16 @@ class Experiment:
             value = getattr(self, f.name)
             kind = type(f.default) if f.default is not dataclasses.MISSING else str
             accepted = (int, float) if kind is float else kind
-            if not isinstance(value, accepted) or isinstance(value, bool):
+            if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
                 raise ValueError(f"{f.name} must be of type {kind.__name__}, got {value!r}")
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{f.name} must be finite, got {value}")
         for field in ("updates", "eval_every", "val_tasks", "test_tasks", "meta_batch", "width"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be positive, got {getattr(self, field)}")
+        if self.outer_clamp < 0:
+            raise ValueError(f"outer_clamp must be 0 or more, got {self.outer_clamp}")
+        check_precision(self.precision)
         _ = self.rule
 
     @property
@@ -96,6 +108,7 @@ class Experiment:
             inner_rate=self.inner_rate,
             init_sparsity=self.init_sparsity,
             mask_init=self.mask_init,
+            adapt_norm=self.adapt_norm,
         )
 
     def replace(self, **changes: Any) -> Experiment:

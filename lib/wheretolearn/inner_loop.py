@@ -99,37 +99,38 @@ class as_function:
         """Return the network's outputs at `params`."""
         return functional_call(self.module, dict(params), (inputs,))
 
-    def after_frozen(
-        self, params: Mapping[str, Tensor], moving: Iterable[str], inputs: Tensor
-    ) -> tuple[Forward, Tensor]:
-        """Compute once what no moving parameter changes.
+    def split(self, moving: Iterable[str]) -> tuple[Forward, Forward]:
+        """Cut the network before the first stage that owns a moving parameter.
 
         Parameters
         ----------
-        params : mapping of str to Tensor
-            All parameters.
         moving : iterable of str
-            Names of those that will change.
-        inputs : Tensor
-            Inputs of the network.
+            Names of the parameters that will change.
 
         Returns
         -------
-        forward : callable
-            The rest of the network.
-        features : Tensor
-            Its inputs, detached.  Where the module is not
-            :class:`~wheretolearn.networks.Staged`, the whole network and `inputs`.
+        before, after : callable
+            ``after(params, before(params, inputs))`` is the whole network.  Where the
+            module is not :class:`~wheretolearn.networks.Staged`, `before` does nothing.
         """
         if not isinstance(self.module, Staged):
-            return self, inputs
-        start = self.module.first_stage(moving)
-        with torch.no_grad():
-            features = functional_call(self.module, dict(params), (inputs, 0, start))
-        return partial(self._from, start), features
+            return _nothing, self
+        cut = self.module.first_stage(moving)
+        return partial(self._stages, 0, cut), partial(self._stages, cut, None)
 
-    def _from(self, start: int, params: Mapping[str, Tensor], features: Tensor) -> Tensor:
-        return functional_call(self.module, dict(params), (features, start))
+    def _stages(
+        self, start: int, stop: int | None, params: Mapping[str, Tensor], x: Tensor
+    ) -> Tensor:
+        return functional_call(self.module, dict(params), (x, start, stop))
+
+
+def split(forward: Forward, moving: Iterable[str]) -> tuple[Forward, Forward]:
+    """Do what :meth:`as_function.split` does for any function (others are not cut)."""
+    return forward.split(moving) if isinstance(forward, as_function) else (_nothing, forward)
+
+
+def _nothing(params: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    return x
 
 
 def adapt(
@@ -164,17 +165,17 @@ def adapt(
     ValueError
         If `steps` is negative or a rate has no parameter.
     """
-    _check(params, rates, steps)
+    check(params, rates, steps)
     frozen = {n: p.detach() for n, p in params.items() if n not in rates}
     fast = {n: p.detach() for n, p in params.items() if n in rates}
     total = {n: torch.zeros_like(p) for n, p in fast.items()}
     steps = steps if fast else 0
-    inputs = support.inputs
-    if steps and isinstance(forward, as_function):
-        forward, inputs = forward.after_frozen({**frozen, **fast}, fast, inputs)
+    before, after = split(forward, fast)
+    with torch.no_grad():
+        features = before(params, support.inputs) if steps else support.inputs  # once
     for _ in range(steps):
         leaves = {n: p.requires_grad_() for n, p in fast.items()}
-        loss = criterion(forward({**frozen, **leaves}, inputs), support.targets)
+        loss = criterion(after({**frozen, **leaves}, features), support.targets)
         grads = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
         with torch.no_grad():
             for (n, p), g in zip(leaves.items(), grads, strict=True):
@@ -233,7 +234,7 @@ def second_order(
     -------
     MetaGradient
     """
-    _check(params, rates, steps)
+    check(params, rates, steps)
     theta = {n: p.detach().requires_grad_() for n, p in params.items()}
     # one leaf for every rate, of the shape of its parameter
     rate = {
@@ -258,7 +259,8 @@ def second_order(
     return MetaGradient(loss.detach(), outputs.detach(), outer, rate_grads)
 
 
-def _check(params: Mapping[str, Tensor], rates: Rates, steps: int) -> None:
+def check(params: Mapping[str, Tensor], rates: Rates, steps: int) -> None:
+    """Raise :class:`ValueError` if `steps` is negative or a rate has no parameter."""
     if steps < 0:
         raise ValueError(f"the number of inner steps must be 0 or more, got {steps}")
     unknown = [n for n in rates if n not in params]

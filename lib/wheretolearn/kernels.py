@@ -43,12 +43,17 @@ _kernels_wanted = ContextVar("_kernels_wanted", default=True)
 
 @contextlib.contextmanager
 def reference_only() -> Iterator[None]:
-    """Compute everything with torch's own operations: to compare, and under ``vmap``."""
+    """Use torch's own operations, in plain memory layout: to compare, and under ``vmap``."""
     token = _kernels_wanted.set(False)
     try:
         yield
     finally:
         _kernels_wanted.reset(token)
+
+
+def kernels_wanted() -> bool:
+    """Return whether the kernels may be used here, see :func:`reference_only`."""
+    return _kernels_wanted.get()
 
 
 def norm_act(
@@ -73,9 +78,16 @@ def norm_act(
     -------
     Tensor
         [B, C, H // pool, W // pool].
+
+    Notes
+    -----
+    A convolution that returned bfloat16 (under ``torch.autocast``) is normalised in the
+    precision of its `weight`.
     """
+    if z.dtype == torch.bfloat16:
+        z = z.to(weight.dtype)
     kernels = (
-        _kernels_wanted.get()
+        kernels_wanted()
         and z.device.type == "cpu"
         and z.dtype in (torch.float32, torch.float64)
         and z.dtype == weight.dtype == bias.dtype

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -20,13 +21,19 @@ from torch import Tensor, nn
 from .inner_loop import (
     Batch,
     Criterion,
+    MetaGradient,
     Task,
     adapt,
     as_function,
     first_order,
     second_order,
 )
-from .rules import Count, Params, Rule, count_frozen
+from .precision import Precision, check_precision, computing_in
+from .rules import Count, Params, Rates, Rule, count_frozen
+from .stacked import adapt_all, first_order_all, outputs_of_all, stack
+
+_EVALUATED_TOGETHER = 8
+"""Tasks that adapt side by side in an evaluation on a GPU."""
 
 
 class Score(NamedTuple):
@@ -86,15 +93,24 @@ class MetaLearner:
         Adam's rate for the initialisation.
     rule_rate : float, default 0.0075
         Adam's rate for the numbers of the rule.
+    outer_clamp : float, default infinity
+        Every number of the meta-gradient of the initialisation is brought into
+        [-outer_clamp, outer_clamp].
+    precision : {"float32", "tf32", "bf16"}, default "float32"
+        Of convolutions and products, see :mod:`wheretolearn.precision`.
     device : str, default "auto"
         ``auto``, ``cpu`` or ``cuda``.
+    stacked : bool, optional
+        Whether the tasks of a meta-update (to first order) and of an evaluation adapt side
+        by side (:mod:`wheretolearn.stacked`); by default, on a GPU.  Tasks of unequal
+        shapes never do.
     generator : torch.Generator, optional
         Source of the initial mask.
 
     Raises
     ------
     ValueError
-        If a number is out of range, or the module has no parameters.
+        If a number is out of range, a name is unknown, or the module has no parameters.
 
     Warns
     -----
@@ -113,7 +129,10 @@ class MetaLearner:
         order: Literal[1, 2] = 1,
         meta_rate: float = 1e-3,
         rule_rate: float = 7.5e-3,
+        outer_clamp: float = math.inf,
+        precision: Precision = "float32",
         device: str = "auto",
+        stacked: bool | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         if order not in (1, 2):
@@ -123,6 +142,9 @@ class MetaLearner:
         for name, rate in (("meta_rate", meta_rate), ("rule_rate", rule_rate)):
             if not 0 <= rate < math.inf:  # Adam does not check the rates of its groups
                 raise ValueError(f"{name} must be 0 or more and finite, got {rate}")
+        if not outer_clamp > 0:
+            raise ValueError(f"outer_clamp must be positive, got {outer_clamp}")
+        check_precision(precision)
         if any(getattr(m, "running_mean", None) is not None for m in module.modules()):
             warnings.warn(
                 "the network keeps running statistics, which leak from task to task; "
@@ -133,6 +155,8 @@ class MetaLearner:
         self.module = module.to(self.device)
         self.rule, self.criterion = rule, criterion
         self.inner_steps, self.order = inner_steps, order
+        self.outer_clamp, self.precision = outer_clamp, precision
+        self.stacked = self.device.type == "cuda" if stacked is None else stacked
         self.forward = as_function(self.module)
         self.params: Params = {n: p.detach().clone() for n, p in module.named_parameters()}
         if not self.params:
@@ -158,36 +182,47 @@ class MetaLearner:
         """
         if not tasks:
             raise ValueError("a meta-update needs at least one task")
-        meta_gradient = first_order if self.order == 1 else second_order
-        rates = self._rates()
         outer = {n: torch.zeros_like(p) for n, p in self.params.items()}
         rate_grads = {n: torch.zeros_like(p) for n, p in self.rule_params.items()}
         losses, accuracies = [], []
-        for task_on_host in tasks:
-            task = task_on_host.to(self.device)
-            result = meta_gradient(
-                self.forward, self.criterion, self.params, rates, task, self.inner_steps
-            )
-            for n, g in result.params.items():
-                outer[n] += g / len(tasks)
-            for n in rate_grads:
-                rate_grads[n] += result.rates[n] / len(tasks)
-            losses.append(float(result.loss))
-            accuracies.append(_accuracy(result.outputs, task.query.targets))
+        tasks = [task.to(self.device) for task in tasks]
+        with computing_in(self.precision, self.device):
+            for task, result in zip(tasks, self._meta_gradients(tasks), strict=True):
+                for n, g in result.params.items():
+                    outer[n] += g / len(tasks)
+                for n in rate_grads:
+                    rate_grads[n] += result.rates[n] / len(tasks)
+                losses.append(float(result.loss))
+                accuracies.append(_accuracy(result.outputs, task.query.targets))
         for n, p in self.params.items():
-            p.grad = outer[n]
+            p.grad = outer[n].clamp(-self.outer_clamp, self.outer_clamp)
         for n, g in self.rule.pull_back(self.rule_params, rate_grads).items():
             self.rule_params[n].grad = g
         self.optimizer.step()
         return Score(losses, accuracies)
 
+    def _meta_gradients(self, tasks: Sequence[Task]) -> Iterator[MetaGradient]:
+        start = (self.forward, self.criterion, self.params, self._rates())
+        together = stack(tasks) if self.stacked and self.order == 1 else None
+        if together is not None:
+            all_of_them = first_order_all(*start, together, self.inner_steps)
+            for i in range(len(tasks)):
+                yield MetaGradient(
+                    all_of_them.loss[i],
+                    all_of_them.outputs[i],
+                    {n: g[i] for n, g in all_of_them.params.items()},
+                    {n: g[i] for n, g in all_of_them.rates.items()},
+                )
+        else:
+            meta_gradient = first_order if self.order == 1 else second_order
+            for task in tasks:
+                yield meta_gradient(*start, task, self.inner_steps)
+
     def adapt(self, support: Batch) -> Params:
         """Return the parameters after adaptation to a support batch, detached."""
-        support = support.to(self.device)
-        rates = {n: r for n, r in self._rates().items() if torch.as_tensor(r).any()}
-        return adapt(
-            self.forward, self.criterion, self.params, rates, support, self.inner_steps
-        ).params
+        start = (self.forward, self.criterion, self.params, self._moving_rates())
+        with computing_in(self.precision, self.device):
+            return adapt(*start, support.to(self.device), self.inner_steps).params
 
     def evaluate(self, tasks: Iterable[Task]) -> Score:
         """Adapt to each task and return loss and accuracy on its queries.
@@ -195,14 +230,25 @@ class MetaLearner:
         Nothing is learned.
         """
         losses, accuracies = [], []
-        for task_on_host in tasks:
-            task = task_on_host.to(self.device)
-            adapted = self.adapt(task.support)
-            with torch.no_grad():
-                outputs = self.forward(adapted, task.query.inputs)
-                losses.append(float(self.criterion(outputs, task.query.targets)))
-            accuracies.append(_accuracy(outputs, task.query.targets))
+        tasks = iter(tasks)
+        with computing_in(self.precision, self.device):
+            while group := list(islice(tasks, _EVALUATED_TOGETHER if self.stacked else 1)):
+                here = [task.to(self.device) for task in group]
+                for task, outputs in zip(here, self._outputs(here), strict=True):
+                    losses.append(float(self.criterion(outputs, task.query.targets)))
+                    accuracies.append(_accuracy(outputs, task.query.targets))
         return Score(losses, accuracies)
+
+    def _outputs(self, tasks: Sequence[Task]) -> Iterable[Tensor]:
+        """Return the query outputs of each task after adaptation, detached."""
+        start = (self.forward, self.criterion, self.params, self._moving_rates())
+        together = stack(tasks) if self.stacked else None
+        if together is not None:
+            adapted = adapt_all(*start, together.support, self.inner_steps)
+            return outputs_of_all(self.forward, adapted, together.query.inputs)
+        ends = [adapt(*start, t.support, self.inner_steps).params for t in tasks]
+        with torch.no_grad():
+            return [self.forward(p, t.query.inputs) for p, t in zip(ends, tasks, strict=True)]
 
     def frozen(self) -> dict[str, Count]:
         """Count the weights of each parameter tensor that the inner loop cannot move."""
@@ -235,7 +281,11 @@ class MetaLearner:
         if "optimizer" in state:
             self.optimizer.load_state_dict(state["optimizer"])
 
-    def _rates(self) -> dict[str, Tensor | float]:
+    def _moving_rates(self) -> Rates:
+        """Return the rates without those of tensors that are frozen altogether."""
+        return {n: r for n, r in self._rates().items() if torch.as_tensor(r).any()}
+
+    def _rates(self) -> Rates:
         rates = self.rule.rates(self.rule_params, self.params)
         return {n: r.detach() if isinstance(r, Tensor) else r for n, r in rates.items()}
 

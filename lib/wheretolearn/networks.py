@@ -1,4 +1,4 @@
-"""The networks of the paper that Figure 1 needs, and a small MLP.
+"""The networks of the paper, ConvNet-4 and ResNet-12, and a small MLP.
 
 Batch normalisation always uses the statistics of the batch at hand (the
 transductive setting of MAML), so a network has no running statistics that could
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .kernels import norm_act
+from .kernels import kernels_wanted, norm_act
 
 
 class Staged(nn.Module):
@@ -64,6 +64,8 @@ class ChannelsLast(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images [B, C, H, W] to the same images."""
+        if not kernels_wanted():  # vmap knows no memory formats
+            return images
         return images.contiguous(memory_format=torch.channels_last)
 
 
@@ -146,6 +148,73 @@ class ConvNet4(Staged):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+class ResidualBlock(nn.Module):
+    """Three 3x3 convolutions beside a 1x1 one, each normalised; then 2x2 max-pooling.
+
+    Activations are leaky ReLUs of slope 0.1: after the first two normalisations and after
+    the sum (the maximum is taken before the last one, which changes nothing).
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Numbers of channels.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(out_channels, track_running_stats=False)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(out_channels, track_running_stats=False)
+        self.conv3 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.norm3 = nn.BatchNorm2d(out_channels, track_running_stats=False)
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.norm_shortcut = nn.BatchNorm2d(out_channels, track_running_stats=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, C, H, W] to [B, C', H//2, W//2]."""
+        y = _normed(self.norm1, self.conv1(x), slope=0.1)  # [B, C', H, W]
+        y = _normed(self.norm2, self.conv2(y), slope=0.1)
+        y = _normed(self.norm3, self.conv3(y), slope=1.0)
+        y = y + _normed(self.norm_shortcut, self.shortcut(x), slope=1.0)
+        return F.leaky_relu(F.max_pool2d(y, 2), 0.1)
+
+
+def _normed(norm: nn.BatchNorm2d, z: Tensor, slope: float) -> Tensor:
+    return norm_act(z, norm.weight, norm.bias, slope=slope, eps=norm.eps)
+
+
+class ResNet12(Staged):
+    """ResNet-12: four residual blocks, the mean over pixels, and a linear layer.
+
+    Maps images [B, C, S, S] to logits [B, ways].  Weights start from Xavier's uniform
+    distribution (Glorot and Bengio, 2010), as in the paper's code.
+
+    Parameters
+    ----------
+    ways : int
+        Number of classes.
+    channels : int, default 3
+        Channels of the images.
+    width : int, default 64
+        Channels of the first block; each further block has twice as many.
+    """
+
+    def __init__(self, ways: int, channels: int = 3, width: int = 64) -> None:
+        super().__init__()
+        self.inputs = ChannelsLast()
+        self.layer1 = ResidualBlock(channels, width)  # [B, width, S/2, S/2]
+        self.layer2 = ResidualBlock(width, 2 * width)  # [B, 2 width, S/4, S/4]
+        self.layer3 = ResidualBlock(2 * width, 4 * width)  # [B, 4 width, S/8, S/8]
+        self.layer4 = ResidualBlock(4 * width, 8 * width)  # [B, 8 width, S/16, S/16]
+        self.mean = nn.AdaptiveAvgPool2d(1)  # [B, 8 width, 1, 1]
+        self.output = Head(8 * width, ways)  # [B, ways]
+        for p in self.parameters():
+            if p.ndim > 1:
+                nn.init.xavier_uniform_(p)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 class MLP(nn.Module):
     """Fully connected network with ReLU.
 
@@ -171,7 +240,7 @@ class MLP(nn.Module):
         return last(x)
 
 
-NetworkName = Literal["convnet4", "mlp"]
+NetworkName = Literal["convnet4", "resnet12", "mlp"]
 
 
 def make_network(
@@ -181,14 +250,15 @@ def make_network(
 
     Parameters
     ----------
-    name : {"convnet4", "mlp"}
+    name : {"convnet4", "resnet12", "mlp"}
         Which network.  ``mlp`` has two hidden layers of `width` units.
     ways : int
         Number of classes.
     channels, image_size : int
         Shape of the images.
     width : int
-        Channels of each convolution block, or units of each hidden layer.
+        Channels of each convolution block (of the first one of ResNet-12), or units of each
+        hidden layer.
 
     Returns
     -------
@@ -204,4 +274,6 @@ def make_network(
         return ConvNet4(ways, channels, image_size, width)
     if name == "mlp":
         return MLP(channels * image_size**2, width, width, ways)
-    raise ValueError(f"unknown network {name!r}; known are 'convnet4', 'mlp'")
+    if name == "resnet12":
+        return ResNet12(ways, channels, width)
+    raise ValueError(f"unknown network {name!r}; known are 'convnet4', 'resnet12', 'mlp'")

@@ -6,6 +6,7 @@ A record is validated whenever it is read, and carries a checksum of itself.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -233,12 +234,25 @@ def read_run(path: Path) -> Record:
 
 
 def fits(record: Record, experiment: Experiment) -> bool:
-    """Return whether a record was made with the parameters of an experiment."""
-    return record["parameters"] == json.loads(json.dumps(experiment.parameters()))
+    """Return whether a record was made with the parameters of an experiment.
+
+    A record that is older than a parameter was made with what is now its default.
+    """
+    defaults = {
+        f.name: f.default
+        for f in dataclasses.fields(experiment)
+        if f.default is not dataclasses.MISSING
+    }
+    made_with = json.loads(json.dumps(defaults)) | record["parameters"]
+    return made_with == json.loads(json.dumps(experiment.parameters()))
 
 
 def provenance(
-    device: torch.device, threads: int, wall_seconds: float, interruptions: int
+    device: torch.device,
+    threads: int,
+    wall_seconds: float,
+    input_seconds: float,
+    interruptions: int,
 ) -> dict[str, Any]:
     """Return what says where and when a run was made."""
     return {
@@ -253,6 +267,7 @@ def provenance(
         "threads": threads,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_seconds": round(wall_seconds, 1),
+        "input_seconds": round(input_seconds, 1),
         "interruptions": interruptions,
     }
 

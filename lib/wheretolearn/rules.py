@@ -89,6 +89,8 @@ class Rule:
     """Expected share of weights that are frozen before meta-training, in [0, 1]."""
     scope: str = "all"
     """Which weights may ever move: ``all``, ``head`` (the last layer) or ``body`` (the rest)."""
+    adapt_norm: bool = True
+    """Whether normalisation layers (modules whose name begins with ``norm``) may ever move."""
     mask_init: Literal["uniform", "kaiming"] = "uniform"
     r"""Spread of the initial mask values: :math:`U(-b, b)` shifted by :math:`b(1-2s)`, with
     b = 1/2 for every tensor (``uniform``), or :math:`b = 1/\sqrt{\text{fan-in}}` for tensors of two
@@ -131,7 +133,8 @@ class Rule:
         list of str
         """
         names = list(names)
-        return [n for n in names if _SCOPES[self.scope](_owner(n) == _owner(names[-1]))]
+        in_scope = [n for n in names if _SCOPES[self.scope](_owner(n) == _owner(names[-1]))]
+        return [n for n in in_scope if self.adapt_norm or not _is_norm(n)]
 
     def init(
         self, params: Mapping[str, Tensor], generator: torch.Generator | None = None
@@ -228,6 +231,10 @@ def _layout(p: Tensor) -> torch.memory_format:
 def _owner(name: str) -> str:
     """Return the module that owns a parameter: ``layer1.conv`` of ``layer1.conv.weight``."""
     return name.rpartition(".")[0]
+
+
+def _is_norm(name: str) -> bool:
+    return _owner(name).rpartition(".")[2].startswith("norm")
 
 
 _SCOPES: dict[str, Callable[[bool], bool]] = {

@@ -7,7 +7,13 @@ would have seen, and two methods with the same seed see the same episodes.
 
 from __future__ import annotations
 
+import time
 import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +21,8 @@ import torch
 from .data import ImageSet
 from .inner_loop import Batch, Task
 from .suggestions import closest
+
+T = TypeVar("T")
 
 
 class EpisodeSampler:
@@ -141,3 +149,40 @@ class EpisodeSampler:
         x = x.to(torch.float32) * self._scale + self._shift
         y = torch.arange(self.ways).repeat_interleave(rows.shape[1])  # [ways * n]
         return Batch(x, y)
+
+
+class Ahead(Generic[T]):
+    """Make things in a thread of its own, up to two ahead of their use, in order.
+
+    Parameters
+    ----------
+    make : callable
+        ``make(index)``, such as ``sampler.__getitem__``; it must be free to run beside
+        the user of what it makes.
+    indices : iterable of int
+        What to make.
+
+    Attributes
+    ----------
+    seconds_waited : float
+        How long its user has waited so far.
+    """
+
+    def __init__(self, make: Callable[[int], T], indices: Iterable[int]) -> None:
+        self.make, self.indices = make, indices
+        self.seconds_waited = 0.0
+
+    def __iter__(self) -> Iterator[T]:
+        """Yield ``make(index)`` for each index; what `make` raises is raised here."""
+        waiting: deque[Future[T]] = deque()
+        indices = iter(self.indices)
+        with ThreadPoolExecutor(1, "ahead") as thread:
+            while True:
+                for index in islice(indices, 2 - len(waiting)):
+                    waiting.append(thread.submit(self.make, index))
+                if not waiting:
+                    return
+                started = time.monotonic()
+                made = waiting.popleft().result()
+                self.seconds_waited += time.monotonic() - started
+                yield made

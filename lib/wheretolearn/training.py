@@ -7,9 +7,10 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import filelock
 import torch
@@ -19,9 +20,12 @@ from . import records
 from .allocator import keep_memory
 from .data import ImageSet, load
 from .experiments import Experiment
+from .inner_loop import Task
 from .meta import MetaLearner
 from .statistics import episode_interval
-from .tasks import EpisodeSampler
+from .tasks import Ahead, EpisodeSampler
+
+T = TypeVar("T")
 
 DIVERGED = 1e6
 """A training loss above this, or one that is not finite, ends a run as diverged."""
@@ -50,6 +54,7 @@ class _Progress:
     best: dict[str, Any] = field(default_factory=dict)  # update, accuracy, sparsity, weights
     diverged_at: int | None = None
     seconds: float = 0.0
+    input_seconds: float = 0.0  # of these, spent waiting for episodes
     interruptions: int = 0
 
 
@@ -112,6 +117,8 @@ class Training:
             order=experiment.order,
             meta_rate=experiment.meta_rate,
             rule_rate=experiment.rule_rate,
+            outer_clamp=experiment.outer_clamp or math.inf,
+            precision=experiment.precision,
             device=device,
             generator=torch.Generator().manual_seed(seed),
         )
@@ -133,18 +140,33 @@ class Training:
             file=sys.stdout,
             mininterval=_seconds_between_bars(),
         )
+        stream = self._streams["train"]
+        last = exp.updates if done.diverged_at is None else done.update
+        batches = self._ahead(
+            lambda update: stream.batch(update, exp.meta_batch), done.update, last
+        )
         with bar:
-            while done.update < exp.updates and done.diverged_at is None:
-                self._update()
+            for tasks in batches:
+                self._update(tasks)
                 bar.update()
                 bar.set_postfix(self._postfix(), refresh=False)
                 if time.monotonic() - self._saved > _SECONDS_BETWEEN_CHECKPOINTS:
                     self._save()
+                if done.diverged_at is not None:
+                    break
         return self._record(self._test() if done.diverged_at is None else None)
 
-    def _update(self) -> None:
+    def _ahead(self, make: Callable[[int], T], first: int, last: int) -> Iterator[T]:
+        """Make episodes ahead of their use, and add up how long they are waited for."""
+        ahead = Ahead(make, range(first, last))
+        before = self.done.input_seconds
+        for made in ahead:
+            self.done.input_seconds = before + ahead.seconds_waited
+            yield made
+
+    def _update(self, tasks: list[Task]) -> None:
         exp, done = self.experiment, self.done
-        score = self.learner.step(self._streams["train"].batch(done.update, exp.meta_batch))
+        score = self.learner.step(tasks)
         done.update += 1
         if not score.loss <= DIVERGED:  # NaN is not
             done.diverged_at = done.update
@@ -159,7 +181,8 @@ class Training:
 
     def _evaluate(self) -> None:
         exp, done, curves = self.experiment, self.done, self.done.curves
-        score = self.learner.evaluate(self._streams["val"][i] for i in range(exp.val_tasks))
+        tasks = self._ahead(self._streams["val"].__getitem__, 0, exp.val_tasks)
+        score = self.learner.evaluate(tasks)
         sparsity = self.learner.sparsity()
         curves["update"].append(done.update)
         curves["train_loss"].append(_mean(done.losses))
@@ -181,7 +204,7 @@ class Training:
 
     def _test(self) -> dict[str, Any]:
         self.learner.load_state_dict(self.done.best["weights"])
-        tasks = (self._streams["test"][i] for i in range(self.experiment.test_tasks))
+        tasks = self._ahead(self._streams["test"].__getitem__, 0, self.experiment.test_tasks)
         score = self.learner.evaluate(
             tqdm(
                 tasks,
@@ -227,7 +250,11 @@ class Training:
             }
             | (test or {"test_accuracy": None, "test_loss": None}),
             "provenance": records.provenance(
-                self.learner.device, torch.get_num_threads(), self._seconds(), done.interruptions
+                self.learner.device,
+                torch.get_num_threads(),
+                self._seconds(),
+                done.input_seconds,
+                done.interruptions,
             ),
         }
 

@@ -1,0 +1,76 @@
+"""Which jobs of the pipeline failed, and why: what is said at its end."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from snakemake_interface_logger_plugins.common import LogEvent
+
+
+@dataclass
+class Failure:
+    """A job that failed, once or more often."""
+
+    outputs: list[str]
+    """The files that it should have made."""
+    logs: list[str]
+    """Its own log first, then those of the cluster."""
+    message: str
+    """What the cluster said about the last try; may be empty."""
+    tries: int
+    """How often it failed."""
+
+    def reason(self) -> str:
+        """Return what is known: the cluster's word, and the last line of the job's log."""
+        known = [self.message.strip(), _last_line(self.logs)]
+        return "; ".join(filter(None, known)) or "it was stopped before it said anything"
+
+
+class Failures(logging.Handler):
+    """Follows the events of Snakemake, whatever executes its jobs.
+
+    Attach it to Snakemake's logger; ``str()`` of it is the summary.  A job that fails
+    and then succeeds when it is tried again is no failure.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.jobs: dict[int, Failure] = {}
+        """Failed jobs by Snakemake's number of the job."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take note of a job that failed or succeeded."""
+        event, seen = getattr(record, "event", None), vars(record)
+        if event is LogEvent.JOB_ERROR:
+            number = seen["jobid"]
+            tries = self.jobs[number].tries + 1 if number in self.jobs else 1
+            self.jobs[number] = Failure(
+                list(seen["output"]), list(seen["log"]), seen["rule_msg"] or "", tries
+            )
+        elif event is LogEvent.JOB_FINISHED:
+            self.jobs.pop(seen["job_id"], None)
+
+    def __str__(self) -> str:
+        """Return one line for each failed job, and where its log is."""
+        if not self.jobs:
+            return "No job failed."
+        lines = [f"{len(self.jobs)} failed; everything that does not depend on them was done:"]
+        for job in sorted(self.jobs.values(), key=lambda job: job.outputs):
+            tries = f" ({job.tries} tries)" if job.tries > 1 else ""
+            lines.append(f"  {', '.join(job.outputs)}{tries}: {job.reason()}")
+            lines += [f"    log: {path}" for path in job.logs[:1]]
+        return "\n".join([*lines, "Run the same command again to resume them."])
+
+
+def _last_line(logs: list[str]) -> str:
+    """Return the last line of the first log that has one."""
+    for path in map(Path, logs):
+        if path.is_file():
+            lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+            # what a progress bar wrote over itself is one line
+            texts = [line.rstrip("\r").rpartition("\r")[2].strip() for line in lines]
+            if text := next(filter(None, reversed(texts)), ""):
+                return text
+    return ""

@@ -1,0 +1,165 @@
+"""Tasks that adapt side by side get the meta-gradients of tasks one by one."""
+
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from wheretolearn.inner_loop import Adapted, Batch, Task, adapt, as_function, first_order
+from wheretolearn.meta import MetaLearner
+from wheretolearn.networks import make_network
+from wheretolearn.rules import METHODS, make_rule
+from wheretolearn.stacked import adapt_all, first_order_all, outputs_of_all, stack
+
+NETWORKS = [("convnet4", 1), ("convnet4", 3), ("resnet12", 3), ("mlp", 1)]
+
+
+def make_tasks(count, channels=1, queries=6, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(1)
+
+    def batch(size):
+        x = torch.randn(size, channels, 16, 16, generator=generator, dtype=torch.float64)
+        return Batch(x.to(dtype), torch.arange(size) % 3)
+
+    return [Task(batch(3), batch(queries)) for _ in range(count)]
+
+
+def stacked_tasks(tasks):
+    together = stack(tasks)
+    assert together is not None
+    return together
+
+
+def make(name, channels, dtype=torch.float64):
+    torch.manual_seed(0)
+    network = make_network(name, ways=3, channels=channels, image_size=16, width=4)
+    return network.to(dtype)
+
+
+def rates_of(method, params):
+    rule = make_rule(method, inner_rate=0.1)
+    m = rule.init(params, torch.Generator().manual_seed(0))
+    return {n: r.detach() if torch.is_tensor(r) else r for n, r in rule.rates(m, params).items()}
+
+
+@pytest.mark.parametrize(("name", "channels"), NETWORKS)
+@pytest.mark.parametrize("method", ["maml", "anil", "boil", "sparse-maml"])
+@pytest.mark.parametrize("steps", [0, 3])
+def test_stacked_equals_one_by_one(name, channels, method, steps):
+    network = make(name, channels)
+    params = {n: p.detach() for n, p in network.named_parameters()}
+    tasks = make_tasks(3, channels)
+    start = (as_function(network), F.cross_entropy, params, rates_of(method, params))
+    together = first_order_all(*start, stacked_tasks(tasks), steps)
+    for i, task in enumerate(tasks):
+        alone = first_order(*start, task, steps)
+        torch.testing.assert_close(together.loss[i], alone.loss, rtol=0, atol=1e-10)
+        torch.testing.assert_close(together.outputs[i], alone.outputs, rtol=0, atol=1e-10)
+        for ours, theirs in ((together.params, alone.params), (together.rates, alone.rates)):
+            assert ours.keys() == theirs.keys()
+            for n in theirs:
+                torch.testing.assert_close(ours[n][i], theirs[n], rtol=0, atol=1e-10, msg=n)
+
+
+@pytest.mark.parametrize("method", ["maml", "anil", "sparse-maml"])
+def test_outputs_of_all(method):
+    network = make("convnet4", 1)
+    params = {n: p.detach() for n, p in network.named_parameters()}
+    tasks = make_tasks(3)
+    start = (as_function(network), F.cross_entropy, params, rates_of(method, params))
+    together = stacked_tasks(tasks)
+    adapted = adapt_all(*start, together.support, 3)
+    assert isinstance(adapted, Adapted)
+    outputs = outputs_of_all(start[0], adapted, together.query.inputs)
+    for i, task in enumerate(tasks):
+        alone = adapt(*start, task.support, 3)
+        want = start[0](alone.params, task.query.inputs)
+        torch.testing.assert_close(outputs[i], want, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_learner_takes_the_same_steps(method):
+    learners = [
+        MetaLearner(
+            make("convnet4", 1),
+            make_rule(method),
+            inner_steps=2,
+            device="cpu",
+            stacked=stacked,
+            generator=torch.Generator().manual_seed(0),
+        )
+        for stacked in (False, True)
+    ]
+    for _ in range(3):
+        scores = [learner.step(make_tasks(3)) for learner in learners]
+        assert scores[0].accuracies == scores[1].accuracies
+    for n, p in learners[0].params.items():
+        torch.testing.assert_close(learners[1].params[n], p, rtol=0, atol=1e-9)
+    scores = [learner.evaluate(make_tasks(9)) for learner in learners]
+    assert scores[0].accuracies == scores[1].accuracies
+    assert scores[0].losses == pytest.approx(scores[1].losses, abs=1e-9)
+
+
+def test_tasks_of_unequal_shapes_go_one_by_one():
+    tasks = make_tasks(1) + make_tasks(1, queries=9)
+    assert stack(tasks) is None
+    learner = MetaLearner(make("convnet4", 1), make_rule("maml"), device="cpu", stacked=True)
+    assert len(learner.step(tasks).losses) == 2
+    assert len(learner.evaluate(tasks).losses) == 2
+
+
+def test_outer_clamp_bounds_the_meta_gradient():
+    learner = MetaLearner(make("mlp", 1), make_rule("maml"), device="cpu", outer_clamp=1e-3)
+    learner.step(make_tasks(2))
+    grads = torch.cat([p.grad.flatten() for p in learner.params.values() if p.grad is not None])
+    assert grads.abs().max() == 1e-3
+    assert (grads.abs() < 1e-3).any()
+    with pytest.raises(ValueError, match="outer_clamp must be positive"):
+        MetaLearner(make("mlp", 1), make_rule("maml"), outer_clamp=0.0)
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_bfloat16_is_close_and_leaves_the_weights_in_float32(stacked):
+    scores = {}
+    for precision in ("float32", "tf32", "bf16"):
+        learner = MetaLearner(
+            make("convnet4", 1, torch.float32),
+            make_rule("sparse-maml"),
+            device="cpu",
+            precision=precision,
+            stacked=stacked,
+            generator=torch.Generator().manual_seed(0),
+        )
+        scores[precision] = learner.step(make_tasks(2, dtype=torch.float32)).loss
+        assert {p.dtype for p in learner.params.values()} == {torch.float32}
+        assert math.isfinite(learner.evaluate(make_tasks(2, dtype=torch.float32)).loss)
+    assert scores["tf32"] == scores["float32"]  # a CPU has none
+    assert scores["bf16"] != scores["float32"]
+    assert scores["bf16"] == pytest.approx(scores["float32"], rel=0.05)
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match="did you mean 'bf16'"):
+        MetaLearner(make("mlp", 1), make_rule("maml"), precision="bf6")  # type: ignore[arg-type]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("name", "channels"), NETWORKS)
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
+def test_gpu_equals_cpu(name, channels, precision):
+    network = make(name, channels, torch.float32)
+    before = torch.backends.cudnn.allow_tf32
+    losses = []
+    for device in ("cpu", "cuda"):
+        learner = MetaLearner(
+            copy.deepcopy(network),
+            make_rule("maml"),
+            device=device,
+            precision=precision if device == "cuda" else "float32",
+        )
+        losses.append(learner.step(make_tasks(2, channels, dtype=torch.float32)).loss)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4 if precision == "float32" else 0.05)
+    assert torch.backends.cudnn.allow_tf32 == before
