@@ -83,7 +83,7 @@ def test_numbers_have_shape_type_and_layout_of_the_weights(method, dtype):
         assert m == {}
         assert set(rates.values()) == {0.1}
         return
-    assert list(m) == list(params)
+    assert [n for n in m if "@" not in n] == list(params)
     for n, p in params.items():
         assert m[n].shape == p.shape == torch.as_tensor(rates[n]).shape
         assert m[n].dtype == p.dtype == torch.as_tensor(rates[n]).dtype
@@ -206,6 +206,8 @@ def derivative(method, m, alpha):
     """The derivative of a rate by its number, in plain Python: the table of the module."""
     return {
         "sparse-maml": lambda: alpha,
+        "sparse-maml-plus": lambda: alpha,
+        "masked-weights": lambda: alpha,
         "sparse-relu-maml": lambda: 1.0,
         "relu-maml": lambda: float(m > 0),
         "meta-sgd": lambda: 1.0,
@@ -256,3 +258,24 @@ def test_rounding_frees_no_weight(monkeypatch, dtype, mask_init):
         drawn = torch.full((2, 3), draw, dtype=torch.float64)
         monkeypatch.setattr(torch, "rand", lambda *args, drawn=drawn, **kwargs: drawn)
         assert share_frozen(rule, {"w": torch.zeros(2, 3, dtype=dtype)}) == (frozen, 6)
+
+
+def test_masks_from_noise_differ_from_task_to_task_in_the_kernels_only():
+    params = dict(ConvNet4(5, 1, 16, 8).named_parameters())
+    rule = make_rule("sparse-maml-plus", noise=30)
+    m = rule.init(params, torch.Generator().manual_seed(0))
+    one, two = (rule.rates(m, params, rule.draw()) for _ in range(2))
+    for n, p in params.items():
+        differ = not torch.equal(torch.as_tensor(one[n]), torch.as_tensor(two[n]))
+        assert differ == (p.ndim == 4), n
+    plain = rule.rates(m, params)
+    assert torch.equal(
+        torch.as_tensor(plain["layer1.conv.weight"]) > 0, m["layer1.conv.weight"] >= 0
+    )
+
+
+def test_normalisation_layers_can_be_left_out():
+    params = dict(ConvNet4(5, 1, 16, 4).named_parameters())
+    moves = make_rule("maml", adapt_norm=False).moves(params)
+    assert moves == [n for n in params if ".norm." not in n]
+    assert len(moves) == 10

@@ -59,16 +59,20 @@ class Experiment:
     """Expected share of frozen weights before meta-training, in [0, 1]."""
     mask_init: Literal["uniform", "kaiming"] = "uniform"
     """Spread of the initial mask, see ``Rule.mask_init``."""
+    noise: int = 0
+    """For ``sparse-maml-plus``: numbers of noise behind the masks; 0 is the paper's 1600."""
     adapt_norm: bool = True
     """Whether the inner loop may move the scales and shifts of normalisation layers."""
     order: Literal[1, 2] = 1
     """Order of the meta-gradient."""
     meta_batch: int = 2
     """Tasks of one meta-update."""
+    outer: Literal["adam", "nesterov"] = "adam"
+    """Optimizer of both: Adam, or gradient descent with Nesterov's momentum of 0.9."""
     meta_rate: float = 1e-3
-    """Adam's rate for the initialisation."""
+    """Its rate for the initialisation."""
     rule_rate: float = 7.5e-3
-    """Adam's rate for the numbers of the rule."""
+    """Its rate for the numbers of the rule."""
     outer_clamp: float = 0.0
     """Bound on every number of the meta-gradient of the initialisation; 0 is none."""
     precision: Precision = "float32"
@@ -109,6 +113,7 @@ class Experiment:
             init_sparsity=self.init_sparsity,
             mask_init=self.mask_init,
             adapt_norm=self.adapt_norm,
+            **({"noise": self.noise} if self.noise else {}),
         )
 
     def replace(self, **changes: Any) -> Experiment:

@@ -19,8 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .inner_loop import (
+    Adapted,
     Batch,
     Criterion,
+    Forward,
     MetaGradient,
     Task,
     adapt,
@@ -89,10 +91,12 @@ class MetaLearner:
         Gradient steps `K` on the support.
     order : {1, 2}, default 1
         First-order meta-gradient in closed form, or the exact one through autograd.
+    outer : {"adam", "nesterov"}, default "adam"
+        Optimizer of both: Adam, or gradient descent with Nesterov's momentum of 0.9.
     meta_rate : float, default 0.001
-        Adam's rate for the initialisation.
+        Its rate for the initialisation.
     rule_rate : float, default 0.0075
-        Adam's rate for the numbers of the rule.
+        Its rate for the numbers of the rule.
     outer_clamp : float, default infinity
         Every number of the meta-gradient of the initialisation is brought into
         [-outer_clamp, outer_clamp].
@@ -127,6 +131,7 @@ class MetaLearner:
         criterion: Criterion = F.cross_entropy,
         inner_steps: int = 5,
         order: Literal[1, 2] = 1,
+        outer: Literal["adam", "nesterov"] = "adam",
         meta_rate: float = 1e-3,
         rule_rate: float = 7.5e-3,
         outer_clamp: float = math.inf,
@@ -142,6 +147,8 @@ class MetaLearner:
         for name, rate in (("meta_rate", meta_rate), ("rule_rate", rule_rate)):
             if not 0 <= rate < math.inf:  # Adam does not check the rates of its groups
                 raise ValueError(f"{name} must be 0 or more and finite, got {rate}")
+        if outer not in ("adam", "nesterov"):
+            raise ValueError(f"outer must be 'adam' or 'nesterov', not {outer!r}")
         if not outer_clamp > 0:
             raise ValueError(f"outer_clamp must be positive, got {outer_clamp}")
         check_precision(precision)
@@ -165,7 +172,11 @@ class MetaLearner:
         groups: list[dict[str, Any]] = [{"params": list(self.params.values()), "lr": meta_rate}]
         if self.rule_params:
             groups.append({"params": list(self.rule_params.values()), "lr": rule_rate})
-        self.optimizer = torch.optim.Adam(groups)
+        self.optimizer: torch.optim.Optimizer = (
+            torch.optim.Adam(groups)
+            if outer == "adam"
+            else torch.optim.SGD(groups, momentum=0.9, nesterov=True)
+        )
 
     def step(self, tasks: Sequence[Task]) -> Score:
         """Make one meta-update on the mean meta-gradient of some tasks.
@@ -183,46 +194,54 @@ class MetaLearner:
         if not tasks:
             raise ValueError("a meta-update needs at least one task")
         outer = {n: torch.zeros_like(p) for n, p in self.params.items()}
-        rate_grads = {n: torch.zeros_like(p) for n, p in self.rule_params.items()}
+        inner = {n: torch.zeros_like(p) for n, p in self.rule_params.items()}
         losses, accuracies = [], []
         tasks = [task.to(self.device) for task in tasks]
         with computing_in(self.precision, self.device):
-            for task, result in zip(tasks, self._meta_gradients(tasks), strict=True):
+            for task, (result, noise) in zip(tasks, self._meta_gradients(tasks), strict=True):
                 for n, g in result.params.items():
                     outer[n] += g / len(tasks)
-                for n in rate_grads:
-                    rate_grads[n] += result.rates[n] / len(tasks)
+                for n, g in self.rule.pull_back(self.rule_params, result.rates, noise).items():
+                    inner[n] += g / len(tasks)
                 losses.append(float(result.loss))
                 accuracies.append(_accuracy(result.outputs, task.query.targets))
+        if self.rule.masks_start:
+            outer, more = self.rule.pull_back_start(self.rule_params, self.params, outer)
+            inner = {n: g + more[n] for n, g in inner.items()}
         for n, p in self.params.items():
             p.grad = outer[n].clamp(-self.outer_clamp, self.outer_clamp)
-        for n, g in self.rule.pull_back(self.rule_params, rate_grads).items():
-            self.rule_params[n].grad = g
+        for n, m in self.rule_params.items():
+            m.grad = inner[n]
         self.optimizer.step()
         return Score(losses, accuracies)
 
-    def _meta_gradients(self, tasks: Sequence[Task]) -> Iterator[MetaGradient]:
-        start = (self.forward, self.criterion, self.params, self._rates())
-        together = stack(tasks) if self.stacked and self.order == 1 else None
+    def _meta_gradients(
+        self, tasks: Sequence[Task]
+    ) -> Iterator[tuple[MetaGradient, Tensor | None]]:
+        """Yield the meta-gradient of each task, for the start and the rates, and its noise."""
+        together = self._together(tasks) if self.order == 1 else None
         if together is not None:
-            all_of_them = first_order_all(*start, together, self.inner_steps)
+            results = first_order_all(*self._begin(), together, self.inner_steps)
             for i in range(len(tasks)):
-                yield MetaGradient(
-                    all_of_them.loss[i],
-                    all_of_them.outputs[i],
-                    {n: g[i] for n, g in all_of_them.params.items()},
-                    {n: g[i] for n, g in all_of_them.rates.items()},
+                yield (
+                    MetaGradient(
+                        results.loss[i],
+                        results.outputs[i],
+                        {n: g[i] for n, g in results.params.items()},
+                        {n: g[i] for n, g in results.rates.items()},
+                    ),
+                    None,
                 )
         else:
             meta_gradient = first_order if self.order == 1 else second_order
             for task in tasks:
-                yield meta_gradient(*start, task, self.inner_steps)
+                noise = self.rule.draw()
+                yield meta_gradient(*self._begin(noise), task, self.inner_steps), noise
 
     def adapt(self, support: Batch) -> Params:
         """Return the parameters after adaptation to a support batch, detached."""
-        start = (self.forward, self.criterion, self.params, self._moving_rates())
         with computing_in(self.precision, self.device):
-            return adapt(*start, support.to(self.device), self.inner_steps).params
+            return self._adapt(support.to(self.device)).params
 
     def evaluate(self, tasks: Iterable[Task]) -> Score:
         """Adapt to each task and return loss and accuracy on its queries.
@@ -241,18 +260,37 @@ class MetaLearner:
 
     def _outputs(self, tasks: Sequence[Task]) -> Iterable[Tensor]:
         """Return the query outputs of each task after adaptation, detached."""
-        start = (self.forward, self.criterion, self.params, self._moving_rates())
-        together = stack(tasks) if self.stacked else None
+        together = self._together(tasks)
         if together is not None:
-            adapted = adapt_all(*start, together.support, self.inner_steps)
+            adapted = adapt_all(*self._begin(), together.support, self.inner_steps)
             return outputs_of_all(self.forward, adapted, together.query.inputs)
-        ends = [adapt(*start, t.support, self.inner_steps).params for t in tasks]
+        ends = [self._adapt(t.support).params for t in tasks]
         with torch.no_grad():
             return [self.forward(p, t.query.inputs) for p, t in zip(ends, tasks, strict=True)]
 
+    def _together(self, tasks: Sequence[Task]) -> Task | None:
+        """Return the tasks stacked, if they may adapt side by side."""
+        return stack(tasks) if self.stacked and not self.rule.noise else None
+
+    def _adapt(self, support: Batch) -> Adapted:
+        forward, criterion, start, rates = self._begin(self.rule.draw())
+        # tensors that are frozen altogether need no gradient
+        rates = {n: r for n, r in rates.items() if torch.as_tensor(r).any()}
+        return adapt(forward, criterion, start, rates, support, self.inner_steps)
+
+    def _begin(self, noise: Tensor | None = None) -> tuple[Forward, Criterion, Params, Rates]:
+        """Return the first arguments of the inner loop."""
+        start = {n: p.detach() for n, p in self.rule.start(self.rule_params, self.params).items()}
+        return self.forward, self.criterion, start, self._rates(noise)
+
     def frozen(self) -> dict[str, Count]:
-        """Count the weights of each parameter tensor that the inner loop cannot move."""
-        return count_frozen(self._rates(), self.params)
+        """Count the weights of each parameter tensor that the inner loop cannot move.
+
+        Where masks are made from noise, those of one draw, the same at every call.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return count_frozen(self._rates(self.rule.draw()), self.params)
 
     def sparsity(self) -> float:
         """Return the share of all weights that the inner loop cannot move, in [0, 1]."""
@@ -281,12 +319,8 @@ class MetaLearner:
         if "optimizer" in state:
             self.optimizer.load_state_dict(state["optimizer"])
 
-    def _moving_rates(self) -> Rates:
-        """Return the rates without those of tensors that are frozen altogether."""
-        return {n: r for n, r in self._rates().items() if torch.as_tensor(r).any()}
-
-    def _rates(self) -> Rates:
-        rates = self.rule.rates(self.rule_params, self.params)
+    def _rates(self, noise: Tensor | None = None) -> Rates:
+        rates = self.rule.rates(self.rule_params, self.params, noise)
         return {n: r.detach() if isinstance(r, Tensor) else r for n, r in rates.items()}
 
 

@@ -20,12 +20,21 @@ method                rate                                derivative used for :m
 ``relu-maml``         :math:`\max(m, 0)`                  :math:`1[m > 0]` (the true one)
 ``meta-sgd``          :math:`m`                           1
 ``exp-maml``          :math:`e^m`                         :math:`e^m`
+``sparse-maml-plus``  the same of :math:`m + W(s \circ   as ``sparse-maml``, for :math:`W` and
+                      z)`, with noise :math:`z`           :math:`s` too
+``masked-weights``    :math:`\alpha\,1[m \ge 0]`, and the  as ``sparse-maml``, and through the
+                      weights start at                    start
+                      :math:`1[m \ge 0] \circ \theta`
 ====================  ==================================  =================================
 
 ``sparse-maml`` and ``sparse-relu-maml`` are the two methods of von Oswald et
 al. (2021); ``anil`` is Raghu et al. (2020), ``boil`` Oh et al. (2021),
-``meta-sgd`` Li et al. (2017).  ``relu-maml`` and ``exp-maml`` are variants of
-the authors' released code.
+``meta-sgd`` Li et al. (2017).  ``relu-maml``, ``exp-maml`` and ``masked-weights``
+are variants of the authors' released code.
+
+``sparse-maml-plus`` makes the masks of convolutions anew for every task, as a linear map
+of Gaussian noise whose scale is learned; one draw serves all steps of a task.  The
+paper's map is known by its sizes only; here it is added to a plain mask.
 """
 
 from __future__ import annotations
@@ -83,6 +92,10 @@ class Rule:
 
     gate: str = "fixed"
     """``fixed``, ``mask``, ``relu``, ``true-relu``, ``linear`` or ``exp``."""
+    noise: int = 0
+    """Numbers of noise that the masks of convolutions are made from; 0: they are plain."""
+    masks_start: bool = False
+    """Whether the inner loop starts from weights that are masked like their gradients."""
     inner_rate: float = 0.1
     r"""The inner-loop learning rate :math:`\alpha` (for learned rates: where they start)."""
     init_sparsity: float = 0.0
@@ -106,6 +119,11 @@ class Rule:
             raise ValueError(f"mask_init must be 'uniform' or 'kaiming', not {self.mask_init!r}")
         if not (self.inner_rate > 0 and math.isfinite(self.inner_rate)):
             raise ValueError(f"inner_rate must be positive and finite, got {self.inner_rate}")
+        if self.noise < 0 or (self.gate != "mask" and (self.noise or self.masks_start)):
+            raise ValueError(
+                "noise must be 0 or more, and noise and masks_start need a 'mask' gate, got "
+                f"{self.noise=}, {self.masks_start=}, {self.gate=}"
+            )
         if not 0 <= self.init_sparsity <= 1:
             raise ValueError(f"init_sparsity must lie in [0, 1], got {self.init_sparsity}")
         if self.init_sparsity > 0 and not (self.learned and _GATES[self.gate].can_freeze):
@@ -152,11 +170,25 @@ class Rule:
         -------
         dict of str to Tensor
             One tensor for each moving parameter, of its shape, type and device;
-            empty when nothing is learned.
+            empty when nothing is learned.  With `noise`, also the scale ``@scale``
+            [noise] and, for each kernel, the map ``<name>@map`` [size, noise].
         """
         if not self.learned:
             return {}
-        return {n: self._start(params[n], generator) for n in self.moves(params)}
+        numbers = {n: self._start(params[n], generator) for n in self.moves(params)}
+        if self.noise:
+            first = next(iter(params.values()))
+            maps = {n: (params[n].numel(), self.noise) for n in numbers if params[n].ndim == 4}
+            bound = self.noise**-0.5
+            for n, shape in maps.items():
+                w = bound * (2 * torch.rand(shape, generator=generator) - 1)
+                numbers[f"{n}@map"] = w.to(first)
+            numbers["@scale"] = torch.ones(self.noise).to(first)
+        return numbers
+
+    def draw(self) -> Tensor | None:
+        """Draw the noise of a task from torch's global random state, [noise], or None."""
+        return torch.randn(self.noise) if self.noise else None
 
     def _start(self, p: Tensor, generator: torch.Generator | None) -> Tensor:
         uniform = torch.rand(p.shape, generator=generator, dtype=torch.float64)  # U(0, 1)
@@ -174,7 +206,9 @@ class Rule:
         m = torch.where(frozen & (m >= 0), -torch.finfo(p.dtype).tiny, m)
         return m.to(p.device).contiguous(memory_format=_layout(p))
 
-    def rates(self, rule_params: Params, names: Iterable[str]) -> Rates:
+    def rates(
+        self, rule_params: Params, names: Iterable[str], noise: Tensor | None = None
+    ) -> Rates:
         r"""Return the rates :math:`r(m)` of the moving parameters.
 
         Parameters
@@ -183,6 +217,8 @@ class Rule:
             The learned numbers, as from :meth:`init`.
         names : iterable of str
             Names of all parameters of the network, in registration order.
+        noise : Tensor, optional
+            From :meth:`draw`; without, the masks are those of the noise's mean, zero.
 
         Returns
         -------
@@ -192,9 +228,27 @@ class Rule:
         if not self.learned:
             return dict.fromkeys(self.moves(names), self.inner_rate)
         rate = _GATES[self.gate].rate
-        return {n: rate(m, self.inner_rate) for n, m in rule_params.items()}
+        numbers = {n: m for n, m in rule_params.items() if "@" not in n}
+        if noise is not None:
+            scaled = rule_params["@scale"] * noise.to(rule_params["@scale"])
+            for n, m in numbers.items():
+                if f"{n}@map" in rule_params:
+                    numbers[n] = m + (rule_params[f"{n}@map"] @ scaled).view(m.shape)
+        return {n: rate(m, self.inner_rate) for n, m in numbers.items()}
 
-    def pull_back(self, rule_params: Params, rate_grads: Mapping[str, Tensor]) -> Params:
+    def start(self, rule_params: Params, params: Params) -> Params:
+        """Return where the inner loop starts, differentiable: `params`, masked or not."""
+        if not self.masks_start:
+            return params
+        masks = {n: r / self.inner_rate for n, r in self.rates(rule_params, params).items()}
+        return {n: masks[n] * p if n in masks else p for n, p in params.items()}
+
+    def pull_back(
+        self,
+        rule_params: Params,
+        rate_grads: Mapping[str, Tensor],
+        noise: Tensor | None = None,
+    ) -> Params:
         r"""Turn gradients for the rates into gradients for :math:`m` (chain rule).
 
         Parameters
@@ -203,6 +257,8 @@ class Rule:
             The learned numbers.
         rate_grads : mapping of str to Tensor
             :math:`\partial L/\partial r`, of the shapes of the parameters.
+        noise : Tensor, optional
+            What the rates were made with.
 
         Returns
         -------
@@ -212,13 +268,45 @@ class Rule:
         if not self.learned:
             return {}
         leaves = {n: m.detach().requires_grad_() for n, m in rule_params.items()}
-        rates = self.rates(leaves, leaves)
+        rates = self.rates(leaves, leaves, noise)
         grads = torch.autograd.grad(
-            [torch.as_tensor(rates[n]) for n in leaves],
+            [torch.as_tensor(r) for r in rates.values()],
             list(leaves.values()),
-            [rate_grads[n] for n in leaves],
+            [rate_grads[n] for n in rates],
+            materialize_grads=True,
         )
         return dict(zip(leaves, grads, strict=True))
+
+    def pull_back_start(
+        self, rule_params: Params, params: Params, start_grads: Mapping[str, Tensor]
+    ) -> tuple[Params, Params]:
+        r"""Turn gradients for the start into gradients for :math:`\theta` and :math:`m`.
+
+        Parameters
+        ----------
+        rule_params, params : dict of str to Tensor
+            As in :meth:`start`.
+        start_grads : mapping of str to Tensor
+            Gradient of the loss for what :meth:`start` returned.
+
+        Returns
+        -------
+        params, rule_params : dict of str to Tensor
+            Gradients; those of `rule_params` are to be added to :meth:`pull_back`'s.
+        """
+        theta = {n: p.detach().requires_grad_() for n, p in params.items()}
+        m = {n: p.detach().requires_grad_() for n, p in rule_params.items()}
+        start = self.start(m, theta)
+        grads = torch.autograd.grad(
+            list(start.values()),
+            [*theta.values(), *m.values()],
+            [start_grads[n] for n in start],
+            materialize_grads=True,
+        )
+        return (
+            dict(zip(theta, grads[: len(theta)], strict=True)),
+            dict(zip(m, grads[len(theta) :], strict=True)),
+        )
 
 
 def _layout(p: Tensor) -> torch.memory_format:
@@ -252,6 +340,8 @@ METHODS: dict[str, Rule] = {
     "relu-maml": Rule(gate="true-relu"),
     "meta-sgd": Rule(gate="linear"),
     "exp-maml": Rule(gate="exp"),
+    "sparse-maml-plus": Rule(gate="mask", init_sparsity=0.5, noise=1600),
+    "masked-weights": Rule(gate="mask", init_sparsity=0.5, masks_start=True),
 }
 """Rules by the name of the method that they make."""
 

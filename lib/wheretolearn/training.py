@@ -115,6 +115,7 @@ class Training:
             experiment.rule,
             inner_steps=experiment.inner_steps,
             order=experiment.order,
+            outer=experiment.outer,
             meta_rate=experiment.meta_rate,
             rule_rate=experiment.rule_rate,
             outer_clamp=experiment.outer_clamp or math.inf,
