@@ -9,11 +9,11 @@ from wheretolearn import study
 from wheretolearn.experiments import CPU_FLOPS, Experiment
 from wheretolearn.rules import count_frozen
 
-EVERY = [e for profile in study.PROFILES for e in study.EXPERIMENTS[profile]]
+EVERY = [e for profile in study.PROFILES for e in study.experiments(profile)]
 
 
 def test_profiles_are_those_that_are_documented():
-    assert set(study.EXPERIMENTS) == set(study.PROFILES)
+    assert set(study.FIGURES) == set(study.PROFILES)
     assert all(f"``{profile}``" in study.__doc__ for profile in study.PROFILES)
 
 

@@ -5,19 +5,29 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from .masks import ARRANGEMENTS
 from .networks import NetworkName, make_network
 from .precision import Precision, check_precision
+from .probes import check_probe
 from .rules import Rule, make_rule
 from .suggestions import closest
 
 CPU_FLOPS = 30e9
 """Floating-point operations per second that one CPU core is assumed to sustain in a run;
 measured on the study's machine, see the wall times in its records."""
+
+
+class Episodes(NamedTuple):
+    """Numbers of episodes."""
+
+    training: int
+    evaluation: int
+    """In validations, the one before training included, and in the final test."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,12 @@ class Experiment:
     """Episodes of each validation."""
     test_tasks: int = 500
     """Episodes of the final test, at the best validation."""
+    probes: tuple[str, ...] = ()
+    """What else is asked at the best validation, see ``wheretolearn.probes``."""
+    masks_from: str = ""
+    """Experiment of the same profile whose learned masks are used, and kept as they are."""
+    masks_as: str = "own"
+    """How: ``own``, ``shuffled`` or ``random``, see ``wheretolearn.masks``."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that have no meaning, and rules that do not exist."""
@@ -102,6 +118,12 @@ class Experiment:
         if self.outer_clamp < 0:
             raise ValueError(f"outer_clamp must be 0 or more, got {self.outer_clamp}")
         check_precision(self.precision)
+        for probe in self.probes:
+            check_probe(probe)
+        if self.masks_as not in ARRANGEMENTS:
+            raise ValueError(
+                f"unknown arrangement {self.masks_as!r}{closest(self.masks_as, ARRANGEMENTS)}"
+            )
         _ = self.rule
 
     @property
@@ -149,6 +171,12 @@ class Experiment:
             width=self.width,
         )
 
+    def episodes(self) -> Episodes:
+        """Return how many episodes one run sees."""
+        validations = 1 + math.ceil(self.updates / self.eval_every)  # the first is at update 0
+        evaluation = validations * self.val_tasks + self.test_tasks
+        return Episodes(self.updates * self.meta_batch, evaluation)
+
     def flops(self) -> float:
         """Return the floating-point operations of one run, convolutions and products only.
 
@@ -161,10 +189,9 @@ class Experiment:
         image = counter.get_total_flops() / 2  # forward pass of one image
         support, query = self.ways * self.shots, self.ways * self.queries
         adaptation = 3 * self.inner_steps * support
-        validations = 1 + math.ceil(self.updates / self.eval_every)  # the first is at update 0
-        evaluations = validations * self.val_tasks + self.test_tasks
-        training = self.updates * self.meta_batch * (adaptation + 3 * query)
-        return image * (training + evaluations * (adaptation + query))
+        episodes = self.episodes()
+        training = episodes.training * (adaptation + 3 * query)
+        return image * (training + episodes.evaluation * (adaptation + query))
 
     def seconds(self) -> float:
         """Return the estimated time of one run on one CPU core, in seconds."""

@@ -24,8 +24,9 @@ class Failure:
 
     def reason(self) -> str:
         """Return what is known: the cluster's word, and the last line of the job's log."""
-        known = [self.message.strip(), _last_line(self.logs)]
-        return "; ".join(filter(None, known)) or "it was stopped before it said anything"
+        said = self.message.partition(". ")[0].strip()  # the rest is advice
+        known = filter(None, [said, _last_line(self.logs[:1])])
+        return "; ".join(known) or "it was stopped before it said anything"
 
 
 class Failures(logging.Handler):

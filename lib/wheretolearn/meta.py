@@ -221,7 +221,7 @@ class MetaLearner:
         """Yield the meta-gradient of each task, for the start and the rates, and its noise."""
         together = self._together(tasks) if self.order == 1 else None
         if together is not None:
-            results = first_order_all(*self._begin(), together, self.inner_steps)
+            results = first_order_all(*self.begin(), together, self.inner_steps)
             for i in range(len(tasks)):
                 yield (
                     MetaGradient(
@@ -236,7 +236,7 @@ class MetaLearner:
             meta_gradient = first_order if self.order == 1 else second_order
             for task in tasks:
                 noise = self.rule.draw()
-                yield meta_gradient(*self._begin(noise), task, self.inner_steps), noise
+                yield meta_gradient(*self.begin(noise), task, self.inner_steps), noise
 
     def adapt(self, support: Batch) -> Params:
         """Return the parameters after adaptation to a support batch, detached."""
@@ -262,7 +262,7 @@ class MetaLearner:
         """Return the query outputs of each task after adaptation, detached."""
         together = self._together(tasks)
         if together is not None:
-            adapted = adapt_all(*self._begin(), together.support, self.inner_steps)
+            adapted = adapt_all(*self.begin(), together.support, self.inner_steps)
             return outputs_of_all(self.forward, adapted, together.query.inputs)
         ends = [self._adapt(t.support).params for t in tasks]
         with torch.no_grad():
@@ -273,13 +273,19 @@ class MetaLearner:
         return stack(tasks) if self.stacked and not self.rule.noise else None
 
     def _adapt(self, support: Batch) -> Adapted:
-        forward, criterion, start, rates = self._begin(self.rule.draw())
+        forward, criterion, start, rates = self.begin(self.rule.draw())
         # tensors that are frozen altogether need no gradient
         rates = {n: r for n, r in rates.items() if torch.as_tensor(r).any()}
         return adapt(forward, criterion, start, rates, support, self.inner_steps)
 
-    def _begin(self, noise: Tensor | None = None) -> tuple[Forward, Criterion, Params, Rates]:
-        """Return the first arguments of the inner loop."""
+    def begin(self, noise: Tensor | None = None) -> tuple[Forward, Criterion, Params, Rates]:
+        """Return the first arguments of the inner loop: network, loss, start, rates.
+
+        Parameters
+        ----------
+        noise : Tensor, optional
+            For masks that are made from noise, see :meth:`wheretolearn.rules.Rule.draw`.
+        """
         start = {n: p.detach() for n, p in self.rule.start(self.rule_params, self.params).items()}
         return self.forward, self.criterion, start, self._rates(noise)
 

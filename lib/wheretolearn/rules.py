@@ -126,7 +126,7 @@ class Rule:
             )
         if not 0 <= self.init_sparsity <= 1:
             raise ValueError(f"init_sparsity must lie in [0, 1], got {self.init_sparsity}")
-        if self.init_sparsity > 0 and not (self.learned and _GATES[self.gate].can_freeze):
+        if self.init_sparsity > 0 and not self.can_freeze:
             raise ValueError(
                 f"a {self.gate!r} gate has no frozen weights, so init_sparsity must be 0, "
                 f"got {self.init_sparsity}"
@@ -136,6 +136,11 @@ class Rule:
     def learned(self) -> bool:
         """Whether the rule has numbers of its own to meta-learn."""
         return self.gate != "fixed"
+
+    @property
+    def can_freeze(self) -> bool:
+        """Whether single weights can be frozen: a rate of exactly zero is among its values."""
+        return self.learned and _GATES[self.gate].can_freeze
 
     def moves(self, names: Iterable[str]) -> list[str]:
         """Return those of the parameter `names` that may ever move, in order.

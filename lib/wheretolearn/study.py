@@ -11,17 +11,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .experiments import Experiment
+from .few_shot import FIG1, FIG2, Grid, fig1, fig2
 from .suggestions import closest
 
 PROFILES = ("quick", "study", "paper", "smoke")
 """Names of the profiles."""
 
-FIG1 = "fig1_sparsity_emerges"
-"""Notebook of Figure 1."""
-
-FIG1_SPARSITIES = (0, 20, 25, 50, 75, 80, 100)
-"""Initial sparsities of Figure 1, percent: 0/25/50/75/100 on the left, 0/20/50/80/100 on the
-right."""
+SPEED = "speed"
+"""Notebook of the benchmark."""
 
 
 class Run(NamedTuple):
@@ -35,28 +32,6 @@ class Run(NamedTuple):
     """Path of the record, relative to the root of the project."""
     seconds: float
     """Estimated time on one CPU core."""
-
-
-def fig1(base: Experiment) -> list[Experiment]:
-    """Return the runs of Figure 1 on one problem: MAML, and sparse-MAML by initial sparsity.
-
-    Parameters
-    ----------
-    base : Experiment
-        The problem and the budget; its name is the prefix of the names.
-
-    Returns
-    -------
-    list of Experiment
-    """
-    return [base.replace(name=f"{base.name}-maml", method="maml", init_sparsity=0.0)] + [
-        base.replace(
-            name=f"{base.name}-sparse{percent}",
-            method="sparse-maml",
-            init_sparsity=percent / 100,
-        )
-        for percent in FIG1_SPARSITIES
-    ]
 
 
 _QUICK = Experiment(
@@ -118,17 +93,54 @@ _MINIIMAGENET = Experiment(
 
 _PAPER = Experiment(name="fig1-miniimagenet", figure=FIG1)
 
+# The few-shot study: miniImageNet at 32 x 32 pixels, so that every setting gets five seeds.
+_FEW_SHOT = Experiment(
+    name="fig2-miniimagenet",
+    figure=FIG2,
+    profile="study",
+    data="miniimagenet",
+    image_size=32,
+    ways=5,
+    shots=5,
+    queries=5,
+    width=32,
+    inner_rate=0.1,
+    inner_steps=5,
+    meta_batch=2,
+    updates=600,
+    eval_every=200,
+    val_tasks=40,
+    test_tasks=300,
+)
+_STUDY_GRID = Grid(
+    inner_rate=(0.01, 0.1, 0.2, 0.5, 1.0), inner_steps=(1, 5, 15), width=(16, 32, 64)
+)
+
 _SEEDS = {"quick": 2, "study": 5, "paper": 5, "smoke": 2}
 
-EXPERIMENTS: dict[str, list[Experiment]] = {
-    "quick": fig1(_QUICK),
-    "study": fig1(_OMNIGLOT) + fig1(_MINIIMAGENET),
-    "paper": fig1(_PAPER),
-    "smoke": fig1(
-        _QUICK.replace(profile="smoke", width=4, updates=4, eval_every=2, val_tasks=2, test_tasks=3)
-    ),
+
+def _in_bf16(runs: list[Experiment]) -> list[Experiment]:
+    """Return the runs again, with products in bfloat16."""
+    return [r.replace(name=f"{r.name}-bf16", figure=SPEED, precision="bf16") for r in runs]
+
+
+FIGURES: dict[str, dict[str, list[Experiment]]] = {
+    "quick": {FIG1: fig1(_QUICK)},
+    "study": {
+        FIG1: fig1(_OMNIGLOT) + fig1(_MINIIMAGENET),
+        FIG2: fig2(_FEW_SHOT, _STUDY_GRID),
+        SPEED: _in_bf16(fig2(_FEW_SHOT, Grid((0.1,), (5,), (32,)))),
+    },
+    "paper": {FIG1: fig1(_PAPER)},
+    "smoke": {
+        FIG1: fig1(
+            _QUICK.replace(
+                profile="smoke", width=4, updates=4, eval_every=2, val_tasks=2, test_tasks=3
+            )
+        )
+    },
 }
-"""Every experiment, by profile."""
+"""The experiments that each figure shows, by profile; several may show the same one."""
 
 
 def experiments(profile: str, figure: str | None = None) -> list[Experiment]:
@@ -139,24 +151,25 @@ def experiments(profile: str, figure: str | None = None) -> list[Experiment]:
     profile : str
         One of :data:`PROFILES`.
     figure : str, optional
-        Only those of this figure.
+        Only those that this figure shows.
 
     Returns
     -------
     list of Experiment
+        Each once.
 
     Raises
     ------
     ValueError
         For an unknown profile or figure; the nearest known name is suggested.
     """
-    if profile not in EXPERIMENTS:
+    if profile not in FIGURES:
         raise ValueError(f"unknown profile {profile!r}{closest(profile, PROFILES)}")
-    chosen = EXPERIMENTS[profile]
-    figures = {e.figure for e in chosen}
+    figures = FIGURES[profile]
     if figure is not None and figure not in figures:
         raise ValueError(f"unknown figure {figure!r}{closest(figure, figures)}")
-    return [e for e in chosen if figure in (None, e.figure)]
+    chosen = figures.values() if figure is None else [figures[figure]]
+    return list({e.name: e for group in chosen for e in group}.values())
 
 
 def find(profile: str, name: str) -> Experiment:

@@ -7,25 +7,30 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import filelock
+import numpy as np
 import torch
 from tqdm.auto import tqdm
 
 from . import records
 from .allocator import keep_memory
-from .data import ImageSet, load
+from .data import DataError, ImageSet, load
 from .experiments import Experiment
 from .inner_loop import Task
+from .masks import Masks, of_rates, pack, rearrange, unpack
 from .meta import MetaLearner
-from .statistics import episode_interval
+from .probes import ask
+from .statistics import Interval, episode_interval
 from .tasks import Ahead, EpisodeSampler
 
 T = TypeVar("T")
+
+SPLITS = ("train", "val", "test")
 
 DIVERGED = 1e6
 """A training loss above this, or one that is not finite, ends a run as diverged."""
@@ -76,6 +81,10 @@ class Training:
         goes on from it.
     progress : bool, default True
         Show a progress bar.
+    masks : dict of str to ndarray of bool, optional
+        Which weights move, for an experiment with ``masks_from``: they stay as they are.
+    others : dict of str to ImageSet, optional
+        The data sets that its ``on:`` probes name, at its image size.
 
     Notes
     -----
@@ -93,20 +102,13 @@ class Training:
         device: str = "auto",
         checkpoint: Path | None = None,
         progress: bool = True,
+        masks: Masks | None = None,
+        others: Mapping[str, ImageSet] | None = None,
     ) -> None:
         self.experiment, self.seed, self.images = experiment, seed, images
         self.checkpoint, self.show = checkpoint, progress
-        self._streams = {
-            split: EpisodeSampler(
-                images,
-                split,
-                ways=experiment.ways,
-                shots=experiment.shots,
-                queries=experiment.queries,
-                seed=seed,
-            )
-            for split in ("train", "val", "test")
-        }
+        self._streams = {split: self._episodes(images, split) for split in SPLITS}
+        self._others = {n: self._episodes(i, "test") for n, i in (others or {}).items()}
         records.commit()  # remember the code that is running, not the code at the end
         torch.backends.cudnn.deterministic = True  # as far as a GPU can
         torch.manual_seed(seed)
@@ -117,15 +119,24 @@ class Training:
             order=experiment.order,
             outer=experiment.outer,
             meta_rate=experiment.meta_rate,
-            rule_rate=experiment.rule_rate,
+            rule_rate=experiment.rule_rate if masks is None else 0.0,
             outer_clamp=experiment.outer_clamp or math.inf,
             precision=experiment.precision,
             device=device,
             generator=torch.Generator().manual_seed(seed),
         )
+        for name, mask in (masks or {}).items():
+            m = self.learner.rule_params[name]
+            m.copy_(torch.from_numpy(mask).to(m) - 0.5)
         self.done = _Progress()
         self._started = self._saved = time.monotonic()
         self._resume()
+
+    def _episodes(self, images: ImageSet, split: str) -> EpisodeSampler:
+        exp = self.experiment
+        return EpisodeSampler(
+            images, split, ways=exp.ways, shots=exp.shots, queries=exp.queries, seed=self.seed
+        )
 
     def run(self) -> records.Record:
         """Train to the end, test at the best validation, and return the record's content."""
@@ -217,10 +228,33 @@ class Training:
                 mininterval=_seconds_between_bars(),
             )
         )
-        interval = episode_interval(score.accuracies)._asdict()
+        answers: dict[str, Interval] = {}
+        for probe in self.experiment.probes:
+            other = self._others.get(probe.removeprefix("on:"))
+            if not probe.startswith("on:") or other is not None:
+                answers |= ask(probe, self.learner, other or self._streams["test"])
         return {
-            "test_accuracy": {k: v if math.isfinite(v) else None for k, v in interval.items()},
+            "test_accuracy": _plain(episode_interval(score.accuracies)),
             "test_loss": score.loss if math.isfinite(score.loss) else None,
+            "probes": {name: _plain(interval) for name, interval in answers.items()},
+            "masks": self._masks(),
+            "rate_quantiles": self._rate_quantiles(),
+        }
+
+    def _masks(self) -> dict[str, str]:
+        """Return the masks of the tested network, where weights can freeze one by one."""
+        if not self.learner.rule.can_freeze:
+            return {}
+        return pack(of_rates(self.learner.begin()[-1], self.learner.params))
+
+    def _rate_quantiles(self) -> dict[str, list[float]]:
+        """Return quantiles of the learned rates of each tensor: 0, 5, ..., 100 %."""
+        if not self.learner.rule.learned or self.learner.rule.gate == "mask":
+            return {}
+        levels = torch.linspace(0, 1, 21, dtype=torch.float64)
+        return {
+            n: torch.quantile(torch.as_tensor(r).double().flatten().cpu(), levels).tolist()
+            for n, r in self.learner.begin()[-1].items()
         }
 
     def _record(self, test: dict[str, Any] | None) -> records.Record:
@@ -321,6 +355,11 @@ def _seconds_between_bars() -> float:
     return 1.0 if sys.stdout.isatty() or "ipykernel" in sys.modules else 10.0
 
 
+def _plain(interval: Interval) -> dict[str, float | None]:
+    """Return an interval as it stands in a record."""
+    return {k: v if math.isfinite(v) else None for k, v in interval._asdict().items()}
+
+
 def _mean(values: list[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
 
@@ -374,6 +413,8 @@ def run(
         If the data are missing or damaged.
     TimeoutError
         If another process works on the run and `wait` is false.
+    ValueError
+        If masks of another run are wanted that is missing.
     """
     results = Path(results)
     place = Path(experiment.profile) / experiment.name / f"seed{seed}"
@@ -398,17 +439,51 @@ def run(
             checkpoint.unlink(missing_ok=True)
         torch.set_num_threads(threads)
         keep_memory()
-        images = load(
-            experiment.data, experiment.image_size, root=Path(data) if data is not None else None
-        )
+        root = Path(data) if data is not None else None
+        images = load(experiment.data, experiment.image_size, root=root)
         training = Training(
-            experiment, seed, images, device=device, checkpoint=checkpoint, progress=progress
+            experiment,
+            seed,
+            images,
+            device=device,
+            checkpoint=checkpoint,
+            progress=progress,
+            masks=_learned_masks(experiment, seed, results),
+            others=_others(experiment, root),
         )
         record = records.write(path, training.run())
         checkpoint.unlink(missing_ok=True)
     finally:
         lock.release()
     return record
+
+
+def _learned_masks(experiment: Experiment, seed: int, results: Path) -> Masks | None:
+    """Return the masks that an experiment borrows, as it wants them arranged."""
+    if not experiment.masks_from:
+        return None
+    path = results / experiment.profile / experiment.masks_from / f"seed{seed}.json"
+    if not path.exists():
+        raise ValueError(
+            f"{experiment.name} uses the masks of {experiment.masks_from}, and {path} is missing: "
+            f"run {experiment.masks_from} with seed {seed} first"
+        )
+    shapes = {n: tuple(p.shape) for n, p in experiment.build_network().named_parameters()}
+    learned = unpack(records.read_run(path)["final"].get("masks", {}), shapes)
+    return rearrange(learned, experiment.masks_as, np.random.default_rng([seed, 1]))
+
+
+def _others(experiment: Experiment, root: Path | None) -> dict[str, ImageSet]:
+    """Load the data sets of the ``on:`` probes; one that is absent is left out, and named."""
+    found = {}
+    for probe in experiment.probes:
+        if probe.startswith("on:"):
+            name = probe.removeprefix("on:")
+            try:
+                found[name] = load(name, experiment.image_size, root=root)
+            except DataError as error:
+                print(f"not tested on {name}: {error}")
+    return found
 
 
 def _existing(path: Path, experiment: Experiment) -> records.Record | None:

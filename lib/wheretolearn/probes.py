@@ -1,0 +1,197 @@
+r"""What else is asked of a trained network, at its best validation.
+
+===============  =============================================================================
+probe            answers, each with a 95 % interval over episodes
+===============  =============================================================================
+``steps``        ``steps/k``: test accuracy after k = 0, K, 2 K, 4 K and 10 K inner steps
+``masks``        ``masks/<arrangement>``: test accuracy with other masks (:mod:`.masks`), and
+                 ``masks/head``, ``masks/body``: the own one on the last layer or the rest only
+``movement``     ``movement/<layer>``: similarity of a layer's features of the queries before and
+                 after adaptation (linear CKA, 1 is none moved)
+``interference`` ``interference/gradient``, ``interference/step``: cosine between two tasks'
+                 gradients at the initialisation, whole and as the rule lets them act
+``on:<data>``    ``on:<data>``: test accuracy on the test classes of another data set
+===============  =============================================================================
+
+Linear CKA of features X, Y [n, d], centred, is
+:math:`\|X^\top Y\|_F^2 / (\|X^\top X\|_F \|Y^\top Y\|_F)` (Kornblith et al., 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+
+from . import masks
+from .inner_loop import Task, adapt, as_function
+from .meta import MetaLearner
+from .networks import Staged
+from .rules import Params, Rates
+from .statistics import Interval, episode_interval
+from .suggestions import closest
+from .tasks import EpisodeSampler
+
+EPISODES = 100
+"""Test episodes of each probe; the first ones of the final test."""
+
+Answers = dict[str, list[float]]
+
+
+def ask(probe: str, learner: MetaLearner, episodes: EpisodeSampler) -> dict[str, Interval]:
+    """Return the answers of a probe.
+
+    Parameters
+    ----------
+    probe : str
+        A key of :data:`PROBES`, or ``on:<data set>``.
+    learner : MetaLearner
+        A trained one; it is left as it is.
+    episodes : EpisodeSampler
+        Test episodes (for ``on:``, of the other data set).
+
+    Returns
+    -------
+    dict of str to Interval
+
+    Raises
+    ------
+    ValueError
+        For an unknown probe; the nearest known name is suggested.
+    """
+    check_probe(probe)
+    if probe.startswith("on:"):
+        answers = {probe: learner.evaluate(episodes[i] for i in range(EPISODES)).accuracies}
+    else:
+        answers = PROBES[probe](learner, (episodes[i] for i in range(EPISODES)))
+    return {name: episode_interval(values) for name, values in answers.items()}
+
+
+def check_probe(probe: str) -> None:
+    """Raise :class:`ValueError` for an unknown probe; the nearest known name is suggested."""
+    if not probe.startswith("on:") and probe not in PROBES:
+        raise ValueError(f"unknown probe {probe!r}{closest(probe, PROBES)}")
+
+
+def _steps(learner: MetaLearner, tasks: Iterator[Task]) -> Answers:
+    """One inner loop goes on; it is judged on its way."""
+    stops = [learner.inner_steps * factor for factor in (0, 1, 2, 4, 10)]
+    answers: Answers = {f"steps/{k}": [] for k in stops}
+    for task in tasks:
+        forward, criterion, params, rates = learner.begin()
+        for before, k in pairwise([0, *stops]):
+            params = adapt(forward, criterion, params, rates, task.support, k - before).params
+            answers[f"steps/{k}"].append(_accuracy(learner, params, task))
+    return answers
+
+
+def _masks(learner: MetaLearner, tasks: Iterator[Task]) -> Answers:
+    forward, criterion, params, rates = learner.begin()
+    own = masks.of_rates(rates, params)
+    generator = np.random.default_rng(0)
+    arranged = {how: masks.rearrange(own, how, generator) for how in masks.ARRANGEMENTS}
+    head = [n for n in own if n.rpartition(".")[0] == list(own)[-1].rpartition(".")[0]]
+    arranged["head"] = {n: own[n] for n in head}
+    arranged["body"] = {n: m for n, m in own.items() if n not in head}
+    answers: Answers = {f"masks/{how}": [] for how in arranged}
+    rate = learner.rule.inner_rate
+    every: dict[str, Rates] = {
+        how: {n: rate * torch.from_numpy(m).to(params[n]) for n, m in chosen.items()}
+        for how, chosen in arranged.items()
+    }
+    for task in tasks:
+        for how, others in every.items():
+            end = adapt(forward, criterion, params, others, task.support, learner.inner_steps)
+            answers[f"masks/{how}"].append(_accuracy(learner, end.params, task))
+    return answers
+
+
+def _movement(learner: MetaLearner, tasks: Iterator[Task]) -> Answers:
+    answers: Answers = {}
+    for task in tasks:
+        forward, criterion, params, rates = learner.begin()
+        end = adapt(forward, criterion, params, rates, task.support, learner.inner_steps).params
+        before, after = (_features(learner, p, task.query.inputs) for p in (params, end))
+        for layer in before:
+            answers.setdefault(f"movement/{layer}", []).append(cka(before[layer], after[layer]))
+    return answers
+
+
+def _interference(learner: MetaLearner, tasks: Iterator[Task]) -> Answers:
+    answers: Answers = {"interference/gradient": [], "interference/step": []}
+    last: list[Tensor] | None = None
+    for task in tasks:
+        forward, criterion, params, rates = learner.begin()
+        leaves = {n: p.requires_grad_() for n, p in params.items()}
+        loss = criterion(forward(leaves, task.support.inputs), task.support.targets)
+        grads = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+        here = [_flat(grads), _flat(_steps_of(grads, rates))]
+        if last is not None:
+            for name, a, b in zip(answers, last, here, strict=True):
+                answers[name].append(float(F.cosine_similarity(a, b, dim=0)))
+            last = None  # pairs of tasks are disjoint, so the cosines are independent
+        else:
+            last = here
+    return answers
+
+
+PROBES: dict[str, Callable[[MetaLearner, Iterator[Task]], Answers]] = {
+    "steps": _steps,
+    "masks": _masks,
+    "movement": _movement,
+    "interference": _interference,
+}
+"""Probes by name."""
+
+
+def cka(x: Tensor, y: Tensor) -> float:
+    """Return the linear CKA of two sets of features.
+
+    Parameters
+    ----------
+    x, y : Tensor
+        Features of the same examples, [n, ...].
+
+    Returns
+    -------
+    float
+        In [0, 1]; 1 where one is a rotation and scaling of the other, NaN where either
+        is constant.
+    """
+    x, y = (t.flatten(1).double() for t in (x, y))
+    x, y = (t - t.mean(0) for t in (x, y))
+    gram_x, gram_y = x @ x.T, y @ y.T  # [n, n]: fewer examples than features
+    return float((gram_x * gram_y).sum() / (gram_x.norm() * gram_y.norm()))
+
+
+def _accuracy(learner: MetaLearner, params: Params, task: Task) -> float:
+    with torch.no_grad():
+        outputs = learner.forward(params, task.query.inputs)
+    return float((outputs.argmax(1) == task.query.targets).double().mean())
+
+
+def _features(learner: MetaLearner, params: Params, x: Tensor) -> dict[str, Tensor]:
+    """Return the outputs of each stage that has weights."""
+    if not isinstance(learner.module, Staged):
+        with torch.no_grad():
+            return {"output": as_function(learner.module)(params, x)}
+    features = {}
+    with torch.no_grad():
+        for i, (name, stage) in enumerate(learner.module.named_children()):
+            x = functional_call(learner.module, params, (x, i, i + 1))
+            if next(stage.parameters(), None) is not None:
+                features[name] = x
+    return features
+
+
+def _steps_of(grads: Params, rates: Rates) -> Params:
+    return {n: rates[n] * g if n in rates else torch.zeros_like(g) for n, g in grads.items()}
+
+
+def _flat(tensors: Params) -> Tensor:
+    return torch.cat([t.flatten() for t in tensors.values()])

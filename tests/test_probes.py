@@ -1,0 +1,136 @@
+"""Probes: what they measure, on networks where the answer is known."""
+
+import math
+
+import pytest
+import torch
+
+from synthetic import TINY, image_set
+from wheretolearn.analysis import LAYERS
+from wheretolearn.meta import MetaLearner
+from wheretolearn.networks import make_network
+from wheretolearn.probes import EPISODES, PROBES, ask, cka
+from wheretolearn.rules import make_rule
+from wheretolearn.tasks import EpisodeSampler
+from wheretolearn.training import Training
+
+IMAGES = image_set()
+EPISODE = EpisodeSampler(IMAGES, "test", ways=3, shots=2, queries=3, seed=0)
+
+
+@pytest.fixture(autouse=True)
+def few_episodes(monkeypatch):
+    monkeypatch.setattr("wheretolearn.probes.EPISODES", 12)
+
+
+def learner(method="sparse-maml", **changes):
+    torch.manual_seed(0)
+    side = IMAGES.images.shape[1]
+    network = make_network("mlp", ways=3, channels=1, image_size=side, width=12)
+    rule = make_rule(method, inner_rate=0.2, **changes)
+    generator = torch.Generator().manual_seed(0)
+    return MetaLearner(network, rule, inner_steps=2, device="cpu", generator=generator)
+
+
+def test_cka_of_known_features():
+    torch.manual_seed(0)
+    x = torch.randn(40, 6)
+    turned = 3 * x @ torch.linalg.qr(torch.randn(6, 6)).Q + 1
+    assert cka(x, turned) == pytest.approx(1, abs=1e-6)
+    a, b = torch.zeros(4, 1), torch.zeros(4, 1)
+    a[:, 0] = torch.tensor([1.0, 1, -1, -1])
+    b[:, 0] = torch.tensor([1.0, -1, 1, -1])
+    assert cka(a, b) == pytest.approx(0, abs=1e-12)
+    assert cka(a, torch.cat([a, b], 1)) == pytest.approx(1 / math.sqrt(2))
+    assert math.isnan(cka(x, torch.ones(40, 2)))
+
+
+def test_steps_are_those_of_one_long_inner_loop():
+    model = learner()
+    answers = ask("steps", model, EPISODE)
+    assert list(answers) == ["steps/0", "steps/2", "steps/4", "steps/8", "steps/20"]
+    for steps in (0, 2, 20):
+        model.inner_steps = steps
+        want = model.evaluate(EPISODE[i] for i in range(12)).accuracy
+        assert answers[f"steps/{steps}"].mean == pytest.approx(want)
+    assert {i.n for i in answers.values()} == {12}
+
+
+def test_masks_by_arrangement():
+    model = learner(init_sparsity=0.5)
+    answers = {n: i.mean for n, i in ask("masks", model, EPISODE).items()}
+    own = model.evaluate(EPISODE[i] for i in range(12)).accuracy
+    assert answers["masks/own"] == pytest.approx(own)
+    dense = learner(init_sparsity=0.0)
+    every = dense.evaluate(EPISODE[i] for i in range(12)).accuracy
+    assert answers["masks/all"] == pytest.approx(every)
+    frozen = ask("masks", learner(init_sparsity=1.0), EPISODE)
+    untouched = ask("steps", model, EPISODE)["steps/0"].mean
+    for how in ("own", "shuffled", "random", "head", "body"):
+        assert frozen[f"masks/{how}"].mean == pytest.approx(untouched)
+    assert len(set(answers.values())) > 2
+
+
+def test_head_alone_moves_no_features():
+    still = ask("movement", learner("anil"), EpisodeSampler(IMAGES, "test", **SHAPE))
+    assert {n: i.mean for n, i in still.items()}["movement/output"] < 0.999
+
+
+SHAPE = {"ways": 3, "shots": 2, "queries": 3, "seed": 0}
+
+
+def convnet(method):
+    torch.manual_seed(0)
+    network = make_network("convnet4", ways=3, channels=1, image_size=16, width=4)
+    rule = make_rule(method, inner_rate=0.5)
+    return MetaLearner(network, rule, inner_steps=3, device="cpu")
+
+
+def test_movement_layer_by_layer():
+    images = image_set(size=16)
+    episodes = EpisodeSampler(images, "test", **SHAPE)
+    anil = ask("movement", convnet("anil"), episodes)
+    assert list(anil) == [
+        f"movement/{n}" for n in ("layer1", "layer2", "layer3", "layer4", "output")
+    ]
+    assert all(anil[f"movement/layer{i}"].mean == pytest.approx(1) for i in range(1, 5))
+    assert anil["movement/output"].mean < 0.9999
+    boil = ask("movement", convnet("boil"), episodes)
+    assert boil["movement/layer4"].mean < 0.9999
+
+
+def test_interference_is_a_cosine_of_gradients_and_of_steps():
+    dense = ask("interference", learner("maml"), EPISODE)
+    assert dense["interference/gradient"].mean == pytest.approx(dense["interference/step"].mean)
+    assert dense["interference/gradient"].n == 6, "pairs are disjoint"
+    sparse = ask("interference", learner(init_sparsity=0.5), EPISODE)
+    assert sparse["interference/gradient"].mean == pytest.approx(
+        dense["interference/gradient"].mean, abs=1e-6
+    )
+    assert sparse["interference/step"].mean != pytest.approx(sparse["interference/gradient"].mean)
+    assert all(-1 <= i.mean <= 1 for i in sparse.values())
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_a_probe_leaves_the_learner_as_it_was(probe):
+    model = learner()
+    before = {n: p.clone() for n, p in model.params.items()}
+    ask(probe, model, EPISODE)
+    assert all(torch.equal(p, before[n]) for n, p in model.params.items())
+    assert not any(p.requires_grad for p in model.params.values())
+
+
+def test_a_run_answers_its_probes_and_leaves_out_absent_data():
+    experiment = TINY.replace(probes=("interference", "on:cub", "on:omniglot"))
+    run = Training(
+        experiment, 0, IMAGES, device="cpu", progress=False, others={"omniglot": image_set(seed=5)}
+    )
+    answers = run.run()["final"]["probes"]
+    assert set(answers) == {"interference/gradient", "interference/step", "on:omniglot"}
+    assert answers["on:omniglot"]["n"] == 12
+
+
+def test_unknown_probes_are_refused():
+    with pytest.raises(ValueError, match="did you mean 'steps'"):
+        TINY.replace(probes=("step",))
+    assert EPISODES == 100
