@@ -170,7 +170,10 @@ class Finding(NamedTuple):
     """One line for each statistic, with interval, threshold and outcome."""
 
 
-def _line(statistic: str, interval: Interval, threshold: str, holds: bool) -> dict[str, object]:
+def evidence_line(
+    statistic: str, interval: Interval, threshold: str, holds: bool
+) -> dict[str, object]:
+    """Return one line of a finding's evidence."""
     return {
         "statistic": statistic,
         "mean": interval.mean,
@@ -190,7 +193,7 @@ def _left_out(records: Iterable[Record], names: Iterable[str]) -> str:
     return f" ({diverged} of {len(runs)} runs diverged and are left out)" if diverged else ""
 
 
-_TOO_FEW = "not testable (an interval over seeds needs at least two)"
+TOO_FEW = "not testable (an interval over seeds needs at least two)"
 
 
 def _name(prefix: str, percent: int) -> str:
@@ -226,7 +229,7 @@ def emergence(records: Iterable[Record], prefix: str) -> Finding:
     }
     seeds = sorted(set.intersection(*(set(c) for c in curves.values())))
     if len(seeds) < 2:
-        return Finding(claim, _TOO_FEW + left_out, pd.DataFrame())
+        return Finding(claim, TOO_FEW + left_out, pd.DataFrame())
     ends = {p: [curves[p][s][-1] for s in seeds] for p in levels}
     from_none, from_all = t_interval(ends[0]), t_interval(ends[100])
     ratio = t_interval(
@@ -246,13 +249,17 @@ def emergence(records: Iterable[Record], prefix: str) -> Finding:
         for p in (0, 100)
     }
     evidence = [
-        _line("final sparsity from 0 %", from_none, "interval above 5", from_none.low > 5),
-        _line("final sparsity from 100 %", from_all, "interval below 95", from_all.high < 95),
-        _line(
+        evidence_line("final sparsity from 0 %", from_none, "interval above 5", from_none.low > 5),
+        evidence_line(
+            "final sparsity from 100 %", from_all, "interval below 95", from_all.high < 95
+        ),
+        evidence_line(
             "spread between levels, end / start", ratio, "interval below 0.75", ratio.high < 0.75
         ),
     ] + [
-        _line(f"change in first − last quarter, from {p} %", i, "interval above 0", i.low > 0)
+        evidence_line(
+            f"change in first − last quarter, from {p} %", i, "interval above 0", i.low > 0
+        )
         for p, i in slowing.items()
     ]
     table = pd.DataFrame(evidence)
@@ -274,7 +281,7 @@ def layer_order(records: Iterable[Record], prefix: str) -> Finding:
     group = by_experiment(finished(records)).get(_name(prefix, 50), [])
     left_out = _left_out(records, [_name(prefix, 50)])
     if len(group) < 2:
-        return Finding(claim, _TOO_FEW + left_out, pd.DataFrame())
+        return Finding(claim, TOO_FEW + left_out, pd.DataFrame())
     ends = np.array([[100 * layer_sparsity(r, layer)[-1] for layer in LAYERS] for r in group])
     steps = [
         (f"{a} − {b}", t_interval(ends[:, i] - ends[:, i + 1]))
@@ -282,10 +289,12 @@ def layer_order(records: Iterable[Record], prefix: str) -> Finding:
     ]
     whole = t_interval(ends[:, 0] - ends[:, -1])
     rank = t_interval([_rank_correlation(e) for e in ends])
-    evidence = [_line(n, i, "interval above 0", i.low > 0) for n, i in steps]
-    evidence.append(_line("layer1 − output", whole, "interval above 0", whole.low > 0))
+    evidence = [evidence_line(n, i, "interval above 0", i.low > 0) for n, i in steps]
+    evidence.append(evidence_line("layer1 − output", whole, "interval above 0", whole.low > 0))
     evidence.append(
-        _line("rank correlation of depth and sparsity", rank, "interval below 0", rank.high < 0)
+        evidence_line(
+            "rank correlation of depth and sparsity", rank, "interval below 0", rank.high < 0
+        )
     )
     table = pd.DataFrame(evidence)
     ordered = all(table["holds"][: len(steps)])
@@ -319,7 +328,7 @@ def accuracy_gain(records: Iterable[Record], prefix: str) -> Finding:
     seeds = sorted(set(base).intersection(*(set(a) for a in sparse.values())))
     known = {p: g for p, g in gains.items() if g is not None and g.n >= 2}
     if len(known) < len(levels) or len(seeds) < 2:
-        return Finding(claim, _TOO_FEW + left_out, pd.DataFrame())
+        return Finding(claim, TOO_FEW + left_out, pd.DataFrame())
     mean_gain = t_interval(
         [float(np.mean([sparse[p][s] for p in levels])) - base[s] for s in seeds]
     )
@@ -328,14 +337,14 @@ def accuracy_gain(records: Iterable[Record], prefix: str) -> Finding:
         [sparse[50][s] - float(np.mean([sparse[p][s] for p in others])) for s in seeds]
     )
     evidence = [
-        _line(f"sparse-MAML from {p} % − MAML", g, "interval above 0", g.low > 0)
+        evidence_line(f"sparse-MAML from {p} % − MAML", g, "interval above 0", g.low > 0)
         for p, g in known.items()
     ]
     evidence.append(
-        _line("mean over levels − MAML", mean_gain, "interval above 0", mean_gain.low > 0)
+        evidence_line("mean over levels − MAML", mean_gain, "interval above 0", mean_gain.low > 0)
     )
     evidence.append(
-        _line("from 50 % − mean of the others", middle, "interval above 0", middle.low > 0)
+        evidence_line("from 50 % − mean of the others", middle, "interval above 0", middle.low > 0)
     )
     table = pd.DataFrame(evidence)
     every = all(table["holds"][: len(levels)])
