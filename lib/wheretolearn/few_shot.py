@@ -80,10 +80,13 @@ def of_method(base: Experiment, method: str, **changes: object) -> Experiment:
     Experiment
         Called ``<base>-<method>``, unless `changes` say otherwise.
     """
-    half = 0.5 if method in STARTS_HALF_FROZEN else 0.0
-    return base.replace(
-        **{"name": f"{base.name}-{method}", "method": method, "init_sparsity": half} | changes
-    )
+    own: dict[str, object] = {
+        "name": f"{base.name}-{method}",
+        "method": method,
+        "init_sparsity": 0.5 if method in STARTS_HALF_FROZEN else 0.0,
+        "noise": base.noise if method == "sparse-maml-plus" else 0,
+    }
+    return base.replace(**own | changes)
 
 
 class Grid(NamedTuple):
