@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from synthetic import TINY, image_set
-from wheretolearn.analysis import LAYERS
 from wheretolearn.meta import MetaLearner
 from wheretolearn.networks import make_network
 from wheretolearn.probes import EPISODES, PROBES, ask, cka
