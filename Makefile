@@ -2,6 +2,7 @@
 PYTHON  ?= python3
 PROFILE ?= quick
 CORES   ?= all
+BENCH   ?=
 
 VENV := .venv
 RUN  := $(VENV)/bin/python
@@ -10,13 +11,14 @@ BOOK := _build/html/index.html
 PIPELINE := $(RUN) -m wheretolearn.publish pipeline --cores $(CORES)
 
 .DEFAULT_GOAL := help
-.PHONY: help book test study paper clean
+.PHONY: help book test study paper bench clean
 .DELETE_ON_ERROR:
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1 | \2/p' $(MAKEFILE_LIST) \
 	| while IFS='|' read -r target text; do printf '%-14s %s\n' "$$target" "$$text"; done
-	@echo "Variables: PYTHON=$(PYTHON)  PROFILE=$(PROFILE) (quick, study, paper)  CORES=$(CORES)"
+	@echo "Variables: PYTHON=$(PYTHON)  PROFILE=$(PROFILE) (quick, study, paper)  CORES=$(CORES)" \
+	  " BENCH=$(BENCH) (--quick: a minute)"
 
 book: $(VENV)/.installed ## train, execute the notebooks, build the book
 	@$(PIPELINE) --config profile=$(PROFILE) \
@@ -38,6 +40,9 @@ paper: $(VENV)/.installed ## train with the paper's settings (a GPU, days)
 	@$(PIPELINE) records --cores 1 --config profile=paper \
 	|| { echo "make paper: a run failed, see above; logs are in _build/logs/" >&2; exit 1; }
 	@echo "The paper's settings are trained ('make book PROFILE=paper' shows them)"
+
+bench: $(VENV)/.installed-bench ## measure speed and memory beside other libraries (15 minutes)
+	@$(RUN) -m wheretolearn.bench $(BENCH) || { echo "make bench: failed, see above" >&2; exit 1; }
 
 clean: ## remove the book, quick records and logs; keep .venv and all other records
 	rm -rf _build .snakemake results/quick results/smoke
@@ -63,4 +68,11 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	@$(PIP) -r requirements-dev.txt \
 	|| { echo "the installation of requirements-dev.txt failed, see above" >&2; exit 1; }
+	@touch $@
+
+# One by one: a peer that cannot be installed is reported as such and does not stop the others.
+$(VENV)/.installed-bench: $(VENV)/.installed requirements-bench.txt
+	@sed 's/#.*//; /^ *$$/d' requirements-bench.txt | while read -r peer; do \
+	  $(PIP) "$$peer" || echo "make bench: $$peer could not be installed; going on without" >&2; \
+	done
 	@touch $@

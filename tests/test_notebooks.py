@@ -11,10 +11,12 @@ from wheretolearn.publish import execute_notebook
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+TRAINING = [p for p in NOTEBOOKS if p.stem in study.FIGURES["smoke"]]
+SHOWING = [p for p in NOTEBOOKS if p not in TRAINING]  # what came with the project, and no more
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("notebook", TRAINING, ids=lambda p: p.stem)
 def test_notebook_trains_what_is_missing_and_shows_it(notebook, tmp_path, monkeypatch):
     results = tmp_path / "results"
     for folder in ("paper", "study"):
@@ -39,12 +41,28 @@ def test_notebook_trains_what_is_missing_and_shows_it(notebook, tmp_path, monkey
     assert any("profile smoke" in "".join(s) for s in stamps), "a figure without its stamp"
 
 
-def test_every_figure_of_the_study_has_a_notebook():
-    figures = {e.figure for profile in study.PROFILES for e in study.experiments(profile)}
-    assert figures == {p.stem for p in NOTEBOOKS}
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", SHOWING, ids=lambda p: p.stem)
+def test_notebook_shows_what_came_with_the_project(notebook, tmp_path, monkeypatch):
+    results = tmp_path / "results"
+    for folder in ("bench", "paper", "study"):
+        shutil.copytree(ROOT / "results" / folder, results / folder)
+    monkeypatch.setenv("WHERETOLEARN_RESULTS", str(results))
+    before = set(results.rglob("*"))
+    target = execute_notebook(notebook, tmp_path / "executed.ipynb", {"profile": "smoke"})
+    assert set(results.rglob("*")) == before
+    cells = json.loads(target.read_text(encoding="utf-8"))["cells"]
+    code = [c for c in cells if c["cell_type"] == "code"]
+    assert sum(bool(c["outputs"]) for c in code) >= 5
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)
+def test_every_quick_figure_has_a_notebook():
+    names = {p.stem for p in NOTEBOOKS}
+    assert study.FIGURES["quick"].keys() <= names
+    assert study.FIGURES["quick"].keys() == study.FIGURES["smoke"].keys()
+
+
+@pytest.mark.parametrize("notebook", TRAINING, ids=lambda p: p.stem)
 def test_notebook_has_the_usual_parameters(notebook):
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     (cell,) = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]

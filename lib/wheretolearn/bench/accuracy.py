@@ -1,0 +1,42 @@
+"""Whether a lower precision costs accuracy: the study's runs in bf16 beside those in float32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .. import study
+from ..analysis import test_accuracies as accuracies_by_seed
+from ..records import load
+from ..statistics import t_interval
+from ..tables import interval, table
+
+SUFFIX = "-bf16"
+"""What the name of an experiment in bf16 ends in; the rest is that of its twin."""
+
+
+def in_bf16(results: Path | str) -> str:
+    """Compare the test accuracies of twins, seed by seed.
+
+    Parameters
+    ----------
+    results : path
+        Folder of the records.
+
+    Returns
+    -------
+    str
+        Markdown: means with Student's 95 % intervals over the seeds that both have.
+    """
+    rows = []
+    for experiment in study.experiments("study", study.SPEED):
+        twin = study.find("study", experiment.name.removesuffix(SUFFIX))
+        lower, full = (accuracies_by_seed(load(results, [e])) for e in (experiment, twin))
+        seeds = sorted(lower.keys() & full.keys())
+        if not seeds:
+            rows.append([f"`{twin.name}`", "0", "–", "–", "–"])
+            continue
+        pairs = [(full[s], lower[s], lower[s] - full[s]) for s in seeds]
+        cells = [interval(t_interval(list(column))) for column in zip(*pairs, strict=True)]
+        rows.append([f"`{twin.name}`", str(len(seeds)), *cells])
+    header = ("experiment", "seeds", "float32 (%)", "bf16 (%)", "difference (points)")
+    return table(header, rows)
