@@ -6,9 +6,10 @@ sparsity in meta and continual learning" (von Oswald et al., NeurIPS 2021).
 rules        where and how far each weight moves: the methods, as data
 inner_loop   adaptation, and its meta-gradient in closed form
 meta         a meta-learner around any ``torch.nn.Module``
-networks     ConvNet-4, MLP
+networks     ConvNet-4, ResNet-12, MLP; kernels: what makes them fast on a CPU
 data, tasks  labelled images, few-shot episodes
 training     meta-training with checkpoints; experiments, study: what is run
+continual    La-MAML and its relatives, on streams of tasks
 records      one JSON file for each run; statistics, figures: what it shows
 """
 

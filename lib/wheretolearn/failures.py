@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ class Failure:
 
     def reason(self) -> str:
         """Return what is known: the cluster's word, and the last line of the job's log."""
-        said = self.message.partition(". ")[0].strip()  # the rest is advice
+        said = re.split(r"\.\s|\n", self.message.strip())[0]  # the rest is advice
         known = filter(None, [said, _last_line(self.logs[:1])])
         return "; ".join(known) or "it was stopped before it said anything"
 
@@ -48,7 +49,7 @@ class Failures(logging.Handler):
             number = seen["jobid"]
             tries = self.jobs[number].tries + 1 if number in self.jobs else 1
             self.jobs[number] = Failure(
-                list(seen["output"]), list(seen["log"]), seen["rule_msg"] or "", tries
+                _paths(seen["output"]), _paths(seen["log"]), seen["rule_msg"] or "", tries
             )
         elif event is LogEvent.JOB_FINISHED:
             self.jobs.pop(seen["job_id"], None)
@@ -63,6 +64,11 @@ class Failures(logging.Handler):
             lines.append(f"  {', '.join(job.outputs)}{tries}: {job.reason()}")
             lines += [f"    log: {path}" for path in job.logs[:1]]
         return "\n".join([*lines, "Run the same command again to resume them."])
+
+
+def _paths(shown: list[str]) -> list[str]:
+    """Return paths without what Snakemake says about them, such as `` (send to storage)``."""
+    return [re.sub(r" \([a-z ]+\)$", "", path) for path in shown]
 
 
 def _last_line(logs: list[str]) -> str:

@@ -1,0 +1,238 @@
+"""A continual experiment, and its run: a learner goes through a stream, task by task."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..inner_loop import Batch
+from ..rules import count_frozen
+from .cifar100 import SplitCIFAR100
+from .methods import BATCH, Settings, make_learner, settings
+from .metrics import summarise
+from .pixel_streams import make_stream
+from .streams import Stream
+
+DIVERGED = 1e6
+"""A training loss above this, or one that is not finite, ends a run as diverged."""
+
+
+@dataclass(frozen=True)
+class ContinualExperiment:
+    """Parameters of one run through a stream; only the seed is missing."""
+
+    name: str
+    """File-name-safe name, unique within its profile."""
+    figure: str
+    """Notebook that shows it."""
+    profile: str = "paper"
+    """``quick``, ``study``, ``paper`` or ``smoke``."""
+    stream: str = "rotations"
+    """A key of ``wheretolearn.continual.pixel_streams.RECIPES``, or ``split-cifar100``."""
+    validation: bool = False
+    """Whether the stream is made of held-out images, to choose hyper-parameters on."""
+    learner: str = "la-maml"
+    """A key of ``wheretolearn.continual.methods.LEARNERS``."""
+    settings: Settings = field(default_factory=dict)
+    """Settings of the learner that differ from the paper's."""
+    batch: int = 0
+    """Samples that arrive together; 0 is the learner's own number, see ``methods.BATCH``."""
+    width: int = 100
+    """Units of each of the two hidden layers."""
+    probe: int | None = None
+    """Test images for accuracies that no metric needs, off the diagonal and before the last
+    row of the matrix; by default all."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that have no meaning, and learners that do not exist."""
+        settings(self.learner, self.stream)
+        if self.batch < 0 or self.width < 1:
+            raise ValueError(
+                f"batch must not be negative and width positive, got {self.batch}, {self.width}"
+            )
+        if self.probe is not None and self.probe < 1:
+            raise ValueError(f"probe must be positive, got {self.probe}")
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters as plain data, with all settings of the learner."""
+        chosen = settings(self.learner, self.stream) | self.settings
+        return dataclasses.asdict(self) | {"settings": chosen, "batch": self.together}
+
+    @property
+    def together(self) -> int:
+        """Samples that arrive together."""
+        return self.batch or BATCH.get(self.learner, 10)
+
+
+class ContinualRun:
+    """One run of an experiment with a seed, batch by batch.
+
+    Parameters
+    ----------
+    experiment : ContinualExperiment
+        All parameters.
+    seed : int
+        Seed of the stream, the network and the learner.
+    stream : Stream
+        What is learned, see :func:`open_stream`.
+
+    Raises
+    ------
+    ValueError
+        If a setting makes no sense for the learner.
+    """
+
+    def __init__(self, experiment: ContinualExperiment, seed: int, stream: Stream) -> None:
+        self.experiment, self.seed, self.stream = experiment, seed, stream
+        self.learner = make_learner(
+            experiment.learner, stream, seed, experiment.settings, experiment.width
+        )
+        self.task, self.position = 0, 0  # the next batch
+        self.losses: list[float] = []  # of this task
+        self.curves: dict[str, Any] = {"train_loss": [], "accuracy": [], "frozen": {}}
+        self.diverged_at: dict[str, int] | None = None
+        self._data: tuple[int, Batch] | None = None  # training samples of a task
+
+    @property
+    def over(self) -> bool:
+        """Whether the stream has ended, or the learner diverged."""
+        return self.task == len(self.stream) or self.diverged_at is not None
+
+    def advance(self) -> None:
+        """Learn one batch; after the last of a task, test on all tasks."""
+        if self.over:
+            raise ValueError("the run is over")
+        if self._data is None or self._data[0] != self.task:
+            self._data = (self.task, self.stream.train(self.task))
+        samples = self._data[1]
+        part = slice(self.position, self.position + self.experiment.together)
+        loss = self.learner.observe(Batch(samples.inputs[part], samples.targets[part]))
+        self.position += self.experiment.together
+        if not loss <= DIVERGED or not self._finite():  # NaN is not
+            done = min(self.position, len(samples.targets))
+            self.diverged_at = {"task": self.task, "samples": done}
+            return
+        self.losses.append(loss)
+        if self.position >= len(samples.targets):
+            self.learner.end_task()
+            self._evaluate()
+            self.task, self.position, self.losses = self.task + 1, 0, []
+
+    def _finite(self) -> bool:
+        return all(bool(p.isfinite().all()) for p in self.learner.params.values())
+
+    def _evaluate(self) -> None:
+        tasks = len(self.stream)
+        row = []
+        for i in range(tasks):
+            needed = i == self.task or self.task == tasks - 1
+            test = self.stream.test(i, None if needed else self.experiment.probe)
+            row.append(self.learner.accuracy(test, self.stream.head(i)))
+        self.curves["accuracy"].append(row)
+        self.curves["train_loss"].append(math.fsum(self.losses) / len(self.losses))
+        if (rates := self.learner.rates()) is not None:
+            for name, count in count_frozen(rates, self.learner.params).items():
+                self.curves["frozen"].setdefault(name, []).append(count.frozen)
+
+    def result(self) -> dict[str, Any]:
+        """Return what the run found, as plain data.
+
+        Returns
+        -------
+        dict
+            ``status`` (``finished`` or ``diverged``), ``diverged_at`` (task and samples of it
+            seen, or None), ``curves`` (for each task learned: the mean training loss, the accuracy
+            on every task, the frozen weights of each tensor where the learner has rates), and
+            ``final`` (``ra``, ``bti``, ``la`` in [-1, 1], and ``sparsity``; None where there is
+            none).
+
+        Raises
+        ------
+        ValueError
+            If the run is not over.
+        """
+        if not self.over:
+            raise ValueError(f"the run is not over: task {self.task} of {len(self.stream)} is next")
+        final: dict[str, float | None] = dict.fromkeys(("ra", "bti", "la", "sparsity"))
+        if self.diverged_at is None:
+            final |= summarise(np.array(self.curves["accuracy"]))._asdict()
+            if self.curves["frozen"]:
+                frozen = sum(counts[-1] for counts in self.curves["frozen"].values())
+                final["sparsity"] = frozen / sum(p.numel() for p in self.learner.params.values())
+        return {
+            "experiment": self.experiment.name,
+            "seed": self.seed,
+            "parameters": self.experiment.parameters(),
+            "data": {"name": self.stream.name, "fingerprint": self.stream.fingerprint},
+            "tensors": {n: p.numel() for n, p in self.learner.params.items()},
+            "status": "finished" if self.diverged_at is None else "diverged",
+            "diverged_at": self.diverged_at,
+            "curves": self.curves,
+            "final": final,
+        }
+
+    _SAVED = ("task", "position", "losses", "curves", "diverged_at")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of all that :meth:`advance` changes; ``torch.save`` can write it."""
+        own = {name: getattr(self, name) for name in self._SAVED}
+        return copy.deepcopy(own) | {"learner": self.learner.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load what :meth:`state_dict` of a run with the same parameters and seed returned."""
+        self.learner.load_state_dict(state["learner"])
+        for name in self._SAVED:
+            setattr(self, name, copy.deepcopy(state[name]))
+
+
+def open_stream(experiment: ContinualExperiment, seed: int, data: Path | None = None) -> Stream:
+    """Open the stream of an experiment.
+
+    Parameters
+    ----------
+    experiment : ContinualExperiment
+        What is run.
+    seed : int
+        Seed of the stream.
+    data : Path, optional
+        Root of the data, see :func:`wheretolearn.data.data_root`.
+
+    Returns
+    -------
+    Stream
+
+    Raises
+    ------
+    ValueError
+        For an unknown stream.
+    wheretolearn.data.DataError
+        If its data are missing or damaged.
+    """
+    if experiment.stream == "split-cifar100":
+        return SplitCIFAR100(seed, data, validation=experiment.validation)
+    return make_stream(experiment.stream, seed, validation=experiment.validation, root=data)
+
+
+def run(experiment: ContinualExperiment, seed: int, data: Path | None = None) -> dict[str, Any]:
+    """Run an experiment from beginning to end.
+
+    Parameters
+    ----------
+    experiment, seed, data
+        As in :func:`open_stream`.
+
+    Returns
+    -------
+    dict
+        As from :meth:`ContinualRun.result`.
+    """
+    running = ContinualRun(experiment, seed, open_stream(experiment, seed, data))
+    while not running.over:
+        running.advance()
+    return running.result()

@@ -1,0 +1,33 @@
+"""Online SGD: learn each batch as it comes, and do nothing about forgetting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..inner_loop import Batch
+from .learner import Learner
+
+
+class Online(Learner):
+    """Take one gradient step on every batch, or a few.
+
+    Parameters
+    ----------
+    rate : float
+        Learning rate.
+    glances : int, default 1
+        Steps on each batch.
+    **base
+        See :class:`~wheretolearn.continual.learner.Learner`.
+    """
+
+    def __init__(self, *, rate: float, glances: int = 1, **base: Any) -> None:
+        super().__init__(**base)
+        self.rate, self.glances = rate, glances
+
+    def observe(self, batch: Batch) -> float:
+        """Learn a batch, and return its loss at the last glance."""
+        for _ in range(self.glances):
+            loss, grads = self.gradient(batch)
+            self.descend(grads, self.rate)
+        return loss

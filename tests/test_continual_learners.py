@@ -1,0 +1,419 @@
+"""Each continual learner does what its paper says."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+
+from wheretolearn.continual.ewc import EWC
+from wheretolearn.continual.gem import GEM, project
+from wheretolearn.continual.la_maml import LaMAML
+from wheretolearn.continual.learner import clip, in_heads
+from wheretolearn.continual.mer import MER
+from wheretolearn.continual.methods import LEARNERS, make_learner, settings
+from wheretolearn.continual.online import Online
+from wheretolearn.continual.replay import ExperienceReplay
+from wheretolearn.continual.streams import TensorStream
+from wheretolearn.inner_loop import Batch
+from wheretolearn.networks import MLP
+from wheretolearn.rules import make_rule
+
+SIZES = (6, 8, 7, 3)
+FAMILY = [name for name in LEARNERS if "maml" in name or name == "sync"]
+
+
+def batch(count, seed, classes=3):
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(count, 6, generator=generator, dtype=torch.float64)
+    return Batch(inputs, torch.randint(classes, (count,), generator=generator))
+
+
+def base(seed=0):
+    torch.manual_seed(seed)
+    return {
+        "network": MLP(*SIZES).double(),
+        "generator": torch.Generator().manual_seed(seed),
+    }
+
+
+def member(name, **settings):
+    """Return one of the family of La-MAML."""
+    learner = LEARNERS[name](**settings, **base())
+    assert isinstance(learner, LaMAML)
+    return learner
+
+
+def clusters(tasks=2, classes=3, each=60):
+    """Tasks that are easy apart: clusters, elsewhere in each task."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(centres):
+        targets = torch.arange(each) % classes
+        noise = 0.3 * torch.randn(each, 6, generator=generator)
+        return Batch(centres[targets] + noise, targets)
+
+    data = []
+    for _ in range(tasks):
+        centres = torch.randn(classes, 6, generator=generator) * 2
+        data.append((draw(centres), draw(centres)))
+    return TensorStream("clusters", data, classes=classes)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_learners_learn(name):
+    stream = clusters()
+    changes = {
+        "online": {"rate": 0.1},
+        "ewc": {"rate": 0.1, "strength": 1.0},
+        "gem": {"rate": 0.1},
+        "mer": {"rate": 0.1, "trajectories": 1, "beta": 0.2, "replay": 3},
+    }
+    learner = make_learner(name, stream, 0, changes.get(name, {}), width=16)
+    train, test = stream.train(0), stream.test(0)
+    before = learner.accuracy(test, (0, 3))
+    for _ in range(2):
+        for start in range(0, 60, 10):
+            part = slice(start, start + 10)
+            learner.observe(Batch(train.inputs[part], train.targets[part]))
+    assert learner.accuracy(test, (0, 3)) > max(before, 0.8)
+
+
+def test_online_is_sgd():
+    learner, samples = Online(rate=0.1, glances=3, **base()), batch(5, 1)
+    network = base()["network"]
+    for _ in range(3):
+        network.zero_grad()
+        F.cross_entropy(network(samples.inputs), samples.targets).backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
+        with torch.no_grad():
+            for p in network.parameters():
+                p.sub_(0.1 * p.grad)
+    learner.observe(samples)
+    for n, p in network.named_parameters():
+        torch.testing.assert_close(learner.params[n], p.detach(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", [0.1, 1e3])
+def test_clip(norm):
+    grads = {"a": torch.tensor([3.0, 0.0]), "b": torch.tensor([[4.0]])}
+    clip(grads, norm)
+    length = torch.cat([g.flatten() for g in grads.values()]).norm()
+    torch.testing.assert_close(length, torch.tensor(min(norm, 5.0)))
+    torch.testing.assert_close(grads["a"][0] / grads["b"][0, 0], torch.tensor(0.75))
+
+
+def test_replay_adds_the_past():
+    """With all of the past replayed, a step is one on samples drawn from it and the batch."""
+    learner = ExperienceReplay(rate=0.1, memory=50, replay=4, **base())
+    first, second = batch(6, 1), batch(6, 2)
+    learner.observe(first)
+    params = learner.params
+    state = learner.generator.get_state()
+    replayed = learner.memory.sample(4, second)
+    learner.generator.set_state(state)
+    learner.observe(second)
+    other = Online(rate=0.1, **base())
+    other.params = params
+    other.observe(Batch(*(torch.cat(p) for p in zip(replayed, second, strict=True))))
+    for n, p in other.params.items():
+        torch.testing.assert_close(learner.params[n], p, rtol=0, atol=1e-12)
+    assert len(learner.memory) == 12
+
+
+# --- EWC
+
+
+def test_fisher_information():
+    """The squared gradient of the log-likelihood, sample by sample."""
+    learner, samples = EWC(rate=0.1, strength=1.0, **base()), batch(7, 1)
+    found = learner.fisher(samples)
+    network = base()["network"]
+    want = {n: torch.zeros_like(p) for n, p in network.named_parameters()}
+    for i in range(7):
+        network.zero_grad()
+        network(samples.inputs[i : i + 1]).log_softmax(1)[0, samples.targets[i]].backward()
+        for n, p in network.named_parameters():
+            want[n] += p.grad**2 / 7
+    for n, f in want.items():
+        torch.testing.assert_close(found[n], f, rtol=0, atol=1e-12)
+
+
+def test_springs_add_up():
+    """After two tasks a step follows the gradient of the loss and both quadratic springs."""
+    learner = EWC(rate=1e-3, strength=2.0, fisher_samples=4, **base())
+    ends, fishers = [], []
+    for task in range(2):
+        learner.observe(batch(3, 10 * task))
+        learner.observe(batch(3, 10 * task + 1))
+        last = [
+            torch.cat(pair)[-4:]
+            for pair in zip(batch(3, 10 * task), batch(3, 10 * task + 1), strict=True)
+        ]
+        ends.append(learner.params)
+        fishers.append(learner.fisher(Batch(*last)))
+        learner.end_task()
+    samples = batch(5, 99)
+    start = {n: p + 0.01 for n, p in learner.params.items()}
+    learner.params = start
+    leaves = {n: p.clone().requires_grad_() for n, p in start.items()}
+    loss = F.cross_entropy(learner.forward(leaves, samples.inputs), samples.targets)
+    for end, fisher in zip(ends, fishers, strict=True):
+        loss = loss + sum((fisher[n] * (p - end[n]) ** 2).sum() for n, p in leaves.items())
+    grads = torch.autograd.grad(loss, list(leaves.values()))
+    assert torch.cat([g.flatten() for g in grads]).norm() < 2  # nothing is clipped here
+    learner.observe(samples)
+    for (n, p), g in zip(start.items(), grads, strict=True):
+        torch.testing.assert_close(learner.params[n], p - 1e-3 * g, rtol=0, atol=1e-12)
+
+
+# --- GEM
+
+
+@given(st.integers(0, 10_000), st.integers(1, 5), st.sampled_from([0.0, 0.5]))
+def test_projection(seed, tasks, margin):
+    """It is the nearest vector with weights of at least the margin (checked by another solver)."""
+    rng = np.random.default_rng(seed)
+    gradient, memories = rng.normal(size=12), rng.normal(size=(tasks, 12))
+    found = project(gradient, memories, margin)
+    if (memories @ gradient >= 0).all():
+        assert np.array_equal(found, gradient)
+        return
+    assert (memories @ found >= -1e-6).all()
+
+    def size(v):
+        return 0.5 * ((gradient + v @ memories) ** 2).sum()
+
+    best = minimize(size, np.full(tasks, margin + 0.1), bounds=[(margin, None)] * tasks)
+    assert 0.5 * (found**2).sum() <= best.fun + 1e-5
+    weights = np.linalg.lstsq(memories.T, found - gradient, rcond=None)[0]
+    assert (weights >= margin - 1e-6).all()
+
+
+def test_gem_does_not_harm_the_past():
+    learner = GEM(rate=0.05, memory=20, tasks=2, margin=0.0, **base())
+    old = batch(10, 1)
+    learner.observe(old)
+    learner.end_task()
+    opposite = Batch(old.inputs, (old.targets + 1) % 3)  # the same inputs, other classes
+    _, before = learner.gradient(old)
+    start = learner.params
+    learner.observe(opposite)
+    moved = sum(((start[n] - learner.params[n]) * g).sum() for n, g in before.items())
+    assert moved >= -1e-9
+    free = Online(rate=0.05, **base())
+    free.params = start
+    free.observe(opposite)
+    assert sum(((start[n] - free.params[n]) * g).sum() for n, g in before.items()) < -1e-4
+
+
+def test_gem_needs_a_sample_of_each_task():
+    with pytest.raises(ValueError, match="each of 20 tasks, got size 19"):
+        GEM(rate=0.1, memory=19, tasks=20, **base())
+
+
+# --- MER
+
+
+def test_mer_without_shortening_is_sgd_on_single_samples():
+    samples = batch(3, 1)
+    learner = MER(rate=0.1, memory=5, replay=0, trajectories=2, beta=1.0, **base())
+    learner.observe(samples)
+    other = Online(rate=0.1, glances=2, **base())
+    for i in range(3):
+        other.observe(Batch(samples.inputs[i : i + 1], samples.targets[i : i + 1]))
+    for n, p in other.params.items():
+        torch.testing.assert_close(learner.params[n], p, rtol=0, atol=1e-12)
+
+
+def test_mer_keeps_its_share():
+    samples = batch(1, 1)
+    moved = {}
+    for beta, gamma in ((1.0, 1.0), (0.3, 1.0), (1.0, 0.3), (0.0, 1.0)):
+        learner = MER(
+            rate=0.1, memory=5, replay=0, trajectories=1, beta=beta, gamma=gamma, **base()
+        )
+        start = learner.params["layers.1.weight"]
+        learner.observe(samples)
+        moved[beta, gamma] = learner.params["layers.1.weight"] - start
+    for shares in ((0.3, 1.0), (1.0, 0.3)):
+        torch.testing.assert_close(moved[shares], 0.3 * moved[1.0, 1.0], rtol=0, atol=1e-12)
+    assert moved[0.0, 1.0].abs().max() == 0
+    assert moved[1.0, 1.0].abs().max() > 0
+
+
+# --- La-MAML
+
+
+def transcribed(learner, replayed, samples):
+    """One glance as the paper's algorithm says it, by autograd through everything."""
+    rule = learner.rule
+    w = {n: p.clone().requires_grad_() for n, p in learner.params.items()}
+    m = {n: p.clone().requires_grad_() for n, p in learner.rule_params.items()}
+
+    def loss(params, x, y):
+        return F.cross_entropy(torch.func.functional_call(learner.network, params, (x,)), y)
+
+    rates = rule.rates(m, w)
+    fast, total = dict(w), torch.zeros(())
+    rows = [torch.cat(pair) for pair in zip(replayed, samples, strict=True)]
+    for i in range(len(samples.targets)):
+        one = loss(fast, samples.inputs[i : i + 1], samples.targets[i : i + 1])
+        grads = torch.autograd.grad(one, list(fast.values()), retain_graph=True)
+        fast = {n: fast[n] - rates[n] * g for n, g in zip(fast, grads, strict=True)}
+        total = total + loss(fast, *rows) / len(samples.targets)
+    total.backward()
+    norms = [torch.nn.utils.clip_grad_norm_(w.values(), 2.0)]
+    if m:
+        norms.append(torch.nn.utils.clip_grad_norm_(m.values(), 2.0))
+    with torch.no_grad():
+        m = {n: p - learner.rule_rate * p.grad for n, p in m.items()}
+        rates = rule.rates(m, w)  # the new ones
+        step = rates if learner.outer_rate is None else dict.fromkeys(w, learner.outer_rate)
+        return {n: p - step[n] * p.grad for n, p in w.items()}, m, norms
+
+
+@pytest.mark.parametrize("clamp", [None, 1e6])  # by hand, and by autograd
+@pytest.mark.parametrize("scale", [0.3, 30.0])  # gradients as they are, and clipped ones
+@pytest.mark.parametrize("name", FAMILY)
+def test_one_glance_is_the_algorithm(name, clamp, scale):
+    changes = settings(name, "rotations") | {"glances": 1, "memory": 20, "clamp": clamp}
+    learner = member(name, **changes)
+    learner.observe(batch(10, 1))  # fills the memory
+    inputs, targets = batch(10, 2)
+    samples = Batch(scale * inputs, targets)
+    state = learner.generator.get_state()
+    order = torch.randperm(10, generator=learner.generator)
+    shuffled = Batch(samples.inputs[order], samples.targets[order])
+    replayed = learner.memory.sample(10, samples)
+    learner.generator.set_state(state)
+    params, rule_params, norms = transcribed(learner, replayed, shuffled)
+    assert all((norm > 2) == (scale > 1) for norm in norms)
+    learner.observe(samples)
+    for got, want in ((learner.params, params), (learner.rule_params, rule_params)):
+        assert got.keys() == want.keys()
+        for n in want:
+            # torch adds 1e-6 to the norm by which it divides
+            torch.testing.assert_close(got[n], want[n], rtol=0, atol=1e-6, msg=n)
+    assert len(learner.memory) == 20
+
+
+def test_a_sample_enters_the_memory_once():
+    learner = member("la-maml", inner_rate=0.1, memory=50, glances=3)
+    learner.observe(batch(10, 1))
+    assert learner.memory.seen == 10
+
+
+def test_members_of_the_family_differ():
+    """Each row of the table is another learner."""
+    ends = {}
+    for name in FAMILY:
+        changes = settings(name, "rotations") | {"memory": 20}
+        if "sparse" in name:
+            changes["init_sparsity"] = 0.5
+        learner = LEARNERS[name](**changes, **base())
+        for seed in range(3):
+            learner.observe(batch(10, seed))
+        ends[name] = learner.params["layers.0.weight"]
+    # straight-through differs where a rate has died, which takes longer
+    names = [name for name in FAMILY if name != "la-maml-straight"]
+    for i, a in enumerate(names):
+        for b in names[:i]:
+            assert not torch.equal(ends[a], ends[b]), (a, b)
+
+
+def test_masked_steps_leave_frozen_weights_alone():
+    settings_ = {"inner_rate": 0.1, "rule_rate": 0.0, "memory": 20, "init_sparsity": 0.5}
+    for name, still in (("sparse-la-maml", True), ("sparse-la-maml-plain", False)):
+        outer = {"outer_rate": 0.1} if name.endswith("plain") else {}
+        learner = member(name, **settings_, **outer)
+        frozen = {n: torch.as_tensor(r) == 0 for n, r in learner.rates().items()}
+        assert 0.3 < torch.cat([f.flatten() for f in frozen.values()]).double().mean() < 0.7
+        start = learner.params
+        learner.observe(batch(10, 1))
+        moved = {n: learner.params[n] != start[n] for n in start}
+        assert any(bool((moved[n] & ~frozen[n]).any()) for n in start)
+        assert any(bool((moved[n] & frozen[n]).any()) for n in start) != still
+
+
+def test_a_dead_rate_comes_back_only_straight_through():
+    for name, returns in (("la-maml", False), ("la-maml-straight", True)):
+        learner = member(name, inner_rate=0.1, rule_rate=1.0, memory=20, glances=3)
+        learner.rule_params = {n: m - 0.1001 for n, m in learner.rule_params.items()}
+        for seed in range(3):
+            learner.observe(batch(10, seed))
+        alive = any(bool((torch.as_tensor(r) > 0).any()) for r in learner.rates().values())
+        assert alive == returns
+
+
+def test_past_only_replays_what_was_there_before_the_task(monkeypatch):
+    learner = LaMAML(
+        rule=make_rule("maml", inner_rate=0.1), memory=100, past_only=True, outer_rate=0.1, **base()
+    )
+    old, new = batch(30, 1), batch(30, 2)
+    drawn: list[tuple[float, ...]] = []
+    meta_gradient = learner._meta_gradient
+
+    def spy(current, replayed):
+        drawn.extend(map(tuple, replayed.inputs.tolist()))
+        return meta_gradient(current, replayed)
+
+    monkeypatch.setattr(learner, "_meta_gradient", spy)
+    for start in (0, 10, 20):
+        learner.observe(Batch(old.inputs[start : start + 10], old.targets[start : start + 10]))
+    assert drawn  # the first task replays itself
+    learner.end_task()
+    drawn.clear()
+    for start in (0, 10, 20):
+        learner.observe(Batch(new.inputs[start : start + 10], new.targets[start : start + 10]))
+    assert set(drawn) <= set(map(tuple, old.inputs.tolist()))
+    learner.end_task()
+    drawn.clear()
+    learner.observe(new)
+    assert not set(drawn) <= set(map(tuple, old.inputs.tolist()))
+
+
+# --- heads
+
+
+def test_heads():
+    outputs = torch.randn(5, 6, dtype=torch.float64)
+    targets = torch.tensor([0, 2, 3, 5, 1])
+    want = sum(
+        F.cross_entropy(outputs[i : i + 1, 2 * (t // 2) : 2 * (t // 2) + 2], t[None] % 2)
+        for i, t in enumerate(targets)
+    )
+    torch.testing.assert_close(in_heads(2)(outputs, targets), want / 5)
+    torch.testing.assert_close(in_heads(None)(outputs, targets), F.cross_entropy(outputs, targets))
+
+
+def test_accuracy_is_that_of_the_head():
+    learner = Online(rate=0.1, network=torch.nn.Identity(), generator=torch.Generator(), ways=2)
+    outputs = torch.tensor([[9.0, 0.0, 1.0, 2.0], [9.0, 0.0, 2.0, 1.0], [0.0, 9.0, 1.0, 2.0]])
+    test = Batch(outputs, torch.tensor([3, 3, 3]))
+    assert learner.accuracy(test, (2, 4)) == pytest.approx(2 / 3)
+    assert learner.accuracy(test, (0, 4)) == 0.0
+
+
+# --- by name
+
+
+def test_unknown_names():
+    with pytest.raises(ValueError, match="did you mean 'la-maml'"):
+        settings("la_maml", "rotations")
+    with pytest.raises(ValueError, match=r"la-maml: .*rtae"):
+        make_learner("la-maml", clusters(), 0, {"rtae": 1}, 8)
+    for name in ("replay", "mer", "la-maml"):
+        with pytest.raises(ValueError, match="at least one sample, got size 0"):
+            make_learner(name, clusters(), 0, {"memory": 0}, 8)
+
+
+@pytest.mark.parametrize("stream", ["rotations", "permutations", "many-permutations", "mine"])
+def test_settings_make_learners(stream):
+    for name in LEARNERS:
+        chosen = settings(name, stream)
+        if name == "gem":
+            chosen["tasks"] = 2
+        LEARNERS[name](**chosen, **base())

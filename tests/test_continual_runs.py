@@ -1,0 +1,220 @@
+"""A run through a stream: its record, its interruptions, its failures."""
+
+import io
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from test_continual_learners import clusters
+from wheretolearn.continual import experiment as module
+from wheretolearn.continual.experiment import ContinualExperiment, ContinualRun, open_stream, run
+from wheretolearn.continual.methods import BATCH, LEARNERS, make_network
+from wheretolearn.continual.streams import TensorStream
+from wheretolearn.data import DataError
+from wheretolearn.inner_loop import Batch
+
+RATES = {
+    "online": {"rate": 0.1},
+    "ewc": {"rate": 0.1, "strength": 1.0},
+    "gem": {"rate": 0.1},
+    "mer": {"rate": 0.1, "trajectories": 2, "replay": 2},
+}
+
+
+def tiny(learner="la-maml", **changes):
+    settings = RATES.get(learner, {}) | changes.pop("settings", {})
+    experiment = ContinualExperiment(
+        name="tiny", figure="none", profile="smoke", learner=learner, settings=settings, width=8
+    )
+    return replace(experiment, **changes)
+
+
+def finish(running):
+    while not running.over:
+        running.advance()
+    return running.result()
+
+
+def as_bytes(result):
+    return json.dumps(result, sort_keys=True, allow_nan=False).encode()
+
+
+def through_a_file(state):
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_an_interrupted_run_gives_the_same_record(learner):
+    stream = clusters(each=30)
+    whole = finish(ContinualRun(tiny(learner), 0, stream))
+    assert whole["status"] == "finished"
+    steps = 2 * -(-30 // BATCH.get(learner, 10))
+    for stop in {1, 2, steps // 2, steps // 2 + 1, steps - 1}:
+        first = ContinualRun(tiny(learner), 0, stream)
+        for _ in range(stop):
+            first.advance()
+        state = through_a_file(first.state_dict())
+        torch.manual_seed(stop)  # as in another process
+        second = ContinualRun(tiny(learner), 0, stream)
+        second.load_state_dict(state)
+        assert as_bytes(finish(second)) == as_bytes(whole), stop
+        assert as_bytes(finish(first)) == as_bytes(whole), stop  # a state is a copy
+
+
+def test_seeds_matter():
+    stream = clusters(each=30)
+    a, b, other = (finish(ContinualRun(tiny(), s, stream)) for s in (0, 0, 1))
+    assert as_bytes(a) == as_bytes(b)
+    assert a["curves"] != other["curves"]
+
+
+def test_content_of_a_record():
+    stream = clusters(tasks=3, each=25)
+    result = finish(
+        ContinualRun(tiny("sparse-la-maml", settings={"init_sparsity": 0.5}), 0, stream)
+    )
+    matrix = result["curves"]["accuracy"]
+    assert [len(row) for row in matrix] == [3, 3, 3]
+    assert result["final"]["ra"] == pytest.approx(sum(matrix[-1]) / 3)
+    assert result["final"]["la"] == pytest.approx(sum(matrix[i][i] for i in range(3)) / 3)
+    assert len(result["curves"]["train_loss"]) == 3
+    frozen = result["curves"]["frozen"]
+    assert frozen.keys() == result["tensors"].keys()
+    share = sum(counts[-1] for counts in frozen.values()) / sum(result["tensors"].values())
+    assert result["final"]["sparsity"] == pytest.approx(share)
+    assert 0.2 < share < 0.8
+    assert result["parameters"]["settings"]["rule_rate"] == 0.3
+    assert result["parameters"]["batch"] == 10
+
+
+def test_every_sample_arrives_once_and_in_order(monkeypatch):
+    stream, seen = clusters(each=25), []
+    running = ContinualRun(tiny("replay"), 0, stream)
+    observe = running.learner.observe
+
+    def spy(samples):
+        seen.append(samples.inputs)
+        return observe(samples)
+
+    monkeypatch.setattr(running.learner, "observe", spy)
+    finish(running)
+    assert [len(x) for x in seen] == [10, 10, 5] * 2
+    want = torch.cat([stream.train(t).inputs for t in range(2)])
+    assert torch.equal(torch.cat(seen), want)
+
+
+def test_probe_spares_only_what_no_metric_needs(monkeypatch):
+    stream, asked = clusters(tasks=3, each=30), []
+    test = stream.test
+
+    def spy(task, limit=None):
+        asked.append(limit)
+        return test(task, limit)
+
+    monkeypatch.setattr(stream, "test", spy)
+    some = finish(ContinualRun(tiny(probe=4), 0, stream))
+    assert asked == [None, 4, 4, 4, None, 4, None, None, None]
+    assert some["final"] == finish(ContinualRun(tiny(), 0, stream))["final"]
+
+
+@pytest.mark.parametrize("learner", ["online", "mer", "la-maml", "c-maml"])
+def test_a_learner_that_diverges_is_reported(learner):
+    """The second task has inputs that no rate survives."""
+    (train, test), later = clusters(each=30)._data
+    huge = Batch(1e30 * later[0].inputs, later[0].targets)
+    stream = TensorStream("explodes", [(train, test), (huge, later[1])], classes=3)
+    result = finish(ContinualRun(tiny(learner), 0, stream))
+    assert result["status"] == "diverged"
+    assert result["diverged_at"]["task"] == 1
+    assert result["diverged_at"]["samples"] >= 1
+    assert len(result["curves"]["accuracy"]) == 1  # the first task is not lost
+    assert all(value is None for value in result["final"].values())
+    as_bytes(result)  # valid JSON
+
+
+def test_a_task_without_data_is_named():
+    stream = clusters(each=30)
+    stream._data[1] = (
+        Batch(torch.zeros(0, 6), torch.zeros(0, dtype=torch.int64)),
+        stream._data[1][1],
+    )
+    running = ContinualRun(tiny(), 0, stream)
+    with pytest.raises(ValueError, match="task 1, training samples: there are none"):
+        finish(running)
+
+
+def test_results_of_a_run_that_is_not_over():
+    running = ContinualRun(tiny(), 0, clusters(each=30))
+    with pytest.raises(ValueError, match="task 0 of 2 is next"):
+        running.result()
+    finish(running)
+    with pytest.raises(ValueError, match="the run is over"):
+        running.advance()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learner": "lamaml"}, "did you mean 'la-maml'"),
+        ({"batch": -1}, "batch must not be negative"),
+        ({"width": 0}, "width positive"),
+        ({"probe": 0}, "probe must be positive"),
+    ],
+)
+def test_experiments_that_cannot_be(changes, message):
+    with pytest.raises(ValueError, match=message):
+        tiny(**changes)
+
+
+def test_a_state_of_another_network():
+    state = ContinualRun(tiny(), 0, clusters()).state_dict()
+    state["learner"]["params"] = {"other": torch.zeros(1)}
+    with pytest.raises(ValueError, match="another network"):
+        ContinualRun(tiny(), 0, clusters()).load_state_dict(state)
+
+
+@pytest.mark.parametrize("learner", ["replay", "ewc", "gem", "la-maml", "sparse-la-maml"])
+def test_tasks_with_heads(learner):
+    """Two classes a task and another head for each; the convolutional network as well."""
+    data = []
+    generator = torch.Generator().manual_seed(0)
+    for task in range(2):
+        targets = torch.arange(20) % 2
+        pictures = 0.1 * torch.rand(20, 1, 8, 8, generator=generator)
+        pictures[targets == 0, :, :4] += 1  # bright above, or below
+        pictures[targets == 1, :, 4:] += 1
+        data.append((Batch(pictures, targets + 2 * task),) * 2)
+    stream = TensorStream("headed", data, classes=4, ways=2)
+    settings: dict[str, float] = {} if learner == "ewc" else {"memory": 10}
+    if "maml" in learner:
+        settings |= {"inner_rate": 0.02}
+    result = finish(ContinualRun(tiny(learner, settings=settings), 0, stream))
+    assert result["final"]["ra"] > 0.9
+
+
+def test_network_of_the_paper():
+    flat = make_network(clusters(), 100, torch.Generator().manual_seed(0))
+    assert [tuple(p.shape) for p in flat.parameters()] == [
+        *((100, 6), (100,), (100, 100), (100,), (3, 100), (3,))
+    ]
+    weights = [p for p in flat.parameters() if p.ndim > 1]
+    assert weights[1].detach().std() == pytest.approx((2 / 100) ** 0.5, rel=0.05)
+    assert all(bool((p == 0).all()) for p in flat.parameters() if p.ndim == 1)
+
+
+def test_run_opens_its_stream(tmp_path):
+    experiment = tiny("online", stream="glyph-rotations", batch=50)
+    result = run(experiment, 0)
+    assert result["status"] == "finished"
+    assert result["data"]["name"] == "glyph-rotations"
+    assert len(result["curves"]["accuracy"]) == 5
+    with pytest.raises(DataError, match="binary version of CIFAR-100"):
+        run(tiny(stream="split-cifar100"), 0, tmp_path)
+    with pytest.raises(ValueError, match="unknown stream"):
+        open_stream(tiny(stream="rotation"), 0)
+    assert module.DIVERGED > 0

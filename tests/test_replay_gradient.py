@@ -1,0 +1,202 @@
+"""La-MAML's meta-gradient by hand is that of autograd, and that of the definition."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from wheretolearn.bench.la_maml_forms import FORMS
+from wheretolearn.continual.mlp_gradient import by_hand
+from wheretolearn.continual.replay_gradient import by_autograd
+from wheretolearn.inner_loop import Batch, as_function
+from wheretolearn.networks import MLP
+
+SIZES = [(784, 100, 100, 10), (7, 5, 3), (6, 8, 4, 9, 2), (5, 1, 3)]
+
+
+def batch(rows, sizes, seed, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.rand(rows, sizes[0], generator=generator, dtype=dtype)
+    targets = torch.randint(sizes[-1], (rows,), generator=generator)
+    return Batch(inputs * (inputs > 0.4), targets)  # many black pixels
+
+
+def problem(sizes, dtype=torch.float64):
+    """A network, and rates large enough that every step matters."""
+    torch.manual_seed(0)
+    network = MLP(*sizes).to(dtype)
+    params = {n: p.detach() for n, p in network.named_parameters()}
+    rates = {n: 0.5 * torch.rand_like(p) for n, p in params.items()}
+    return network, params, rates
+
+
+def both(network, *args, **options):
+    forward = as_function(network)
+    return by_hand(*args, **options), by_autograd(forward, F.cross_entropy, *args, **options)
+
+
+def assert_same(ours, theirs, atol=1e-10):
+    torch.testing.assert_close(ours.loss, theirs.loss, rtol=0, atol=atol)
+    for got, want in ((ours.params, theirs.params), (ours.rates, theirs.rates)):
+        assert got.keys() == want.keys()
+        for name in want:
+            torch.testing.assert_close(got[name], want[name], rtol=0, atol=atol, msg=name)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize(("current", "replayed"), [(10, 10), (10, 0), (1, 4), (3, 17)])
+def test_by_hand_equals_autograd(sizes, current, replayed):
+    network, params, rates = problem(sizes)
+    numbers = (params, rates, batch(current, sizes, 1), batch(replayed, sizes, 2))
+    ours, theirs = both(network, *numbers)
+    assert_same(ours, theirs)
+    assert max(g.abs().max() for g in theirs.rates.values()) > 1e-3  # something to compare
+
+
+def test_definition():
+    """The sums of the module's first page, term by term."""
+    sizes = (7, 5, 3)
+    network, params, rates = problem(sizes)
+    current, replay = batch(4, sizes, 1), batch(3, sizes, 2)
+    rows = Batch(*(torch.cat(pair) for pair in zip(replay, current, strict=True)))
+
+    def gradient(at, inputs, targets):
+        leaves = {n: p.clone().requires_grad_() for n, p in at.items()}
+        loss = F.cross_entropy(torch.func.functional_call(network, leaves, (inputs,)), targets)
+        return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+
+    fast, moved = dict(params), {n: torch.zeros_like(p) for n, p in params.items()}
+    outer, on_rates = ({n: torch.zeros_like(p) for n, p in params.items()} for _ in range(2))
+    for k in range(4):
+        inner = gradient(fast, current.inputs[k : k + 1], current.targets[k : k + 1])
+        fast = {n: fast[n] - rates[n] * g for n, g in inner.items()}
+        moved = {n: moved[n] + g for n, g in inner.items()}
+        for n, g in gradient(fast, *rows).items():
+            outer[n] += g / 4
+            on_rates[n] -= g * moved[n] / 4
+    for found in both(network, params, rates, current, replay):
+        for n in params:
+            torch.testing.assert_close(found.params[n], outer[n], rtol=0, atol=1e-12)
+            torch.testing.assert_close(found.rates[n], on_rates[n], rtol=0, atol=1e-12)
+
+
+def test_several_glances():
+    """Errors do not build up where each step starts from the last one's result."""
+    sizes = SIZES[0]
+    network, params, rates = problem(sizes)
+    mine, other = (params, rates), (params, rates)
+
+    def moved(at, found):
+        weights, steps = at
+        return (
+            {n: p - 0.1 * found.params[n] for n, p in weights.items()},
+            {n: r - 0.1 * found.rates[n] for n, r in steps.items()},
+        )
+
+    for glance in range(5):
+        numbers = (batch(10, sizes, glance), batch(10, sizes, 50 + glance))
+        ours = by_hand(mine[0], mine[1], *numbers)
+        theirs = by_autograd(as_function(network), F.cross_entropy, other[0], other[1], *numbers)
+        assert_same(ours, theirs)
+        mine, other = moved(mine, ours), moved(other, theirs)
+
+
+def test_replay_that_holds_current_samples():
+    network, params, rates = problem(SIZES[0])
+    current = batch(10, SIZES[0], 1)
+    replay = Batch(current.inputs[[3, 3, 0]], current.targets[[3, 3, 0]])
+    assert_same(*both(network, params, rates, current, replay))
+
+
+@pytest.mark.parametrize("kind", ["mask", "number", "scalar tensor", "frozen body", "none"])
+def test_any_rate(kind):
+    sizes = SIZES[2]
+    network, params, rates = problem(sizes)
+    rates = {
+        "mask": {n: 0.3 * (r > 0.25) for n, r in rates.items()},
+        "number": dict.fromkeys(params, 0.3),
+        "scalar tensor": dict.fromkeys(params, torch.tensor(0.3, dtype=torch.float64)),
+        "frozen body": {n: rates[n] for n in list(params)[-2:]},
+        "none": {},
+    }[kind]
+    current, replay = batch(10, sizes, 1), batch(10, sizes, 2)
+    assert_same(*both(network, params, rates, current, replay))
+    fixed = both(network, params, rates, current, replay, learn_rates=False)
+    assert_same(*fixed)
+    assert fixed[0].rates == {}
+
+
+def test_single_precision_is_as_exact_as_autograd():
+    sizes = SIZES[0]
+    network, params, rates = problem(sizes)
+    exact = by_hand(params, rates, batch(10, sizes, 1), batch(10, sizes, 2))
+    network, params, rates = (
+        network.float(),
+        *({n: p.float() for n, p in ps.items()} for ps in (params, rates)),
+    )
+    numbers = (batch(10, sizes, 1), batch(10, sizes, 2))
+    single = [Batch(b.inputs.float(), b.targets) for b in numbers]
+    for found in both(network, params, rates, *single):
+        for name, want in exact.params.items():
+            assert (found.params[name] - want).norm() < 1e-4 * want.norm(), name
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_of_the_benchmark(form):
+    """All do the same work, with rates on both sides of zero."""
+    network, weights, rates = problem(SIZES[2])
+    rates = {n: r - 0.1 for n, r in rates.items()}
+    current, replay = batch(10, SIZES[2], 1), batch(10, SIZES[2], 2)
+    on_weights, on_rates = FORMS[form](weights, rates, current, replay)
+    leaves = {n: r.clone().requires_grad_() for n, r in rates.items()}
+    relu = {n: r.relu() for n, r in leaves.items()}
+    want = by_autograd(as_function(network), F.cross_entropy, weights, relu, current, replay)
+    for n in weights:
+        torch.testing.assert_close(on_weights[n], want.params[n], rtol=0, atol=1e-10)
+        (pulled,) = torch.autograd.grad(relu[n], leaves[n], want.rates[n])
+        torch.testing.assert_close(on_rates[n], pulled, rtol=0, atol=1e-10)
+
+
+def test_clamp_cuts_inner_gradients():
+    network, params, rates = problem(SIZES[1])
+    numbers = (params, rates, batch(3, SIZES[1], 1), batch(3, SIZES[1], 2))
+    forward = as_function(network)
+    free = by_autograd(forward, F.cross_entropy, *numbers)
+    assert_same(by_autograd(forward, F.cross_entropy, *numbers, clamp=1e3), free)
+    still = by_autograd(forward, F.cross_entropy, *numbers, clamp=0.0)
+    at_start = F.cross_entropy(
+        network(torch.cat([numbers[3].inputs, numbers[2].inputs])),
+        torch.cat([numbers[3].targets, numbers[2].targets]),
+    )
+    torch.testing.assert_close(still.loss, at_start.detach())
+
+
+def test_inputs_are_left_alone():
+    network, params, rates = problem(SIZES[0])
+    before = {n: p.clone() for n, p in (params | rates).items()}
+    both(network, params, rates, batch(10, SIZES[0], 1), batch(10, SIZES[0], 2))
+    for n, p in (params | rates).items():
+        assert torch.equal(p, before[n])
+
+
+def test_nan_is_not_hidden():
+    _, params, rates = problem(SIZES[1])
+    params["layers.0.weight"] = params["layers.0.weight"].clone().fill_(torch.nan)
+    found = by_hand(params, rates, batch(3, SIZES[1], 1), batch(3, SIZES[1], 2))
+    assert found.loss.isnan()
+
+
+def test_refuses_what_makes_no_sense():
+    _, params, rates = problem(SIZES[1])
+    some, none = batch(3, SIZES[1], 1), batch(0, SIZES[1], 2)
+    with pytest.raises(ValueError, match="no sample to learn"):
+        by_hand(params, rates, none, some)
+    with pytest.raises(ValueError, match="rates without a parameter"):
+        by_hand(params, {"layer": 0.1}, some, none)
+    for wrong in (
+        dict(list(params.items())[:3]),
+        dict(list(params.items())[:2]),
+        dict(reversed(params.items())),
+        {n: p for n, p in params.items() if n.endswith("weight")},
+    ):
+        with pytest.raises(ValueError, match="weight and bias of two or more layers"):
+            by_hand(wrong, {}, some, none)
