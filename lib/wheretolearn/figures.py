@@ -135,12 +135,17 @@ def setting(records: Sequence[Record]) -> str:
         Profile, data, sizes, steps, seeds; the seeds are those that every experiment has.
     """
     p = records[0]["parameters"]
+
+    def value(name: str) -> str:
+        found = sorted({r["parameters"][name] for r in records})
+        return ", ".join(f"{v:g}" for v in found)
+
     seeds = set.intersection(*({r["seed"] for r in g} for g in by_experiment(records).values()))
     listed = ", ".join(map(str, sorted(seeds)))
     return (
         f"profile {p['profile']} · {p['data']} {p['ways']}-way {p['shots']}-shot · "
-        f"{p['image_size']} px · {p['width']} channels · K = {p['inner_steps']} · "
-        f"inner rate {p['inner_rate']:g} · {p['updates']} updates × {p['meta_batch']} tasks · "
+        f"{p['image_size']} px · {value('width')} channels · K = {value('inner_steps')} · "
+        f"inner rate {value('inner_rate')} · {p['updates']} updates × {p['meta_batch']} tasks · "
         f"{'seed' if len(seeds) == 1 else 'seeds'} {listed or '(none in common)'}"
     )
 
@@ -255,7 +260,7 @@ def _lines(ax: Axes, curves: dict, palette: str, label: str, x_label: str) -> No
             ax.fill_between(c.x, c.low, c.high, color=colour, alpha=0.25, lw=0)
     ax.set(ylim=(-2, 102), xlabel=x_label, ylabel="sparsity (%)")
     if curves:
-        _legend_above(ax, *ax.get_legend_handles_labels())
+        legend_above(ax, *ax.get_legend_handles_labels())
     else:
         ax.text(0.5, 0.5, "no finished run", transform=ax.transAxes, ha="center")
 
@@ -285,10 +290,11 @@ def _accuracy(ax: Axes, row: Fig1) -> None:
     twin.spines["top"].set_visible(False)
     handles = [h for a in (ax, twin) for h in a.get_legend_handles_labels()[0]]
     names = [h for a in (ax, twin) for h in a.get_legend_handles_labels()[1]]
-    _legend_above(ax, handles, names)
+    legend_above(ax, handles, names)
 
 
-def _legend_above(ax: Axes, handles: list, names: list[str]) -> None:
+def legend_above(ax: Axes, handles: list, names: list[str]) -> None:
+    """Put the legend over a panel, in one line."""
     ax.legend(
         handles,
         names,

@@ -72,6 +72,17 @@ _QUICK = Experiment(
     test_tasks=100,
 )
 
+_QUICK_FIG2 = _QUICK.replace(name="fig2-glyphs", figure=FIG2, updates=60, eval_every=20)
+_QUICK_GRID = Grid(inner_rate=(0.1, 0.5, 1.0), inner_steps=(1, 5), width=(8, 16))
+_TO_SMOKE: dict[str, Any] = {
+    "profile": "smoke",
+    "width": 4,
+    "updates": 4,
+    "eval_every": 2,
+    "val_tasks": 2,
+    "test_tasks": 3,
+}
+
 _OMNIGLOT = Experiment(
     name="fig1-omniglot",
     figure=FIG1,
@@ -111,6 +122,12 @@ _MINIIMAGENET = Experiment(
 )
 
 _PAPER = Experiment(name="fig1-miniimagenet", figure=FIG1)
+_PAPER_FIG2 = _PAPER.replace(name="fig2-miniimagenet", figure=FIG2)
+_PAPER_GRID = Grid(
+    inner_rate=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.75, 1.0),
+    inner_steps=(5, 15, 25),
+    width=(32, 64, 128, 256),
+)
 
 # The few-shot study: miniImageNet at 32 x 32 pixels, so that every setting gets five seeds.
 _FEW_SHOT = Experiment(
@@ -187,7 +204,7 @@ def _in_bf16(runs: list[Experiment]) -> list[Experiment]:
 
 
 FIGURES: dict[str, dict[str, list[Experiment]]] = {
-    "quick": {FIG1: fig1(_QUICK)},
+    "quick": {FIG1: fig1(_QUICK), FIG2: fig2(_QUICK_FIG2, _QUICK_GRID)},
     "study": {
         FIG1: fig1(_OMNIGLOT) + fig1(_MINIIMAGENET),
         FIG2: fig2(_FEW_SHOT, _STUDY_GRID),
@@ -212,13 +229,10 @@ FIGURES: dict[str, dict[str, list[Experiment]]] = {
         ],
         SPEED: _in_bf16(fig2(_FEW_SHOT, Grid((0.1,), (5,), (32,)))),
     },
-    "paper": {FIG1: fig1(_PAPER)},
+    "paper": {FIG1: fig1(_PAPER), FIG2: fig2(_PAPER_FIG2, _PAPER_GRID)},
     "smoke": {
-        FIG1: fig1(
-            _QUICK.replace(
-                profile="smoke", width=4, updates=4, eval_every=2, val_tasks=2, test_tasks=3
-            )
-        )
+        FIG1: fig1(_QUICK.replace(**_TO_SMOKE)),
+        FIG2: fig2(_QUICK_FIG2.replace(**_TO_SMOKE), Grid((0.1, 0.5), (5,), (4,))),
     },
 }
 """The experiments that each figure shows, by profile; several may show the same one."""
