@@ -2,18 +2,23 @@
 #
 #   snakemake -c2                                   everything in the quick profile (`make book`)
 #   snakemake -c2 records --config profile=study    the records of a profile (`make study`)
-#   snakemake --executor slurm ...                  the same on a cluster, with Snakemake's plugin
+#   snakemake --workflow-profile profiles/slurm ... the same on a cluster (book/cluster.md)
 #
 # Profiles: quick (embedded data, minutes), study (real data), paper (for a GPU), smoke (for tests).
-import math
 import re
 import sys
 from pathlib import Path
 
 from wheretolearn import study
+from wheretolearn.failures import Failures
+from wheretolearn.resources import megabytes, minutes
 
 PROFILE = config.get("profile", "quick")
+DEVICE = config.get("device", "auto")  # auto, cpu or cuda
+WORK = config.get("work", "results")  # where runs keep their checkpoints
+GPU = DEVICE == "cuda" or (DEVICE == "auto" and PROFILE == "paper")  # one is asked for
 PYTHON = sys.executable
+EXPERIMENTS = {experiment.name: experiment for experiment in study.experiments(PROFILE)}
 PLAN = {run.record: run for run in study.plan(PROFILE)}  # record -> run
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
 EXECUTED = f"_build/notebooks/{PROFILE}"
@@ -28,12 +33,19 @@ def files(pattern, folder="."):
 LIBRARY = files("lib/wheretolearn/**/*.py") + files("lib/wheretolearn/**/*.json")
 # Modules that only show what a run left behind; a change in them makes no record stale.
 SHOWS_ONLY = {
-    *("__main__.py", "cli.py", "publish.py", "suggestions.py"),
-    *("analysis.py", "figures.py", "layers.py", "readme.py", "tables.py"),
+    *("__main__.py", "cli.py", "failures.py", "publish.py", "resources.py", "suggestions.py"),
+    *("analysis.py", "bench", "figures.py", "layers.py", "readme.py", "tables.py"),
 }
-TRAINS = [path for path in LIBRARY if Path(path).name not in SHOWS_ONLY]
-# Records that are committed or dear are made where they are missing, and never remade on their own.
-REMADE = PROFILE in ("quick", "smoke")
+TRAINS = [path for path in LIBRARY if Path(path).parts[2] not in SHOWS_ONLY]
+# Records that are committed or dear, or made where the library is not a file beside them, are
+# made where they are missing, and never remade on their own.
+REMADE = PROFILE in ("quick", "smoke") and WORK == "results"
+FAILED = Failures()
+logger.addHandler(FAILED)
+
+
+onerror:
+    print(f"\n{FAILED}", file=sys.stderr)
 
 
 wildcard_constraints:
@@ -66,12 +78,19 @@ rule notebooks:
 
 
 def planned(wildcards):
-    """Return the planned run behind a record."""
-    return PLAN[f"results/{wildcards.folder}/{wildcards.experiment}/seed{wildcards.seed}.json"]
+    """Return the experiment behind a record."""
+    return EXPERIMENTS[wildcards.experiment]
+
+
+def borrowed(wildcards):
+    """Return the record whose masks a run uses, if it uses any."""
+    source = planned(wildcards).masks_from
+    return f"results/{wildcards.folder}/{source}/seed{wildcards.seed}.json" if source else []
 
 
 rule run:
     input:
+        borrowed,
         TRAINS if REMADE else [],
     output:
         "results/{folder}/{experiment}/seed{seed}.json",
@@ -81,20 +100,30 @@ rule run:
         "_build/logs/{folder}/{experiment}/seed{seed}.tsv"
     message:
         "Training {wildcards.experiment}, seed {wildcards.seed} ({wildcards.folder})"
-    retries: 2
+    # by whoever sent the job, with another request; not on the spot, by the job itself
+    retries: 0 if workflow.remote_exec else 2
     threads: 1
     resources:
-        # minutes; the estimate is for the machine of the README, and a second try gets more
-        runtime=lambda wildcards, attempt: math.ceil(planned(wildcards).seconds / 60 * 3 * attempt) + 5,
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        # a second try asks for more
+        runtime=lambda wildcards, attempt: minutes(planned(wildcards), GPU, attempt),
+        mem_mb=lambda wildcards, attempt: megabytes(planned(wildcards), GPU, attempt),
+        **({"gpu": 1} if GPU else {}),
+    params:
+        made=lambda wildcards: f"{WORK}/{wildcards.folder}/{wildcards.experiment}/seed{wildcards.seed}.json",
     shell:
         "OMP_NUM_THREADS=1 {PYTHON:q} -m wheretolearn run {wildcards.experiment:q}"
-        " --seed {wildcards.seed:q} --profile {PROFILE:q} > {log:q} 2>&1"
+        " --seed {wildcards.seed:q} --profile {PROFILE:q} --device {DEVICE:q}"
+        " --results {WORK:q} > {log:q} 2>&1"
+        " || {{ status=$?; [ $status -le 128 ]"
+        ' || echo "killed by signal $((status - 128))" >> {log:q}; exit $status; }}\n'
+        "[ {params.made:q} -ef {output:q} ] || cp {params.made:q} {output:q}"
 
 
 def shown(wildcards):
     """Return the records of the reader's own runs that a notebook shows."""
-    return [record for record, run in PLAN.items() if run.figure == wildcards.notebook]
+    if wildcards.notebook not in study.FIGURES[PROFILE]:
+        return []
+    return [run.record for run in study.plan(PROFILE, wildcards.notebook)]
 
 
 rule notebook:
@@ -102,6 +131,7 @@ rule notebook:
         LIBRARY,
         shown,
         files("results/study/**/*.json"),
+        files("results/bench/*.json"),
         files("results/paper/*.csv"),
         source="notebooks/{notebook}.ipynb",
     output:

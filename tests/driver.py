@@ -16,7 +16,12 @@ from wheretolearn.networks import MLP
 
 def dropout_network(experiment: Experiment) -> MLP:
     """A network that draws from torch's random state whenever it is used."""
-    return MLP(experiment.image_size**2, experiment.width, experiment.ways, dropout=0.3)
+    return MLP(
+        experiment.channels * experiment.image_size**2,
+        experiment.width,
+        experiment.ways,
+        dropout=0.3,
+    )
 
 
 def use_small_things() -> None:

@@ -6,6 +6,7 @@ for much.  So these are estimates with room to spare, and a second try asks for 
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -42,7 +43,7 @@ def minutes(experiment: Experiment, gpu: bool = False, attempt: int = 1) -> int:
     int
         Minutes.
     """
-    seconds = experiment.flops() / (GPU_FLOPS if gpu else CPU_FLOPS)
+    seconds = _flops(experiment) / (GPU_FLOPS if gpu else CPU_FLOPS)
     return math.ceil(seconds / 60 * MARGIN * attempt) + _MINIMUM_MINUTES
 
 
@@ -77,6 +78,12 @@ def megabytes(experiment: Experiment, gpu: bool = False, attempt: int = 1) -> in
     return math.ceil(_PROCESS_MB + kept / 1e6) * attempt
 
 
+@functools.cache  # seeds and tries share it
+def _flops(experiment: Experiment) -> float:
+    return experiment.flops()
+
+
+@functools.cache
 def _kept_for_backward(experiment: Experiment) -> float:
     """Return the bytes that autograd keeps of one image's forward pass."""
     kept, images = 0, 2  # a batch normalisation needs two
