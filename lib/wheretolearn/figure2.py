@@ -158,8 +158,8 @@ def _draw(ax: Axes, shown: Panel, label: str, chance: float) -> None:
         if x and all(np.isfinite(values[i].low) for i in x):
             low, high = ([getattr(values[i], end) for i in x] for end in ("low", "high"))
             axes.vlines(x, low, high, color=colour, lw=2, alpha=0.6)
-    for x, count in shown.diverged.items():
-        ax.annotate(f"{count} diverged", (x, chance), fontsize=7, ha="center", va="bottom")
+    for place, count in shown.diverged.items():
+        ax.annotate(f"{count} diverged", (place, chance), fontsize=7, ha="center", va="bottom")
     known = sorted({*shown.sparse, *shown.maml})
     if known:
         ax.set_xscale("log")
