@@ -181,6 +181,7 @@ def adapt(
             for (n, p), g in zip(leaves.items(), grads, strict=True):
                 fast[n] = p - rates[n] * g
                 total[n] += g
+        del leaves, loss, grads, p, g  # else they would live on beside the next forward pass
     order = {n: fast[n].detach() if n in fast else frozen[n] for n in params}
     return Adapted(order, total)
 
