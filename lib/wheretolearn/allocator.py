@@ -12,7 +12,7 @@ import ctypes
 import sys
 
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # malloc.h of the GNU C library
-_NEVER = 2**31 - 1
+_NEVER = -1
 
 
 def keep_memory() -> bool:

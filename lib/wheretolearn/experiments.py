@@ -124,7 +124,15 @@ class Experiment:
             raise ValueError(
                 f"unknown arrangement {self.masks_as!r}{closest(self.masks_as, ARRANGEMENTS)}"
             )
-        _ = self.rule
+        rule = self.rule
+        plain = rule.gate == "mask" and not rule.noise and self.adapt_norm
+        if (self.masks_from or "masks" in self.probes) and not plain:
+            raise ValueError(
+                "masks_from and the probe 'masks' need a rule with a plain mask on every weight, "
+                f"such as that of sparse-maml; the method is {self.method!r}"
+            )
+        if self.noise and self.method != "sparse-maml-plus":
+            raise ValueError(f"noise is for sparse-maml-plus; the method is {self.method!r}")
 
     @property
     def rule(self) -> Rule:

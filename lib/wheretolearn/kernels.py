@@ -20,7 +20,7 @@ pixel stood, `M` pixels a channel, and :math:`\hat z = (z - \mu)/\sigma`,
           \frac{\partial L}{\partial\gamma} = \sum g\,\hat z .
 
 :func:`reference` says the same in three lines of torch, and is what runs on a GPU,
-under ``vmap``, and where a second derivative is asked for.
+within :func:`reference_only`, and where a second derivative is asked for.
 """
 
 from __future__ import annotations
@@ -94,6 +94,8 @@ def norm_act(
     )
     if not kernels:
         return reference(z, weight, bias, slope=slope, pool=pool, eps=eps)
+    # outside of the node: inside, autograd would lose sight of a copy
+    z = z.contiguous(memory_format=torch.channels_last)
     return _NormAct.apply(z, weight, bias, slope, pool, eps)
 
 
@@ -114,7 +116,6 @@ class _NormAct(torch.autograd.Function):
     def forward(
         ctx: Any, z: Tensor, weight: Tensor, bias: Tensor, slope: float, pool: int, eps: float
     ) -> Tensor:
-        z = z.contiguous(memory_format=torch.channels_last)
         b, c, h, w = z.shape
         mean, inv = weight.new_empty(c), weight.new_empty(c)  # 1/sigma
         _statistics(_nhwc(z), eps, _array(mean), _array(inv))
@@ -239,7 +240,7 @@ def _pool_forward(
     b, h, w, c = y.shape
     scale = weight * inv
     shift = bias - mean * scale
-    sign = np.where(weight < 0, -1, 1).astype(z.dtype)
+    sign = np.sign(weight)  # at 0 all pixels are equal, and the first is taken, as torch does
     s = z.dtype.type(slope)
     for n in range(b):
         for i in range(h):
@@ -259,7 +260,7 @@ def _pool_forward(
                     u = x11[k] * sign[k]
                     at = 3 if u > v else at
                     v = u if u > v else v
-                    best[k] = v * sign[k]
+                    best[k] = v * sign[k] if sign[k] != 0 else x00[k]
                     where[k] = at
                 out = y[n, i, j]
                 for k in range(c):

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -294,9 +295,8 @@ class MetaLearner:
 
         Where masks are made from noise, those of one draw, the same at every call.
         """
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return count_frozen(self._rates(self.rule.draw()), self.params)
+        noise = self.rule.draw(torch.Generator().manual_seed(0))
+        return count_frozen(self._rates(noise), self.params)
 
     def sparsity(self) -> float:
         """Return the share of all weights that the inner loop cannot move, in [0, 1]."""
@@ -309,7 +309,7 @@ class MetaLearner:
             "params": {n: p.detach().clone() for n, p in self.params.items()},
             "rule_params": {n: p.detach().clone() for n, p in self.rule_params.items()},
         }
-        return copies | {"optimizer": self.optimizer.state_dict()}
+        return copies | {"optimizer": copy.deepcopy(self.optimizer.state_dict())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load what :meth:`state_dict` returned; without ``optimizer``, the weights alone."""

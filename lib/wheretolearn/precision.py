@@ -5,8 +5,8 @@ name        meaning
 ==========  ==================================================================
 float32     24 bits of mantissa everywhere (or float64, if the network is)
 tf32        on a GPU, products round their factors to 11 bits; no effect on a CPU
-bf16        products take factors of 8 bits (``torch.autocast``) and normalisation,
-            losses, sums of gradients and the optimizer stay in float32
+bf16        factors and results of products are rounded to 8 bits (``torch.autocast``);
+            normalisation, losses, sums over steps and the optimizer stay in float32
 ==========  ==================================================================
 """
 
@@ -48,5 +48,6 @@ def computing_in(precision: Precision, device: torch.device) -> Iterator[None]:
                 stack.callback(setattr, backend, "allow_tf32", backend.allow_tf32)
                 backend.allow_tf32 = precision == "tf32"
         if precision == "bf16":
-            stack.enter_context(torch.autocast(device.type, torch.bfloat16))
+            # a cache of rounded weights would keep those of every inner step
+            stack.enter_context(torch.autocast(device.type, torch.bfloat16, cache_enabled=False))
         yield

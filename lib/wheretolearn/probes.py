@@ -19,6 +19,7 @@ Linear CKA of features X, Y [n, d], centred, is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
@@ -32,6 +33,7 @@ from . import masks
 from .inner_loop import Task, adapt, as_function
 from .meta import MetaLearner
 from .networks import Staged
+from .precision import computing_in
 from .rules import Params, Rates
 from .statistics import Interval, episode_interval
 from .suggestions import closest
@@ -58,6 +60,7 @@ def ask(probe: str, learner: MetaLearner, episodes: EpisodeSampler) -> dict[str,
     Returns
     -------
     dict of str to Interval
+        An answer that is no number in an episode leaves that episode out.
 
     Raises
     ------
@@ -65,11 +68,19 @@ def ask(probe: str, learner: MetaLearner, episodes: EpisodeSampler) -> dict[str,
         For an unknown probe; the nearest known name is suggested.
     """
     check_probe(probe)
+    tasks = (episodes[i].to(learner.device) for i in range(EPISODES))
     if probe.startswith("on:"):
-        answers = {probe: learner.evaluate(episodes[i] for i in range(EPISODES)).accuracies}
+        answers = {probe: learner.evaluate(tasks).accuracies}
     else:
-        answers = PROBES[probe](learner, (episodes[i] for i in range(EPISODES)))
-    return {name: episode_interval(values) for name, values in answers.items()}
+        with computing_in(learner.precision, learner.device):
+            answers = PROBES[probe](learner, tasks)
+    return {name: _interval(values) for name, values in answers.items()}
+
+
+def _interval(values: list[float]) -> Interval:
+    """Return the interval over the episodes that have an answer: constant features have none."""
+    finite = [v for v in values if math.isfinite(v)]
+    return episode_interval(finite) if finite else Interval(math.nan, math.nan, math.nan, 0)
 
 
 def check_probe(probe: str) -> None:

@@ -124,6 +124,8 @@ class Rule:
                 "noise must be 0 or more, and noise and masks_start need a 'mask' gate, got "
                 f"{self.noise=}, {self.masks_start=}, {self.gate=}"
             )
+        if self.noise and self.masks_start:
+            raise ValueError("masks from noise cannot be those of the start as well")
         if not 0 <= self.init_sparsity <= 1:
             raise ValueError(f"init_sparsity must lie in [0, 1], got {self.init_sparsity}")
         if self.init_sparsity > 0 and not self.can_freeze:
@@ -191,9 +193,9 @@ class Rule:
             numbers["@scale"] = torch.ones(self.noise).to(first)
         return numbers
 
-    def draw(self) -> Tensor | None:
-        """Draw the noise of a task from torch's global random state, [noise], or None."""
-        return torch.randn(self.noise) if self.noise else None
+    def draw(self, generator: torch.Generator | None = None) -> Tensor | None:
+        """Draw the noise of a task, [noise], or None; from torch's global state by default."""
+        return torch.randn(self.noise, generator=generator) if self.noise else None
 
     def _start(self, p: Tensor, generator: torch.Generator | None) -> Tensor:
         uniform = torch.rand(p.shape, generator=generator, dtype=torch.float64)  # U(0, 1)
@@ -242,10 +244,18 @@ class Rule:
         return {n: rate(m, self.inner_rate) for n, m in numbers.items()}
 
     def start(self, rule_params: Params, params: Params) -> Params:
-        """Return where the inner loop starts, differentiable: `params`, masked or not."""
+        """Return where the inner loop starts, differentiable: `params`, masked or not.
+
+        Only tensors of two and more dimensions are masked: a normalisation whose scale
+        and shift were both zero would pass no gradient on, and never come back.
+        """
         if not self.masks_start:
             return params
-        masks = {n: r / self.inner_rate for n, r in self.rates(rule_params, params).items()}
+        masks = {
+            n: torch.as_tensor(r) / self.inner_rate
+            for n, r in self.rates(rule_params, params).items()
+            if params[n].ndim > 1
+        }
         return {n: masks[n] * p if n in masks else p for n, p in params.items()}
 
     def pull_back(

@@ -170,10 +170,10 @@ class Training:
 
     def _ahead(self, make: Callable[[int], T], first: int, last: int) -> Iterator[T]:
         """Make episodes ahead of their use, and add up how long they are waited for."""
-        ahead = Ahead(make, range(first, last))
-        before = self.done.input_seconds
+        ahead, noted = Ahead(make, range(first, last)), 0.0
         for made in ahead:
-            self.done.input_seconds = before + ahead.seconds_waited
+            self.done.input_seconds += ahead.seconds_waited - noted
+            noted = ahead.seconds_waited
             yield made
 
     def _update(self, tasks: list[Task]) -> None:

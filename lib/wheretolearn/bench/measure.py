@@ -144,7 +144,7 @@ def memory_growth(
             work = dataclasses.replace(case, steps=k, repeats=1)
             with Worker() as worker:
                 worker.ask("open", name, as_json(work))
-                for _ in range(3):  # the heap finds its size
+                for _ in range(2):  # the heap finds its size
                     worker.ask("turn", name)
                 peaks.append(worker.ask("peak"))
         title = case.title.rpartition(",")[0]  # without its K

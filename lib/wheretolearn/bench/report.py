@@ -116,7 +116,8 @@ def machine(result: Result) -> str:
     parts = [
         f"{at['processor']}, {at['cores']} cores, {at['memory_gb']:.0f} GB, {at['vectors']}",
         ", ".join(f"{name} {v}" for name, v in versions.items() if v),
-        f"one thread, {result['finished'][:10]}, commit {result['commit'] or 'unknown'}",
+        f"one thread, {result['finished'][:10]}, commit {result['commit'] or 'unknown'}, "
+        f"load before {result['load_before']:.1f}",
     ]
     return ("A short trial, not a measurement. " if result["quick"] else "") + "; ".join(parts)
 

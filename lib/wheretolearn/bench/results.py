@@ -32,7 +32,10 @@ class ResultError(ValueError):
 
 
 class Spread(NamedTuple):
-    """Median and quartiles of what was measured round by round."""
+    """Median and quartiles of what was measured round by round.
+
+    Of fewer than five rounds, the extremes stand in the quartiles' place.
+    """
 
     median: float
     low: float
@@ -43,7 +46,8 @@ class Spread(NamedTuple):
     def of(cls, values: Iterable[float]) -> Spread:
         """Summarise values, one for each round."""
         values = list(values)
-        low, median, high = np.percentile(values, [25, 50, 75])
+        ends = [25, 50, 75] if len(values) >= 5 else [0, 50, 100]
+        low, median, high = np.percentile(values, ends)
         return cls(float(median), float(low), float(high), len(values))
 
     def as_json(self) -> dict[str, float | int]:
