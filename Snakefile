@@ -17,6 +17,7 @@ PROFILE = config.get("profile", "quick")
 DEVICE = config.get("device", "auto")  # auto, cpu or cuda
 WORK = config.get("work", "results")  # where runs keep their checkpoints
 GPU = DEVICE == "cuda" or (DEVICE == "auto" and PROFILE == "paper")  # one is asked for
+RUNS_ON = DEVICE if GPU else "cpu"  # what was not asked for is not used
 PYTHON = sys.executable
 EXPERIMENTS = {experiment.name: experiment for experiment in study.experiments(PROFILE)}
 PLAN = {run.record: run for run in study.plan(PROFILE)}  # record -> run
@@ -34,7 +35,8 @@ LIBRARY = files("lib/wheretolearn/**/*.py") + files("lib/wheretolearn/**/*.json"
 # Modules that only show what a run left behind; a change in them makes no record stale.
 SHOWS_ONLY = {
     *("__main__.py", "cli.py", "failures.py", "publish.py", "resources.py", "suggestions.py"),
-    *("analysis.py", "bench", "figures.py", "layers.py", "readme.py", "tables.py"),
+    *("analysis.py", "bench", "figure2.py", "figures.py", "layers.py"),
+    *("planted.py", "planted_figure.py", "readme.py", "robustness.py", "tables.py"),
 }
 TRAINS = [path for path in LIBRARY if Path(path).parts[2] not in SHOWS_ONLY]
 # Records that are committed or dear, or made where the library is not a file beside them, are
@@ -83,9 +85,12 @@ def planned(wildcards):
 
 
 def borrowed(wildcards):
-    """Return the record whose masks a run uses, if it uses any."""
+    """Return the record whose masks a run uses, if it uses any; its age says nothing."""
     source = planned(wildcards).masks_from
-    return f"results/{wildcards.folder}/{source}/seed{wildcards.seed}.json" if source else []
+    if not source:
+        return []
+    record = f"results/{wildcards.folder}/{source}/seed{wildcards.seed}.json"
+    return record if REMADE else ancient(record)
 
 
 rule run:
@@ -112,7 +117,7 @@ rule run:
         made=lambda wildcards: f"{WORK}/{wildcards.folder}/{wildcards.experiment}/seed{wildcards.seed}.json",
     shell:
         "OMP_NUM_THREADS=1 {PYTHON:q} -m wheretolearn run {wildcards.experiment:q}"
-        " --seed {wildcards.seed:q} --profile {PROFILE:q} --device {DEVICE:q}"
+        " --seed {wildcards.seed:q} --profile {PROFILE:q} --device {RUNS_ON:q}"
         " --results {WORK:q} > {log:q} 2>&1"
         " || {{ status=$?; [ $status -le 128 ]"
         ' || echo "killed by signal $((status - 128))" >> {log:q}; exit $status; }}\n'

@@ -64,9 +64,11 @@ def test_kernel_keeps_precision_far_from_zero():
     torch.testing.assert_close(y.double(), want, rtol=1e-3, atol=2e-3)
 
 
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("pool", [1, 2])
-def test_gradient_of_gradient(pool):
-    inputs = make_inputs((2, 3, 4, 4))
+def test_gradient_of_gradient(pool, layout):
+    z, weight, bias = make_inputs((2, 3, 4, 4))
+    inputs = (z.detach().contiguous(memory_format=layout).requires_grad_(), weight, bias)
 
     def f(*tensors):
         return norm_act(*tensors, pool=pool, slope=0.1)
@@ -81,6 +83,19 @@ def test_nan_stays_nan():
     y = norm_act(z, weight, bias, pool=2)
     assert y[:, 1].isnan().all()
     assert y[:, [0, 2]].isfinite().all()
+
+
+@pytest.mark.parametrize("pool", [1, 2])
+def test_a_scale_of_zero(pool):
+    """All pixels are equal then; the gradient of the scale depends on which one is taken."""
+    z, weight, bias = make_inputs((2, 4, 6, 6))
+    with torch.no_grad():
+        weight[1] = 0
+    inputs = [z, weight, bias]
+    fast = value_and_gradients(norm_act, inputs, pool=pool, slope=0.1)
+    plain = value_and_gradients(reference, inputs, pool=pool, slope=0.1)
+    for ours, theirs in zip(fast, plain, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
 
 
 def test_any_memory_layout_is_accepted():
@@ -173,6 +188,20 @@ def test_exact_meta_gradient_through_the_kernels():
     rates = rates_of(params, "sparse-maml")
     ours = second_order(as_function(fast), F.cross_entropy, params, rates, task, 3)
     theirs = second_order(as_function(usual), F.cross_entropy, params, rates, task, 3)
+    for name in params:
+        torch.testing.assert_close(ours.params[name], theirs.params[name], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_exact_meta_gradient_of_resnet12(channels):
+    torch.manual_seed(0)
+    network = make_network("resnet12", ways=3, channels=channels, image_size=16, width=4).double()
+    params = {n: p.detach() for n, p in network.named_parameters()}
+    batch = Batch(torch.randn(6, channels, 16, 16).double(), torch.arange(3).repeat(2))
+    start = (as_function(network), F.cross_entropy, params, rates_of(params, "maml"))
+    ours = second_order(*start, Task(batch, batch), 1)
+    with reference_only():
+        theirs = second_order(*start, Task(batch, batch), 1)
     for name in params:
         torch.testing.assert_close(ours.params[name], theirs.params[name], rtol=0, atol=1e-9)
 

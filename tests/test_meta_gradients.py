@@ -338,7 +338,9 @@ def test_masks_from_noise_and_masked_weights(monkeypatch, method, order):
                 made = m[f"{n}@map"] @ (m["@scale"] * noise.double())
                 number = number + made.reshape(number.shape)
             masks[n] = StepStraightThrough.apply(number)
-        fast = {n: masks[n] * p for n, p in theta.items()} if not changes else dict(theta)
+        fast = dict(theta)
+        if method == "masked-weights":  # vectors start as they are
+            fast = {n: masks[n] * p if p.ndim > 1 else p for n, p in theta.items()}
         for _ in range(3):
             loss = F.cross_entropy(forward(fast, task.support.inputs), task.support.targets)
             grads = torch.autograd.grad(loss, list(fast.values()), create_graph=order == 2)

@@ -70,9 +70,34 @@ def test_masks_by_arrangement():
     assert len(set(answers.values())) > 2
 
 
-def test_head_alone_moves_no_features():
-    still = ask("movement", learner("anil"), EpisodeSampler(IMAGES, "test", **SHAPE))
-    assert {n: i.mean for n, i in still.items()}["movement/output"] < 0.999
+def test_masks_of_the_head_and_of_the_body_are_anil_and_boil():
+    answers = ask("masks", learner(init_sparsity=0.0), EPISODE)
+    for how, method in (("head", "anil"), ("body", "boil")):
+        want = learner(method).evaluate(EPISODE[i] for i in range(12)).accuracy
+        assert answers[f"masks/{how}"].mean == pytest.approx(want)
+    assert answers["masks/head"].mean != answers["masks/body"].mean
+
+
+def test_movement_is_of_the_queries_after_adaptation_to_the_support():
+    model = learner()
+    want = []
+    for i in range(12):
+        support, query = EPISODE[i]
+        before = model.forward(model.params, query.inputs)
+        after = model.forward(model.adapt(support), query.inputs)
+        want.append(cka(before.detach(), after.detach()))
+    got = ask("movement", model, EPISODE)["movement/output"]
+    assert got.mean == pytest.approx(sum(want) / 12)
+
+
+def test_constant_features_leave_an_episode_out():
+    model = learner()
+    for p in model.params.values():
+        p.zero_()
+    model.rule_params = {n: torch.full_like(m, -1) for n, m in model.rule_params.items()}
+    answer = ask("movement", model, EPISODE)["movement/output"]
+    assert answer.n == 0
+    assert math.isnan(answer.mean)
 
 
 SHAPE = {"ways": 3, "shots": 2, "queries": 3, "seed": 0}

@@ -259,10 +259,19 @@ def test_interrupted_everywhere(tmp_path, whole):
     assert record["provenance"]["interruptions"] >= 5
 
 
-@pytest.mark.parametrize("method", ["maml", "anil", "meta-sgd", "sparse-relu-maml"])
-def test_other_rules_resume_as_well(tmp_path, method):
-    changes = {"init_sparsity": 0.0, "order": 1 if method == "anil" else 2}
-    experiment = TINY.replace(method=method, **changes)
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("maml", {"order": 2}),
+        ("anil", {}),
+        ("meta-sgd", {"order": 2}),
+        ("sparse-relu-maml", {"order": 2}),
+        ("sparse-maml-plus", {"noise": 5, "outer": "nesterov", "init_sparsity": 0.5}),
+        ("masked-weights", {"precision": "bf16", "init_sparsity": 0.5}),
+    ],
+)
+def test_other_rules_resume_as_well(tmp_path, method, changes):
+    experiment = TINY.replace(**{"method": method, "init_sparsity": 0.0, **changes})
     want = run(tmp_path / "whole", experiment)
     with pytest.MonkeyPatch.context() as patch:
         interrupt_at(patch, 9, after=False)

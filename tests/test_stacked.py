@@ -146,6 +146,23 @@ def test_bfloat16_is_close_and_leaves_the_weights_in_float32(stacked):
     assert scores["bf16"] == pytest.approx(scores["float32"], rel=0.05)
 
 
+def test_bfloat16_keeps_no_rounded_weights(monkeypatch):
+    """Every inner step has weights of its own; a cache of them would grow with the steps."""
+    asked = []
+    autocast = torch.autocast
+
+    def spy(*arguments, cache_enabled=None):
+        asked.append(cache_enabled)
+        return autocast(*arguments, cache_enabled=cache_enabled)
+
+    monkeypatch.setattr(torch, "autocast", spy)
+    learner = MetaLearner(
+        make("mlp", 1, torch.float32), make_rule("maml"), device="cpu", precision="bf16"
+    )
+    learner.step(make_tasks(1, dtype=torch.float32))
+    assert asked == [False]
+
+
 def test_an_unknown_precision_is_refused():
     with pytest.raises(ValueError, match="did you mean 'bf16'"):
         MetaLearner(make("mlp", 1), make_rule("maml"), precision="bf6")  # type: ignore[arg-type]

@@ -60,6 +60,35 @@ def test_every_experiment_can_be_built(experiment):
     assert experiment.init_sparsity not in (0, 1) or sparsity == experiment.init_sparsity
 
 
+def test_what_is_dear_is_said_to_be():
+    base = study.find("study", "convnet4-5shot-maml").replace(probes=())
+    assert base.replace(order=2).seconds() > 4 * base.seconds()
+    for probe in ("steps", "masks", "on:cub"):
+        method = base.replace(method="sparse-maml", probes=(probe,))
+        assert method.seconds() > 1.05 * base.seconds(), probe
+    assert base.replace(probes=("interference",)).seconds() == base.seconds()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"masks_from": "x"}, "plain mask on every weight"),
+        ({"method": "sparse-relu-maml", "masks_from": "x"}, "plain mask on every weight"),
+        ({"method": "meta-sgd", "probes": ("masks",)}, "plain mask on every weight"),
+        (
+            {"method": "sparse-maml", "probes": ("masks",), "adapt_norm": False},
+            "plain mask on every weight",
+        ),
+        ({"noise": 5}, "noise is for sparse-maml-plus"),
+        ({"outer_clamp": -1.0}, "outer_clamp must be 0 or more"),
+    ],
+)
+def test_experiments_that_mean_nothing_are_refused(changes, message):
+    base = study.find("study", "convnet4-5shot-maml")
+    with pytest.raises(ValueError, match=message):
+        base.replace(**changes)
+
+
 def test_figure_1_has_the_levels_of_the_claims():
     for profile in study.PROFILES:
         names = {e.name for e in study.experiments(profile, study.FIG1)}

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from .masks import ARRANGEMENTS
 from .networks import NetworkName, make_network
 from .precision import Precision, check_precision
-from .probes import check_probe
+from .probes import adaptations, check_probe
 from .rules import Rule, make_rule
 from .suggestions import closest
 
@@ -22,12 +22,18 @@ CPU_FLOPS = 30e9
 measured on the study's machine, see the wall times in its records."""
 
 
+SECOND_ORDER = 8
+"""How many times as long an exact meta-update takes as one to first order (measured on the
+study's machine, 8.4 times for ConvNet-4 at 32 pixels): most of its second derivatives run through
+torch's own operations."""
+
+
 class Episodes(NamedTuple):
     """Numbers of episodes."""
 
     training: int
     evaluation: int
-    """In validations, the one before training included, and in the final test."""
+    """In validations, the one before training included, in the final test, and in probes."""
 
 
 @dataclass(frozen=True)
@@ -183,13 +189,14 @@ class Experiment:
         """Return how many episodes one run sees."""
         validations = 1 + math.ceil(self.updates / self.eval_every)  # the first is at update 0
         evaluation = validations * self.val_tasks + self.test_tasks
+        evaluation += sum(adaptations(probe) for probe in self.probes)
         return Episodes(self.updates * self.meta_batch, evaluation)
 
     def flops(self) -> float:
         """Return the floating-point operations of one run, convolutions and products only.
 
-        A forward and backward pass counts as three forward passes.  First order;
-        second order costs two to three times as much.
+        A forward and backward pass counts as three forward passes.  An exact meta-update
+        counts as :data:`SECOND_ORDER` to first order, for so long it takes.
         """
         with torch.device("meta"), FlopCounterMode(display=False) as counter:
             network = self.build_network()
@@ -198,7 +205,8 @@ class Experiment:
         support, query = self.ways * self.shots, self.ways * self.queries
         adaptation = 3 * self.inner_steps * support
         episodes = self.episodes()
-        training = episodes.training * (adaptation + 3 * query)
+        order = SECOND_ORDER if self.order == 2 else 1
+        training = episodes.training * (adaptation + 3 * query) * order
         return image * (training + episodes.evaluation * (adaptation + query))
 
     def seconds(self) -> float:

@@ -15,12 +15,16 @@ number (``sinusoid``).
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from .inner_loop import Batch, Task
 from .meta import MetaLearner
@@ -46,11 +50,9 @@ class Planted:
     """Examples in the query."""
     inner_steps: int = 5
     """Inner-loop steps K."""
-    inner_rate: float = 0.1
-    """Inner-loop learning rate."""
-    updates: int = 400
-    """Meta-updates of sparse-MAML."""
-    tasks: int = 16
+    updates: int = 200
+    """Meta-updates."""
+    tasks: int = 8
     """Tasks of each meta-update."""
 
     def __post_init__(self) -> None:
@@ -61,6 +63,15 @@ class Planted:
             )
         if self.features == "sinusoid" and self.dimension % 2:
             raise ValueError(f"sines and cosines come in pairs, dimension is {self.dimension}")
+
+    @property
+    def inner_rate(self) -> float:
+        r"""Half of the largest inner rate at which steps on the support still converge.
+
+        The largest eigenvalue of the loss's Hessian on n examples of d features is about
+        :math:`2 (1 + \sqrt{d/n})^2` (Marchenko and Pastur, 1967).
+        """
+        return 0.5 / (1 + math.sqrt(self.dimension / self.shots)) ** 2
 
     def replace(self, **changes: object) -> Planted:
         """Return a copy with some fields changed."""
@@ -168,4 +179,48 @@ def search(setting: Planted, seed: int) -> Found:
         chance=setting.planted / setting.dimension,
         loss=losses["sparse-maml"],
         loss_dense=losses["maml"],
+    )
+
+
+BASE = Planted()
+"""The setting from which :data:`GRID` changes one thing at a time."""
+
+GRID: dict[str, list[Planted]] = {
+    "dimension": [BASE.replace(dimension=d, planted=d // 4) for d in (20, 40, 80)],
+    "noise": [BASE.replace(noise=s) for s in (0.0, 0.5, 2.0)],
+    "shots": [BASE.replace(shots=n) for n in (5, 10, 40)],
+    "inner_steps": [BASE.replace(inner_steps=k) for k in (1, 5, 15)],
+    "features": [BASE.replace(features=f) for f in ("linear", "sinusoid")],
+}
+"""Settings by what changes."""
+
+
+def survey(seeds: Sequence[int], progress: bool = True) -> pd.DataFrame:
+    """Search every setting of :data:`GRID`, each once.
+
+    Parameters
+    ----------
+    seeds : sequence of int
+        Draws of each problem.
+    progress : bool, default True
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    DataFrame
+        One line for each panel, value and seed, with the fields of :class:`Found`.
+    """
+    settings = list(dict.fromkeys(s for panel in GRID.values() for s in panel))
+    found = {
+        (setting, seed): search(setting, seed)
+        for setting in tqdm(settings, "problems", disable=not progress)
+        for seed in seeds
+    }
+    return pd.DataFrame(
+        [
+            {"panel": name, "value": getattr(s, name), "seed": seed} | found[s, seed]._asdict()
+            for name, panel in GRID.items()
+            for s in panel
+            for seed in seeds
+        ]
     )

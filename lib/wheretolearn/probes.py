@@ -42,6 +42,9 @@ from .tasks import EpisodeSampler
 EPISODES = 100
 """Test episodes of each probe; the first ones of the final test."""
 
+STEPS = (0, 1, 2, 4, 10)
+"""Multiples of K at which the probe ``steps`` looks."""
+
 Answers = dict[str, list[float]]
 
 
@@ -89,9 +92,15 @@ def check_probe(probe: str) -> None:
         raise ValueError(f"unknown probe {probe!r}{closest(probe, PROBES)}")
 
 
+def adaptations(probe: str) -> int:
+    """Return how many adaptations of K steps a probe takes, over all its episodes, about."""
+    each = {"steps": STEPS[-1], "masks": len(masks.ARRANGEMENTS) + 2, "interference": 0}
+    return EPISODES * each.get(probe, 1)
+
+
 def _steps(learner: MetaLearner, tasks: Iterator[Task]) -> Answers:
     """One inner loop goes on; it is judged on its way."""
-    stops = [learner.inner_steps * factor for factor in (0, 1, 2, 4, 10)]
+    stops = [learner.inner_steps * factor for factor in STEPS]
     answers: Answers = {f"steps/{k}": [] for k in stops}
     for task in tasks:
         forward, criterion, params, rates = learner.begin()

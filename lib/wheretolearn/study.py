@@ -225,6 +225,7 @@ FIGURES: dict[str, dict[str, list[Experiment]]] = {
         LONGER: [e for e in (*_FIVE_SHOT.values(), *_ONE_SHOT.values()) if "steps" in e.probes],
         FEATURES: [
             *(e for e in _FIVE_SHOT.values() if "movement" in e.probes),
+            _OTHER_PROBLEMS["cub-5shot"],
             *with_masks_of(_FIVE_SHOT["sparse-maml"], _OTHER_PROBLEMS["cub-5shot"]),
         ],
         SPEED: _in_bf16(fig2(_FEW_SHOT, Grid((0.1,), (5,), (32,)))),

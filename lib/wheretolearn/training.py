@@ -107,6 +107,7 @@ class Training:
     ) -> None:
         self.experiment, self.seed, self.images = experiment, seed, images
         self.checkpoint, self.show = checkpoint, progress
+        self._borrowed = masks
         self._streams = {split: self._episodes(images, split) for split in SPLITS}
         self._others = {n: self._episodes(i, "test") for n, i in (others or {}).items()}
         records.commit()  # remember the code that is running, not the code at the end
@@ -143,6 +144,7 @@ class Training:
         exp, done = self.experiment, self.done
         if not done.curves["update"]:
             self._evaluate()
+            self._save()
         bar = tqdm(
             initial=done.update,
             total=exp.updates,
@@ -166,6 +168,7 @@ class Training:
                     self._save()
                 if done.diverged_at is not None:
                     break
+        self._save()
         return self._record(self._test() if done.diverged_at is None else None)
 
     def _ahead(self, make: Callable[[int], T], first: int, last: int) -> Iterator[T]:
@@ -306,9 +309,10 @@ class Training:
         return self.done.seconds + time.monotonic() - self._started
 
     def _identity(self) -> str:
-        return json.dumps(
-            [self.experiment.parameters(), self.seed, self.images.fingerprint], sort_keys=True
-        )
+        parts = [self.experiment.parameters(), self.seed, self.images.fingerprint]
+        if self._borrowed is not None:
+            parts.append(pack(self._borrowed))
+        return json.dumps(parts, sort_keys=True)
 
     def _save(self) -> None:
         if self.checkpoint is None:
@@ -414,7 +418,7 @@ def run(
     TimeoutError
         If another process works on the run and `wait` is false.
     ValueError
-        If masks of another run are wanted that is missing.
+        If masks of another run are wanted that is missing, diverged, or of another network.
     """
     results = Path(results)
     place = Path(experiment.profile) / experiment.name / f"seed{seed}"
@@ -468,8 +472,12 @@ def _learned_masks(experiment: Experiment, seed: int, results: Path) -> Masks | 
             f"{experiment.name} uses the masks of {experiment.masks_from}, and {path} is missing: "
             f"run {experiment.masks_from} with seed {seed} first"
         )
-    shapes = {n: tuple(p.shape) for n, p in experiment.build_network().named_parameters()}
-    learned = unpack(records.read_run(path)["final"].get("masks", {}), shapes)
+    donor = records.read_run(path)
+    if donor["status"] != "finished":
+        raise ValueError(f"{path} diverged: it has no masks that {experiment.name} could use")
+    with torch.device("meta"):
+        shapes = {n: tuple(p.shape) for n, p in experiment.build_network().named_parameters()}
+    learned = unpack(donor["final"].get("masks", {}), shapes)
     return rearrange(learned, experiment.masks_as, np.random.default_rng([seed, 1]))
 
 
