@@ -141,32 +141,55 @@ def test_fisher_information():
         torch.testing.assert_close(found[n], f, rtol=0, atol=1e-12)
 
 
-def test_springs_add_up():
+def test_fisher_information_of_the_mean():
+    """The square of the gradient of the mean loss, which is never more than the mean square."""
+    samples = batch(7, 1)
+    found = EWC(rate=0.1, strength=1.0, fisher="mean", **base()).fisher(samples)
+    each = EWC(rate=0.1, strength=1.0, **base()).fisher(samples)
+    network = base()["network"]
+    F.cross_entropy(network(samples.inputs), samples.targets).backward()
+    for n, p in network.named_parameters():
+        torch.testing.assert_close(found[n], p.grad**2, rtol=0, atol=1e-12)
+        assert (found[n] <= each[n] + 1e-12).all()
+    assert sum(f.sum() for f in found.values()) < 0.9 * sum(f.sum() for f in each.values())
+
+
+@pytest.mark.parametrize(("fisher", "kept"), [("samples", slice(-4, None)), ("mean", slice(4))])
+def test_springs_add_up(fisher, kept):
     """After two tasks a step follows the gradient of the loss and both quadratic springs."""
-    learner = EWC(rate=1e-3, strength=2.0, fisher_samples=4, **base())
+    learner = EWC(rate=1e-3, strength=2.0, fisher=fisher, fisher_samples=4, **base())
     ends, fishers = [], []
     for task in range(2):
         learner.observe(batch(3, 10 * task))
         learner.observe(batch(3, 10 * task + 1))
-        last = [
-            torch.cat(pair)[-4:]
-            for pair in zip(batch(3, 10 * task), batch(3, 10 * task + 1), strict=True)
-        ]
+        seen = zip(batch(3, 10 * task), batch(3, 10 * task + 1), strict=True)
         ends.append(learner.params)
-        fishers.append(learner.fisher(Batch(*last)))
+        fishers.append(learner.fisher(Batch(*(torch.cat(pair)[kept] for pair in seen))))
         learner.end_task()
     samples = batch(5, 99)
     start = {n: p + 0.01 for n, p in learner.params.items()}
     learner.params = start
     leaves = {n: p.clone().requires_grad_() for n, p in start.items()}
     loss = F.cross_entropy(learner.forward(leaves, samples.inputs), samples.targets)
-    for end, fisher in zip(ends, fishers, strict=True):
-        loss = loss + sum((fisher[n] * (p - end[n]) ** 2).sum() for n, p in leaves.items())
+    for end, f in zip(ends, fishers, strict=True):
+        loss = loss + sum((f[n] * (p - end[n]) ** 2).sum() for n, p in leaves.items())
     grads = torch.autograd.grad(loss, list(leaves.values()))
     assert torch.cat([g.flatten() for g in grads]).norm() < 2  # nothing is clipped here
     learner.observe(samples)
     for (n, p), g in zip(start.items(), grads, strict=True):
         torch.testing.assert_close(learner.params[n], p - 1e-3 * g, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fisher": "sample"}, "must be 'samples' or 'mean', got 'sample'"),
+        ({"fisher_samples": 0}, "fisher_samples must be positive, got 0"),
+    ],
+)
+def test_fisher_information_of_nothing(changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_learner("ewc", clusters(), 0, changes, 8)
 
 
 # --- GEM

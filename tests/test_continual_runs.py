@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from test_continual_learners import clusters
-from wheretolearn.continual import experiment as module
 from wheretolearn.continual.experiment import ContinualExperiment, ContinualRun, open_stream, run
 from wheretolearn.continual.methods import BATCH, LEARNERS, make_network
 from wheretolearn.continual.streams import TensorStream
@@ -48,19 +47,30 @@ def through_a_file(state):
     return torch.load(buffer, weights_only=True)
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
-def test_an_interrupted_run_gives_the_same_record(learner):
-    stream = clusters(each=30)
-    whole = finish(ContinualRun(tiny(learner), 0, stream))
+FULL = {"memory": 7}  # overflows within the first task
+
+
+@pytest.mark.parametrize(
+    ("learner", "settings"),
+    [
+        *((name, {}) for name in LEARNERS),
+        *((name, FULL) for name in ("replay", "mer", "la-maml")),
+        ("la-maml", FULL | {"past_only": True}),
+        ("ewc", {"fisher": "mean", "fisher_samples": 4}),
+    ],
+)
+def test_an_interrupted_run_gives_the_same_record(learner, settings):
+    stream, experiment = clusters(tasks=3, each=30), tiny(learner, settings=settings)
+    whole = finish(ContinualRun(experiment, 0, stream))
     assert whole["status"] == "finished"
-    steps = 2 * -(-30 // BATCH.get(learner, 10))
+    steps = 3 * -(-30 // BATCH.get(learner, 10))
     for stop in {1, 2, steps // 2, steps // 2 + 1, steps - 1}:
-        first = ContinualRun(tiny(learner), 0, stream)
+        first = ContinualRun(experiment, 0, stream)
         for _ in range(stop):
             first.advance()
         state = through_a_file(first.state_dict())
         torch.manual_seed(stop)  # as in another process
-        second = ContinualRun(tiny(learner), 0, stream)
+        second = ContinualRun(experiment, 0, stream)
         second.load_state_dict(state)
         assert as_bytes(finish(second)) == as_bytes(whole), stop
         assert as_bytes(finish(first)) == as_bytes(whole), stop  # a state is a copy
@@ -135,6 +145,16 @@ def test_a_learner_that_diverges_is_reported(learner):
     assert len(result["curves"]["accuracy"]) == 1  # the first task is not lost
     assert all(value is None for value in result["final"].values())
     as_bytes(result)  # valid JSON
+
+
+@pytest.mark.parametrize(("scale", "status"), [(1e3, "finished"), (1e9, "diverged")])
+def test_a_loss_beyond_the_limit_ends_a_run(scale, status):
+    """Finite as it is, and the weights too."""
+    train, test = clusters(each=30)._data[0]
+    stream = TensorStream("loud", [(Batch(scale * train.inputs, train.targets), test)], classes=3)
+    running = ContinualRun(tiny("online", settings={"rate": 1e-9}, batch=30), 0, stream)
+    assert finish(running)["status"] == status
+    assert all(bool(p.isfinite().all()) for p in running.learner.params.values())
 
 
 def test_a_task_without_data_is_named():
@@ -217,4 +237,3 @@ def test_run_opens_its_stream(tmp_path):
         run(tiny(stream="split-cifar100"), 0, tmp_path)
     with pytest.raises(ValueError, match="unknown stream"):
         open_stream(tiny(stream="rotation"), 0)
-    assert module.DIVERGED > 0

@@ -1,5 +1,7 @@
 """Streams hand out what they say, the same every time, and refuse what makes no sense."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from PIL import Image
 
 from wheretolearn.continual import cifar100, pixel_streams
 from wheretolearn.continual.cifar100 import SplitCIFAR100
+from wheretolearn.continual.experiment import ContinualExperiment, open_stream
 from wheretolearn.continual.pixel_streams import (
     RECIPES,
     Images,
@@ -196,15 +199,20 @@ def test_images_of_a_wrong_shape():
 # --- Split CIFAR-100
 
 
-def write_cifar(folder, each=6, classes=100):
-    """Write both files: the first pixel of an image is its class, the second its number."""
+def write_cifar(folder, each=6, tests=6):
+    """Write both files: the first pixel of an image is its class, the next two its number."""
     (folder / "cifar100").mkdir(parents=True)
-    for name in ("train.bin", "test.bin"):
-        rows = np.zeros((classes * each, 3074), np.uint8)
-        rows[:, 1] = np.tile(np.arange(classes), each)
-        rows[:, 2] = rows[:, 1]
-        rows[:, 3] = np.repeat(np.arange(each), classes)
+    for name, count in (("train.bin", each), ("test.bin", tests)):
+        rows = np.zeros((100 * count, 3074), np.uint8)
+        rows[:, 1] = rows[:, 2] = np.tile(np.arange(100), count)
+        rows[:, 4], rows[:, 3] = np.divmod(np.repeat(np.arange(count), 100), 256)
         rows.tofile(folder / "cifar100" / name)
+
+
+def numbers(samples):
+    """How often each number of an image within its class is there."""
+    low, high = (255 * samples.inputs[:, 0, 0, 1:3]).round().int().unbind(1)
+    return Counter((256 * high + low).tolist())
 
 
 def test_split_cifar(tmp_path):
@@ -224,12 +232,19 @@ def test_split_cifar(tmp_path):
     assert of_class != {i: i for i in range(100)}  # in random order
 
 
-def test_split_cifar_holds_out_for_validation(tmp_path, monkeypatch):
-    write_cifar(tmp_path, each=460)
-    stream = SplitCIFAR100(0, tmp_path, samples=20, validation=True)
-    numbers = (255 * stream.test(0).inputs[:, 0, 0, 1]).round()
-    assert len(numbers) == 50  # 450 to 459 of each class; bytes wrap around
-    assert set(numbers.tolist()) == {float(i % 256) for i in range(450, 460)}
+def test_split_cifar_holds_out_for_validation(tmp_path):
+    """A task has five classes, so each number of an image is there five times."""
+    write_cifar(tmp_path, each=500)
+    for validation, learned, judged in (
+        (False, range(500), range(6)),  # all of train.bin, all of test.bin
+        (True, range(450), range(450, 500)),  # both of train.bin
+    ):
+        experiment = ContinualExperiment(
+            name="split", figure="none", stream="split-cifar100", validation=validation
+        )
+        stream = open_stream(experiment, 0, tmp_path)
+        assert numbers(stream.train(0)) == dict.fromkeys(learned, 5)
+        assert numbers(stream.test(0)) == dict.fromkeys(judged, 5)
 
 
 def test_split_cifar_refuses_other_files(tmp_path):
@@ -247,5 +262,7 @@ def test_split_cifar_refuses_other_files(tmp_path):
     path.write_bytes(content)
     with pytest.raises(ValueError, match="task 0: 2500 training samples"):
         SplitCIFAR100(0, tmp_path).train(0)
+    with pytest.raises(ValueError, match="task 0: 31 training samples asked for, 30 images"):
+        SplitCIFAR100(0, tmp_path, samples=31).train(0)
     assert cifar100.WAYS * 20 == cifar100.CLASSES
     assert set(pixel_streams.RECIPES) & {"split-cifar100"} == set()

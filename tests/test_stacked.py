@@ -151,9 +151,9 @@ def test_bfloat16_keeps_no_rounded_weights(monkeypatch):
     asked = []
     autocast = torch.autocast
 
-    def spy(*arguments, cache_enabled=None):
+    def spy(device_type, dtype, *, cache_enabled=None):
         asked.append(cache_enabled)
-        return autocast(*arguments, cache_enabled=cache_enabled)
+        return autocast(device_type, dtype, cache_enabled=cache_enabled)
 
     monkeypatch.setattr(torch, "autocast", spy)
     learner = MetaLearner(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from .analysis import Finding, by_experiment, finished, noise_curve
@@ -30,7 +31,8 @@ def verdicts(findings: Iterable[Finding]) -> str:
             rows = [
                 (
                     row.statistic,
-                    f"{row.mean:.2f} [{row.low:.2f}, {row.high:.2f}]",
+                    f"{row.mean:.2f}"
+                    + (f" [{row.low:.2f}, {row.high:.2f}]" if math.isfinite(row.low) else ""),
                     row.needed,
                     "yes" if row.holds else "no",
                 )

@@ -135,6 +135,32 @@ def record_rates(records: Sequence[Record], experiments: Iterable[Experiment]) -
     ]
 
 
+def waiting(records: Iterable[Record]) -> str:
+    """Say what share of their time runs waited for episodes.
+
+    Parameters
+    ----------
+    records : iterable of dict
+        Records; those that are older than the measurement are left out.
+
+    Returns
+    -------
+    str
+    """
+    times = [r["provenance"] for r in records]
+    shares = [
+        t["input_seconds"] / t["wall_seconds"]
+        for t in times
+        if t.get("input_seconds") is not None and t["wall_seconds"] > 0
+    ]
+    if not shares:
+        return "No run has recorded how long it waited for episodes."
+    return (
+        f"The network waited for episodes {float(np.median(shares)):.2%} of the time "
+        f"(median of {len(shares)} runs; at most {max(shares):.2%})."
+    )
+
+
 def measured(result: Result, runs: Mapping[str, Sequence[float]]) -> str:
     """Return measured rates as a table.
 

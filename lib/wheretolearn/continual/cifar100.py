@@ -18,6 +18,7 @@ from ..inner_loop import Batch
 from .streams import Stream
 
 CLASSES, WAYS, SHAPE = 100, 5, (3, 32, 32)
+IMAGES, KEPT = 500, 450  # training images of a class; those of them not held out for validation
 _RECORD = 2 + 3 * 32 * 32  # bytes
 
 
@@ -30,10 +31,11 @@ class SplitCIFAR100(Stream):
         Seed of the order of the classes and of the samples.
     root : Path, optional
         Folder of raw data, by default :func:`wheretolearn.data.data_root`.
-    samples : int, default 2500
-        Training samples of a task.
+    samples : int, optional
+        Training samples of a task; by default all 2500, or the 2250 that `validation` leaves.
     validation : bool, default False
-        Hold out the last tenth of the training images of each class and test on them.
+        Hold out the last 50 of the 500 training images of each class, and test on them.  The
+        training images are among those of the other streams, in another order of classes.
 
     Raises
     ------
@@ -44,17 +46,23 @@ class SplitCIFAR100(Stream):
     """
 
     def __init__(
-        self, seed: int, root: Path | None = None, samples: int = 2500, *, validation: bool = False
+        self,
+        seed: int,
+        root: Path | None = None,
+        samples: int | None = None,
+        *,
+        validation: bool = False,
     ) -> None:
         folder = (root or data_root()) / "cifar100"
         train, test = (read(folder / name) for name in ("train.bin", "test.bin"))
         self._train_rows, self._test_rows = train, test
         if validation:
-            last = _rank(train[:, 1]) >= 450
+            last = _rank(train[:, 1]) >= KEPT
             self._train_rows, self._test_rows = train[~last], train[last]
         rng = np.random.default_rng([seed, validation])
         self._order = rng.permutation(CLASSES)  # task t has classes 5t ... 5t + 4 of it
-        self._seed, self._samples = seed, samples
+        each = KEPT if validation else IMAGES
+        self._seed, self._samples = seed, WAYS * each if samples is None else samples
         parts = (self._train_rows, self._test_rows)
         super().__init__(
             "split-cifar100",

@@ -36,7 +36,8 @@ class ContinualExperiment:
     stream: str = "rotations"
     """A key of ``wheretolearn.continual.pixel_streams.RECIPES``, or ``split-cifar100``."""
     validation: bool = False
-    """Whether the stream is made of held-out images, to choose hyper-parameters on."""
+    """Whether the stream is one to choose hyper-parameters on, of held-out images.  Of Split
+    CIFAR-100 only its test images are held out; those it trains on, others train on too."""
     learner: str = "la-maml"
     """A key of ``wheretolearn.continual.methods.LEARNERS``."""
     settings: Settings = field(default_factory=dict)

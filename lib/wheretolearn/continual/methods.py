@@ -1,8 +1,11 @@
 """Continual learners by name, with the settings of the paper for each stream.
 
-What Gupta et al. (2020) released says is so marked in the table below.  The settings of
-experience replay, MER and the sparse learners are not published; those here are where a
-search begins.
+On the streams made of MNIST, C-MAML, Sync and La-MAML have the settings that Gupta et al.
+(2020) released; online SGD, EWC and GEM have the rates and strengths of the script released with
+MER (Riemer et al., 2019), for memories of the same size.  EWC's strengths belong to another
+estimate than its default, see :class:`~wheretolearn.continual.ewc.EWC`.  That script has settings
+of experience replay and MER too, for single samples; those here are not the same, but where a
+search begins, as are those of the sparse learners, which are not published.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ MEMORY = {"rotations": 200, "permutations": 200, "many-permutations": 500, "glyp
 
 BATCH = {"online": 1, "ewc": 1, "gem": 1}
 """Samples that arrive together, by learner; 10 where a learner is not named.  The learning
-rates known for these three are small, as if for single samples; whether they were is not known."""
+rates of these three are for single samples, as in the script that they come from."""
 
 _FAMILY = {  # learner: method of wheretolearn.rules
     "c-maml": "maml",

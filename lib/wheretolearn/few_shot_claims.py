@@ -1,0 +1,301 @@
+"""Claims 5 to 8, 11 and 12: the tests that the chapter "Decided beforehand" states."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from .analysis import (
+    LAYERS,
+    TOO_FEW,
+    Finding,
+    by_experiment,
+    evidence_line,
+    finished,
+    layer_sparsity,
+    paired_gain,
+)
+from .records import Record
+from .statistics import Interval, t_interval
+
+Groups = Mapping[str, Sequence[Record]]
+
+PERMUTATIONS = 9_999
+"""Random assignments of runs to problems behind the p-value of claim 8."""
+
+_ABOVE, _BELOW = "interval above 0", "interval below 0"
+
+
+def convnet4_order(records: Iterable[Record]) -> Finding:
+    """Test claim 5 on ConvNet-4: sparse-MAML > BOIL > MAML > ANIL.
+
+    Parameters
+    ----------
+    records : iterable of dict
+        Records of Table 1.
+
+    Returns
+    -------
+    Finding
+        Differences of test accuracy in percentage points, paired by seed.
+    """
+    claim = "5a. ConvNet-4: sparse-MAML > BOIL > MAML > ANIL"
+    groups = by_experiment(records)
+    order = ("sparse-maml", "boil", "maml", "anil")
+    steps, gains = [], []
+    for shots in (1, 5):
+        for a, b in itertools.pairwise(order):
+            steps.append(_compare(groups, f"convnet4-{shots}shot", a, b))
+        gains.append(_compare(groups, f"convnet4-{shots}shot", "sparse-maml", "maml"))
+    if None in steps or None in gains:
+        return _undecided(claim)
+    found = [pair for pair in (*steps, *gains) if pair is not None]
+    lines = [evidence_line(name, i, _ABOVE, i.low > 0) for name, i in found]
+    whole = all(line["holds"] for line in lines[: len(steps)])
+    of_gain = [i for _, i in found[len(steps) :]]
+    part = any(i.low > 0 for i in of_gain) and not any(i.high < 0 for i in of_gain)
+    return Finding(claim, _verdict(whole, part), pd.DataFrame(lines))
+
+
+def resnet12_best(records: Iterable[Record]) -> Finding:
+    """Test claim 5 on ResNet-12: sparse-ReLU-MAML is best.
+
+    Parameters and result are those of :func:`convnet4_order`.
+    """
+    claim = "5b. ResNet-12: sparse-ReLU-MAML is best"
+    groups = by_experiment(records)
+    others = ("maml", "anil", "boil", "sparse-maml")
+    pairs = {
+        (shots, other): _compare(groups, f"resnet12-{shots}shot", "sparse-relu-maml", other)
+        for shots in (1, 5)
+        for other in others
+    }
+    if None in pairs.values():
+        return _undecided(claim)
+    found = {key: pair for key, pair in pairs.items() if pair is not None}
+    lines = [evidence_line(name, i, _ABOVE, i.low > 0) for name, i in found.values()]
+    beats = any(found[shots, "maml"][1].low > 0 for shots in (1, 5))
+    worse = any(i.high < 0 for _, i in found.values())
+    whole = all(line["holds"] for line in lines)
+    return Finding(claim, _verdict(whole, beats and not worse), pd.DataFrame(lines))
+
+
+def cross_domain(records: Iterable[Record]) -> Finding:
+    """Test claim 6: the gain on CUB at 5 shots, alone and against the gain at home.
+
+    Parameters and result are those of :func:`convnet4_order`.
+    """
+    claim = "6. Across domains the gain over MAML is largest at 5-shot CUB"
+    groups = by_experiment(finished(records))
+    gains = []
+    for name in ("on:cub", None):
+        sparse, maml = (
+            {seed: _answer(r, name) for seed, r in _runs(groups, f"convnet4-5shot-{m}").items()}
+            for m in ("sparse-maml", "maml")
+        )
+        gains.append({s: sparse[s] - maml[s] for s in sparse.keys() & maml.keys()})
+    away, home = ({s: g for s, g in gain.items() if np.isfinite(g)} for gain in gains)
+    seeds = sorted(away.keys() & home.keys())
+    if len(seeds) < 2:
+        return _undecided(claim)
+    there = t_interval([away[s] for s in seeds])
+    more = t_interval([away[s] - home[s] for s in seeds])
+    lines = [
+        evidence_line("gain on CUB, 5 shots", there, _ABOVE, there.low > 0),
+        evidence_line("gain on CUB − gain on miniImageNet", more, _ABOVE, more.low > 0),
+    ]
+    holds = [line["holds"] for line in lines]
+    return Finding(claim, _verdict(all(holds), bool(holds[0])), pd.DataFrame(lines))
+
+
+def relu_sparsity(records: Iterable[Record]) -> Finding:
+    """Test claim 7: rates learned under a ReLU become zero, and not in all layers alike.
+
+    Parameters
+    ----------
+    records : iterable of dict
+        Records that include ``convnet4-5shot-sparse-relu-maml``.
+
+    Returns
+    -------
+    Finding
+        In percent and percentage points.
+    """
+    claim = "7. Sparsity also emerges when rates are learned under a ReLU"
+    group = by_experiment(finished(records)).get("convnet4-5shot-sparse-relu-maml", [])
+    if len(group) < 2:
+        return _undecided(claim)
+    share = t_interval([100 * r["final"]["sparsity"] for r in group])
+    differ = t_interval(
+        [
+            100 * (layer_sparsity(r, LAYERS[0])[-1] - layer_sparsity(r, LAYERS[-1])[-1])
+            for r in group
+        ]
+    )
+    apart = differ.low > 0 or differ.high < 0
+    lines = [
+        evidence_line("final share of rates at zero", share, "interval above 5", share.low > 5),
+        evidence_line("layer1 − output", differ, "interval without 0", apart),
+    ]
+    emerges = share.low > 5
+    return Finding(claim, _verdict(emerges and apart, emerges), pd.DataFrame(lines))
+
+
+def by_problem(records: Iterable[Record]) -> Finding:
+    """Test claim 8: profiles of sparsity differ between problems more than within.
+
+    Parameters
+    ----------
+    records : iterable of dict
+        Runs of sparse-MAML on several problems; each experiment is a problem.
+
+    Returns
+    -------
+    Finding
+        The pseudo-F and its p-value (Anderson, 2001), without an interval.
+    """
+    claim = "8. The pattern of sparsity differs from problem to problem"
+    groups = {n: g for n, g in by_experiment(finished(records)).items() if len(g) >= 2}
+    if len(groups) < 2:
+        return _undecided(claim)
+    profiles = np.array(
+        [[100 * layer_sparsity(r, name)[-1] for name in LAYERS] for g in groups.values() for r in g]
+    )
+    labels = np.repeat(np.arange(len(groups)), [len(g) for g in groups.values()])
+    ratio = pseudo_f(profiles, labels)
+    rng = np.random.default_rng(0)
+    as_large = sum(
+        pseudo_f(profiles, rng.permutation(labels)) >= ratio for _ in range(PERMUTATIONS)
+    )
+    p = (1 + as_large) / (1 + PERMUTATIONS)
+    seeds = min(len(g) for g in groups.values())
+    lines = [
+        evidence_line("pseudo-F between problems", _exact(ratio, seeds), "–", True),
+        evidence_line("p by permutation", _exact(p, seeds), "below 0.01", p < 0.01),
+    ]
+    return Finding(claim, _verdict(p < 0.01, p < 0.05), pd.DataFrame(lines))
+
+
+def pseudo_f(points: np.ndarray, labels: np.ndarray) -> float:
+    """Return the ratio of variance between groups to that within, each by its freedom.
+
+    Parameters
+    ----------
+    points : ndarray, [n, d]
+        Observations.
+    labels : ndarray of int, [n]
+        Group of each, 0, 1, ...
+
+    Returns
+    -------
+    float
+    """
+    sizes = np.bincount(labels)
+    centres = np.stack([points[labels == k].mean(0) for k in range(len(sizes))])
+    between = (sizes * ((centres - points.mean(0)) ** 2).sum(1)).sum() / (len(sizes) - 1)
+    within = ((points - centres[labels]) ** 2).sum() / (len(points) - len(sizes))
+    return float(between / within)
+
+
+def longer_loops(records: Iterable[Record]) -> Finding:
+    """Test claim 11: what more inner steps cost MAML and sparse-MAML, at 5 shots.
+
+    Parameters and result are those of :func:`convnet4_order`.
+    """
+    claim = "11. Longer inner loops without overfitting"
+    groups = by_experiment(finished(records))
+    losses = {}
+    for method in ("maml", "sparse-maml"):
+        group = groups.get(f"convnet4-5shot-{method}", [])
+        k = group[0]["parameters"]["inner_steps"] if group else 0
+        names = (f"steps/{k}", f"steps/{10 * k}")
+        losses[method] = {s: a[names[0]] - a[names[1]] for s, a in _by_seed(group, names).items()}
+    seeds = sorted(losses["maml"].keys() & losses["sparse-maml"].keys())
+    if len(seeds) < 2:
+        return _undecided(claim)
+    own = t_interval([losses["sparse-maml"][s] for s in seeds])
+    more = t_interval([losses["maml"][s] - losses["sparse-maml"][s] for s in seeds])
+    lines = [
+        evidence_line("loss of MAML − loss of sparse-MAML", more, _ABOVE, more.low > 0),
+        evidence_line("loss of sparse-MAML", own, "interval not above 1", own.low <= 1),
+    ]
+    holds = [line["holds"] for line in lines]
+    return Finding(claim, _verdict(all(holds), bool(holds[0])), pd.DataFrame(lines))
+
+
+def pattern_and_density(records: Iterable[Record]) -> Finding:
+    """Test the first question of claim 12: own masks against shuffled ones.
+
+    Parameters and result are those of :func:`convnet4_order`.
+    """
+    claim = "12a. The pattern of the mask adds to its density"
+    groups = by_experiment(records)
+    name = "convnet4-5shot-sparse-maml"
+    gain = paired_gain(
+        groups.get(f"{name}-own-masks", []), groups.get(f"{name}-shuffled-masks", [])
+    )
+    if gain is None or gain.n < 2:
+        return _undecided(claim)
+    line = evidence_line("own masks − shuffled within tensors", gain, _ABOVE, gain.low > 0)
+    return Finding(claim, _verdict(gain.low > 0, False), pd.DataFrame([line]))
+
+
+def features_move_less(records: Iterable[Record]) -> Finding:
+    """Test the second question of claim 12: similarity of features before and after.
+
+    Parameters and result are those of :func:`convnet4_order`; linear CKA times 100.
+    """
+    claim = "12b. Features move less under sparse-MAML than under MAML"
+    groups = by_experiment(finished(records))
+    name = "movement/layer4"
+    sparse, maml = (
+        _by_seed(groups.get(f"convnet4-5shot-{m}", []), (name,)) for m in ("sparse-maml", "maml")
+    )
+    seeds = sorted(sparse.keys() & maml.keys())
+    if len(seeds) < 2:
+        return _undecided(claim)
+    more = t_interval([sparse[s][name] - maml[s][name] for s in seeds])
+    line = evidence_line("similarity, sparse-MAML − MAML", more, _ABOVE, more.low > 0)
+    return Finding(claim, _verdict(more.low > 0, False), pd.DataFrame([line]))
+
+
+def _compare(groups: Groups, prefix: str, a: str, b: str) -> tuple[str, Interval] | None:
+    """Return a name and the gain of one method over another, or None with too few seeds."""
+    gain = paired_gain(groups.get(f"{prefix}-{a}", []), groups.get(f"{prefix}-{b}", []))
+    return None if gain is None or gain.n < 2 else (f"{prefix}: {a} − {b}", gain)
+
+
+def _runs(groups: Groups, name: str) -> dict[int, Record]:
+    return {r["seed"]: r for r in groups.get(name, [])}
+
+
+def _answer(record: Record, probe: str | None) -> float:
+    """Return the answer of a probe, or without one the test accuracy, in percent."""
+    final = record["final"]
+    found = final.get("probes", {}).get(probe) if probe else final["test_accuracy"]
+    return np.nan if found is None or found["mean"] is None else 100 * found["mean"]
+
+
+def _by_seed(group: Iterable[Record], names: Sequence[str]) -> dict[int, dict[str, float]]:
+    """Return answers of probes times 100, by seed, of runs that have them all."""
+    found = {}
+    for r in group:
+        answers = r["final"].get("probes", {})
+        if all(answers.get(n, {}).get("mean") is not None for n in names):
+            found[r["seed"]] = {n: 100 * answers[n]["mean"] for n in names}
+    return found
+
+
+def _exact(value: float, seeds: int) -> Interval:
+    return Interval(value, np.nan, np.nan, seeds)
+
+
+def _verdict(whole: bool, part: bool) -> str:
+    return "supported" if whole else "partly supported" if part else "not supported"
+
+
+def _undecided(claim: str) -> Finding:
+    return Finding(claim, TOO_FEW, pd.DataFrame())
