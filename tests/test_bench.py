@@ -111,8 +111,18 @@ def test_contenders_take_turns_in_processes_of_their_own(tmp_path, monkeypatch):
     assert len(memory[0]["peak_mb"]) == 2
     gain = measure.two_processes(TINY, 1)
     assert gain["gain"]["rounds"] == 1
-    parts = {"quick": True, "cases": [case], "memory": memory, "two_processes": [gain]}
-    results.complete(parts, wall_seconds=1.0)  # keeps to the schema
+    profile = measure.profile(TINY)
+    assert sum(profile["shares"].values()) == pytest.approx(1, abs=0.01)
+    assert min(profile["shares"].values()) > 0
+    parts = {
+        "load_before": 0.0,
+        "quick": True,
+        "cases": [case],
+        "memory": memory,
+        "profiles": [profile],
+        "two_processes": [gain],
+    }
+    assert "all else" in report.full(results.complete(parts, wall_seconds=1.0))
 
 
 def spread(value):
@@ -148,6 +158,7 @@ def result():
     memory = {"case": "a", "title": "A", "contender": "library", "steps": [1, 35]}
     gain = {"case": "a", "title": "A", "gain": spread(1.9)}
     parts = {
+        "load_before": 0.3,
         "quick": True,
         "cases": [case],
         "memory": [memory | {"peak_mb": [100.0, 102.5]}],
@@ -238,6 +249,7 @@ def test_targets_are_met_where_the_numbers_say_so():
 
 def test_spread_is_median_and_quartiles():
     assert Spread.of([4, 1, 2, 3, 5]) == (3, 2, 4, 5)
+    assert Spread.of([4, 1, 2]) == (2, 1, 4, 3), "of few rounds, the extremes"
 
 
 def test_cost_of_a_profile_is_that_of_its_runs():

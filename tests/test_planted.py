@@ -5,7 +5,7 @@ import torch
 
 from wheretolearn.planted import Planted, Problem, search
 
-SMALL = Planted(dimension=12, planted=3, updates=150)
+SMALL = Planted(dimension=12, planted=3, updates=300)
 
 
 @pytest.mark.parametrize("features", ["linear", "sinusoid"])

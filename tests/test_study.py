@@ -79,7 +79,7 @@ def test_what_is_dear_is_said_to_be():
             {"method": "sparse-maml", "probes": ("masks",), "adapt_norm": False},
             "plain mask on every weight",
         ),
-        ({"noise": 5}, "noise is for sparse-maml-plus"),
+        ({"method": "sparse-maml", "noise": 5}, "noise is for sparse-maml-plus"),
         ({"outer_clamp": -1.0}, "outer_clamp must be 0 or more"),
     ],
 )

@@ -84,7 +84,6 @@ def of_method(base: Experiment, method: str, **changes: object) -> Experiment:
         "name": f"{base.name}-{method}",
         "method": method,
         "init_sparsity": 0.5 if method in STARTS_HALF_FROZEN else 0.0,
-        "noise": base.noise if method == "sparse-maml-plus" else 0,
     }
     return base.replace(**own | changes)
 
@@ -129,6 +128,7 @@ def table1(
     rates: Mapping[str, float],
     methods: Sequence[str],
     probes: Mapping[str, tuple[str, ...]],
+    noise: int = 0,
 ) -> list[Experiment]:
     """Return a column of Table 1: one run for each method.
 
@@ -142,6 +142,8 @@ def table1(
         Which.
     probes : mapping of str to tuple of str
         What else is asked of a method.
+    noise : int, default 0
+        Numbers of noise of sparse-MAML+; 0 is the paper's.
 
     Returns
     -------
@@ -153,6 +155,7 @@ def table1(
             method,
             inner_rate=rates.get(method, base.inner_rate),
             probes=tuple(probes.get(method, ())),
+            noise=noise if method == "sparse-maml-plus" else 0,
         )
         for method in methods
     ]

@@ -50,7 +50,7 @@ class Planted:
     """Examples in the query."""
     inner_steps: int = 5
     """Inner-loop steps K."""
-    updates: int = 200
+    updates: int = 400
     """Meta-updates."""
     tasks: int = 8
     """Tasks of each meta-update."""

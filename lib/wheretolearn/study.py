@@ -155,7 +155,7 @@ _STUDY_GRID = Grid(
 _SEEDS = {"quick": 2, "study": 5, "paper": 5, "smoke": 2}
 
 # Table 1.  Inner rates were chosen on validation classes, see "Decided beforehand".
-_CONVNET_5 = _FEW_SHOT.replace(name="convnet4-5shot", figure=TABLE1, noise=64)
+_CONVNET_5 = _FEW_SHOT.replace(name="convnet4-5shot", figure=TABLE1)
 _CONVNET_1 = _CONVNET_5.replace(name="convnet4-1shot", shots=1)
 _RESNET_5 = _CONVNET_5.replace(
     name="resnet12-5shot",
@@ -178,8 +178,8 @@ _IN_TABLE_1 = (*METHODS_OF_TABLE_1, *VARIANTS)
 _IN_RESNET_COLUMN = ("maml", "anil", "boil", "sparse-maml", "sparse-relu-maml")
 
 
-_FIVE_SHOT = {e.method: e for e in table1(_CONVNET_5, {}, _IN_TABLE_1, _PROBES)}
-_ONE_SHOT = {e.method: e for e in table1(_CONVNET_1, {}, METHODS_OF_TABLE_1, _PROBES)}
+_FIVE_SHOT = {e.method: e for e in table1(_CONVNET_5, {}, _IN_TABLE_1, _PROBES, noise=64)}
+_ONE_SHOT = {e.method: e for e in table1(_CONVNET_1, {}, METHODS_OF_TABLE_1, _PROBES, noise=64)}
 _RESNETS = [
     *table1(_RESNET_5, {}, _IN_RESNET_COLUMN, {}),
     *table1(_RESNET_1, {}, _IN_RESNET_COLUMN, {}),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from . import report, results
 from .cases import CASES, Case, FewShot
-from .measure import measure_case, memory_growth, two_processes
+from .measure import measure_case, memory_growth, profile, two_processes
 
 GROWTH = {"convnet4-28-k5": (1, 35), "convnet4-84-k5": (1, 35), "resnet12-84-k5": (1, 35)}
 """Numbers of inner steps that memory is compared at."""
@@ -57,6 +57,11 @@ def measure(names: list[str], quick: bool) -> results.Result:
             for c in told(cases, "memory")
             if isinstance(c, FewShot) and c.name in GROWTH
             for entry in memory_growth(c, GROWTH[c.name])
+        ],
+        "profiles": [
+            profile(c)
+            for c in told(cases, "profile")
+            if isinstance(c, FewShot) and c.name in GROWTH  # once for each network
         ],
         "two_processes": [
             two_processes(dataclasses.replace(c, repeats=SIDE_BY_SIDE[c.name]), 3 if quick else 10)

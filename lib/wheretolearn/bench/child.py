@@ -31,6 +31,15 @@ from .cases import CASES, Case
 from .forms import difference, make_turn
 from .peers import Unavailable
 
+KINDS = {
+    "convolutions": ("convolution",),
+    "matrix products": ("aten::mm", "aten::addmm", "aten::bmm"),
+    "normalisation, activation, pooling": ("NormAct",),
+}
+"""Kinds of operations, and what the profiler's names of them contain."""
+
+OTHER = "all else"
+
 
 class Child:
     """The requests, as methods."""
@@ -60,6 +69,18 @@ class Child:
         start = time.perf_counter()
         self.turns[contender]()
         return time.perf_counter() - start
+
+    def profile(self, contender: str) -> dict[str, float]:
+        """Return the share of a turn's time that each kind of operation takes."""
+        turn = self.turns[contender]
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+            turn()
+        shares = dict.fromkeys((*KINDS, OTHER), 0.0)
+        for event in seen.key_averages():
+            kinds = [k for k, parts in KINDS.items() if any(p in event.key for p in parts)]
+            shares[kinds[0] if kinds else OTHER] += event.self_cpu_time_total
+        total = sum(shares.values())
+        return {kind: float(f"{time / total:.3g}") for kind, time in shares.items()}
 
     def peak(self) -> float | None:
         """Return the most memory used beyond that of the bare process."""
@@ -104,6 +125,7 @@ def main() -> None:
             "check": child.check,
             "open": child.open,
             "turn": child.turn,
+            "profile": child.profile,
             "peak": child.peak,
         }
         print(json.dumps(answers[request](*arguments)), flush=True)

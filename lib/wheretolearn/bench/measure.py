@@ -160,6 +160,20 @@ def memory_growth(
     return found
 
 
+def profile(case: FewShot) -> dict[str, Any]:
+    """Measure where the library's time goes in a case, in a process of its own.
+
+    Returns
+    -------
+    dict
+        An entry of ``profiles`` in ``bench.schema.json``.
+    """
+    with Worker() as worker:
+        worker.ask("open", LIBRARY, as_json(case))
+        shares = worker.ask("profile", LIBRARY)
+    return {"case": case.name, "title": case.title, "shares": shares}
+
+
 def two_processes(case: Case, rounds: int, name: str = LIBRARY) -> dict[str, Any]:
     """Measure how much more two processes do than one, when each has a core.
 

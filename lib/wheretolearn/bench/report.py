@@ -110,6 +110,16 @@ def verdicts(result: Result) -> str:
     return table(["target", "needed", "measured", ""], rows)
 
 
+def profiles(result: Result) -> str:
+    """Return where the library's time goes, by case, as a table."""
+    found = result.get("profiles", [])
+    if not found:
+        return "This result holds no profile."
+    kinds = list(found[0]["shares"])
+    rows = [(p["title"], *(f"{p['shares'][k]:.0%}" for k in kinds)) for p in found]
+    return table(("case", *kinds), rows)
+
+
 def machine(result: Result) -> str:
     """Return where and when a result was measured, one line."""
     at, versions = result["machine"], result["versions"]
@@ -129,12 +139,13 @@ def full(result: Result) -> str:
         parts += [f"### {heading(case)}", speeds(case)]
     sections: Sequence[tuple[str, str, Any]] = (
         ("Ceiling (GFLOP/s)", "cases", ceilings),
+        ("Where the time goes", "profiles", profiles),
         ("Memory", "memory", memory),
         ("Two processes", "two_processes", processes),
         ("Targets", "targets", verdicts),
     )
     for title, part, show in sections:
-        if result[part]:
+        if result.get(part):
             parts += [f"### {title}", show(result)]
     return "\n\n".join(parts)
 
