@@ -1,17 +1,17 @@
 r"""What else is asked of a trained network, at its best validation.
 
-===============  =============================================================================
-probe            answers, each with a 95 % interval over episodes
-===============  =============================================================================
-``steps``        ``steps/k``: test accuracy after k = 0, K, 2 K, 4 K and 10 K inner steps
-``masks``        ``masks/<arrangement>``: test accuracy with other masks (:mod:`.masks`), and
-                 ``masks/head``, ``masks/body``: the own one on the last layer or the rest only
-``movement``     ``movement/<layer>``: similarity of a layer's features of the queries before and
-                 after adaptation (linear CKA, 1 is none moved)
-``interference`` ``interference/gradient``, ``interference/step``: cosine between two tasks'
-                 gradients at the initialisation, whole and as the rule lets them act
-``on:<data>``    ``on:<data>``: test accuracy on the test classes of another data set
-===============  =============================================================================
+================  ============================================================================
+probe             answers, each with a 95 % interval over episodes
+================  ============================================================================
+``steps``         ``steps/k``: test accuracy after k = 0, K, 2 K, 4 K and 10 K inner steps
+``masks``         ``masks/<arrangement>``: test accuracy with other masks (:mod:`.masks`), and
+                  ``masks/head``, ``masks/body``: the own one on the last layer or the rest
+``movement``      ``movement/<layer>``: similarity of a layer's features of the queries before
+                  and after adaptation (linear CKA, 1 is none moved)
+``interference``  ``interference/gradient``, ``interference/step``: cosine between two tasks'
+                  gradients at the initialisation, whole and as the rule lets them act
+``on:<data>``     ``on:<data>``: test accuracy on the test classes of another data set
+================  ============================================================================
 
 Linear CKA of features X, Y [n, d], centred, is
 :math:`\|X^\top Y\|_F^2 / (\|X^\top X\|_F \|Y^\top Y\|_F)` (Kornblith et al., 2019).

@@ -9,23 +9,22 @@ each weight) to rates :math:`r(m)`, and the set of weights that has a rate at
 all.  A rule is therefore data, a frozen :class:`Rule`, and the table below is
 the whole list.
 
-====================  ==================================  =================================
-method                rate                                derivative used for :math:`m`
-====================  ==================================  =================================
-``maml``              :math:`\alpha`                      none, the rate is fixed
-``anil``              :math:`\alpha` on the last layer    none
-``boil``              :math:`\alpha` on all other layers  none
-``sparse-maml``       :math:`\alpha\,1[m \ge 0]`          :math:`\alpha` (straight-through)
-``sparse-relu-maml``  :math:`\max(m, 0)`                  1 (straight-through)
-``relu-maml``         :math:`\max(m, 0)`                  :math:`1[m > 0]` (the true one)
-``meta-sgd``          :math:`m`                           1
-``exp-maml``          :math:`e^m`                         :math:`e^m`
-``sparse-maml-plus``  the same of :math:`m + W(s \circ   as ``sparse-maml``, for :math:`W` and
-                      z)`, with noise :math:`z`           :math:`s` too
-``masked-weights``    :math:`\alpha\,1[m \ge 0]`, and the  as ``sparse-maml``, and through the
-                      weights start at                    start
-                      :math:`1[m \ge 0] \circ \theta`
-====================  ==================================  =================================
+====================  ==========================================  ==================================
+method                rate                                        derivative used for :math:`m`
+====================  ==========================================  ==================================
+``maml``              :math:`\alpha`                              none, the rate is fixed
+``anil``              :math:`\alpha` on the last layer            none
+``boil``              :math:`\alpha` on all other layers          none
+``sparse-maml``       :math:`\alpha\,1[m \ge 0]`                  :math:`\alpha` (straight-through)
+``sparse-relu-maml``  :math:`\max(m, 0)`                          1 (straight-through)
+``relu-maml``         :math:`\max(m, 0)`                          :math:`1[m > 0]` (the true one)
+``meta-sgd``          :math:`m`                                   1
+``exp-maml``          :math:`e^m`                                 :math:`e^m`
+``sparse-maml-plus``  :math:`\alpha\,1[m + W(s \circ z) \ge 0]`,  as ``sparse-maml``, for :math:`W`
+                      with noise :math:`z` of the task            and :math:`s` too
+``masked-weights``    :math:`\alpha\,1[m \ge 0]`; kernels start   as ``sparse-maml``, and through
+                      at :math:`1[m \ge 0] \circ \theta`          the start
+====================  ==========================================  ==================================
 
 ``sparse-maml`` and ``sparse-relu-maml`` are the two methods of von Oswald et
 al. (2021); ``anil`` is Raghu et al. (2020), ``boil`` Oh et al. (2021),
