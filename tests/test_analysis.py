@@ -236,8 +236,8 @@ def test_grouping_does_not_depend_on_the_order(order):
 
 def test_thresholds_are_those_of_the_chapter():
     text = " ".join((ROOT / "book/preregistration.md").read_text().split())
-    claims = re.split(r"\*\*Claim \d\.", text)
-    assert len(claims) == 4
+    claims = re.split(r"\*\*Claim \d+\.", text)
+    assert len(claims) >= 4
     emergence = analysis.emergence(emergence_records((0.3, 0.35, 0.4, 0.45, 0.5)), "p").evidence
     needed = dict(zip(emergence["statistic"], emergence["needed"], strict=True))
     assert "Runs from 0, 25, 50, 75 and 100 %" in claims[1]

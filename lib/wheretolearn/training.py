@@ -144,7 +144,6 @@ class Training:
         exp, done = self.experiment, self.done
         if not done.curves["update"]:
             self._evaluate()
-            self._save()
         bar = tqdm(
             initial=done.update,
             total=exp.updates,
@@ -168,7 +167,6 @@ class Training:
                     self._save()
                 if done.diverged_at is not None:
                     break
-        self._save()
         return self._record(self._test() if done.diverged_at is None else None)
 
     def _ahead(self, make: Callable[[int], T], first: int, last: int) -> Iterator[T]:
