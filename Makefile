@@ -41,7 +41,7 @@ paper: $(VENV)/.installed ## train with the paper's settings (a GPU, days)
 	|| { echo "make paper: a run failed, see above; logs are in _build/logs/" >&2; exit 1; }
 	@echo "The paper's settings are trained ('make book PROFILE=paper' shows them)"
 
-bench: $(VENV)/.installed-bench ## measure speed and memory beside other libraries (15 minutes)
+bench: $(VENV)/.installed-bench ## measure speed and memory beside other libraries (20 minutes)
 	@$(RUN) -m wheretolearn.bench $(BENCH) || { echo "make bench: failed, see above" >&2; exit 1; }
 
 clean: ## remove the book, quick records and logs; keep .venv and all other records
