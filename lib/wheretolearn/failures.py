@@ -16,8 +16,8 @@ class Failure:
 
     outputs: list[str]
     """The files that it should have made."""
-    logs: list[str]
-    """Its own log first, then those of the cluster."""
+    log: str | None
+    """Its own log, if it has one."""
     message: str
     """What the cluster said about the last try; may be empty."""
     tries: int
@@ -26,7 +26,7 @@ class Failure:
     def reason(self) -> str:
         """Return what is known: the cluster's word, and the last line of the job's log."""
         said = re.split(r"\.\s|\n", self.message.strip())[0]  # the rest is advice
-        known = filter(None, [said, _last_line(self.logs[:1])])
+        known = filter(None, [said, _last_line(self.log)])
         return "; ".join(known) or "it was stopped before it said anything"
 
 
@@ -48,9 +48,8 @@ class Failures(logging.Handler):
         if event is LogEvent.JOB_ERROR:
             number = seen["jobid"]
             tries = self.jobs[number].tries + 1 if number in self.jobs else 1
-            self.jobs[number] = Failure(
-                _paths(seen["output"]), _paths(seen["log"]), seen["rule_msg"] or "", tries
-            )
+            log = next(iter(_paths(seen["log"])), None)  # those of the cluster come after it
+            self.jobs[number] = Failure(_paths(seen["output"]), log, seen["rule_msg"] or "", tries)
         elif event is LogEvent.JOB_FINISHED:
             self.jobs.pop(seen["job_id"], None)
 
@@ -62,7 +61,7 @@ class Failures(logging.Handler):
         for job in sorted(self.jobs.values(), key=lambda job: job.outputs):
             tries = f" ({job.tries} tries)" if job.tries > 1 else ""
             lines.append(f"  {', '.join(job.outputs)}{tries}: {job.reason()}")
-            lines += [f"    log: {path}" for path in job.logs[:1]]
+            lines += [f"    log: {job.log}"] if job.log else []
         return "\n".join([*lines, "Run the same command again to resume them."])
 
 
@@ -71,13 +70,11 @@ def _paths(shown: list[str]) -> list[str]:
     return [re.sub(r" \([a-z ]+\)$", "", path) for path in shown]
 
 
-def _last_line(logs: list[str]) -> str:
-    """Return the last line of the first log that has one."""
-    for path in map(Path, logs):
-        if path.is_file():
-            lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-            # what a progress bar wrote over itself is one line
-            texts = [line.rstrip("\r").rpartition("\r")[2].strip() for line in lines]
-            if text := next(filter(None, reversed(texts)), ""):
-                return text
-    return ""
+def _last_line(log: str | None) -> str:
+    """Return the last line of a log that is not empty, if there is one."""
+    if log is None or not Path(log).is_file():
+        return ""
+    lines = Path(log).read_text(encoding="utf-8", errors="replace").split("\n")
+    # what a progress bar wrote over itself is one line
+    texts = [line.rstrip("\r").rpartition("\r")[2].strip() for line in lines]
+    return next((text for text in reversed(texts) if text), "")

@@ -180,7 +180,7 @@ def with_masks_of(sparse: Experiment, elsewhere: Experiment | None = None) -> li
     -------
     list of Experiment
     """
-    base = sparse.replace(figure=FEATURES, probes=(), rule_rate=0.0)
+    base = sparse.replace(figure=FEATURES, probes=())
     runs = [
         base.replace(name=f"{sparse.name}-{how}-masks", masks_from=sparse.name, masks_as=how)
         for how in ("own", "shuffled", "random")

@@ -13,7 +13,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .figures import legend_above, set_theme, stamp
+from .figures import legend_above, rows_of_panels, sparsity_axis, stamp
 from .records import Record
 from .robustness import PANELS, Runs, by_setting, panel
 from .statistics import Interval, bootstrap_interval
@@ -131,12 +131,8 @@ def draw_fig2(*rows: Fig2) -> Figure:
     -------
     Figure
     """
-    set_theme()
-    figure = plt.figure(figsize=(9.2, 3.4 * len(rows)), layout="constrained")
-    parts = np.atleast_1d(np.asarray(figure.subfigures(len(rows), 1, hspace=0.06)))
+    figure, parts = rows_of_panels([row.title for row in rows], height=3.4)
     for part, row in zip(parts, rows, strict=True):
-        part.set_facecolor("none")
-        part.suptitle(row.title, fontweight="bold", x=0.01, ha="left")
         axes = part.subplots(1, 3)
         for ax, (name, label) in zip(axes, PANELS.items(), strict=True):
             _draw(ax, row.panels.get(name, Panel()), label, row.chance)
@@ -166,10 +162,5 @@ def _draw(ax: Axes, shown: Panel, label: str, chance: float) -> None:
         ax.set_xticks(known, [f"{v:g}" for v in known])
         ax.minorticks_off()
     ax.set(xlabel=label, ylabel="test accuracy (%)")
-    twin.set(ylim=(-2, 102))
-    twin.set_ylabel("final sparsity (%)", color=orange)
-    twin.spines["right"].set_visible(True)
-    twin.spines["top"].set_visible(False)
-    handles = [h for a in (ax, twin) for h in a.get_legend_handles_labels()[0]]
-    names = [h for a in (ax, twin) for h in a.get_legend_handles_labels()[1]]
-    legend_above(ax, handles, names)
+    sparsity_axis(twin, orange)
+    legend_above(ax, ax, twin)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from .analysis import (
     LAYERS,
@@ -226,12 +226,8 @@ def draw_fig1(*rows: Fig1) -> Figure:
     -------
     Figure
     """
-    set_theme()
-    figure = plt.figure(figsize=(9.2, 3.5 * len(rows)), layout="constrained")
-    parts = np.atleast_1d(np.asarray(figure.subfigures(len(rows), 1, hspace=0.06)))
+    figure, parts = rows_of_panels([row.title for row in rows], height=3.5)
     for part, row in zip(parts, rows, strict=True):
-        part.set_facecolor("none")
-        part.suptitle(row.title, fontweight="bold", x=0.01, ha="left")
         left, centre, right = part.subplots(1, 3, width_ratios=[1, 1, 1.15])
         _lines(left, row.left, "flare", "{} %", row.x_label)
         for colour, c in zip(
@@ -250,6 +246,39 @@ def draw_fig1(*rows: Fig1) -> Figure:
     return figure
 
 
+def rows_of_panels(titles: Sequence[str], height: float) -> tuple[Figure, list[SubFigure]]:
+    """Make a figure with a titled row for each source.
+
+    Parameters
+    ----------
+    titles : sequence of str
+        One for each row.
+    height : float
+        Of a row, inches.
+
+    Returns
+    -------
+    figure : Figure
+    parts : list of SubFigure
+        Its rows, empty.
+    """
+    set_theme()
+    figure = plt.figure(figsize=(9.2, height * len(titles)), layout="constrained")
+    parts = list(np.atleast_1d(np.asarray(figure.subfigures(len(titles), 1, hspace=0.06))))
+    for part, title in zip(parts, titles, strict=True):
+        part.set_facecolor("none")
+        part.suptitle(title, fontweight="bold", x=0.01, ha="left")
+    return figure, parts
+
+
+def sparsity_axis(twin: Axes, colour: tuple[float, float, float]) -> None:
+    """Label a twin axis on the right: final sparsity, percent."""
+    twin.set(ylim=(-2, 102))
+    twin.set_ylabel("final sparsity (%)", color=colour)
+    twin.spines["right"].set_visible(True)
+    twin.spines["top"].set_visible(False)
+
+
 def _lines(ax: Axes, curves: dict, palette: str, label: str, x_label: str) -> None:
     for colour, (key, c) in zip(
         sns.color_palette(palette, len(curves)), curves.items(), strict=True
@@ -260,7 +289,7 @@ def _lines(ax: Axes, curves: dict, palette: str, label: str, x_label: str) -> No
             ax.fill_between(c.x, c.low, c.high, color=colour, alpha=0.25, lw=0)
     ax.set(ylim=(-2, 102), xlabel=x_label, ylabel="sparsity (%)")
     if curves:
-        legend_above(ax, *ax.get_legend_handles_labels())
+        legend_above(ax, ax)
     else:
         ax.text(0.5, 0.5, "no finished run", transform=ax.transAxes, ha="center")
 
@@ -284,17 +313,15 @@ def _accuracy(ax: Axes, row: Fig1) -> None:
             low, high = ([getattr(values[i], end) for i in levels] for end in ("low", "high"))
             axes.vlines(levels, low, high, color=colour, lw=2, alpha=0.6)
     ax.set(xlabel="initial sparsity (%)", ylabel="test accuracy (%)")
-    twin.set(ylim=(-2, 102))
-    twin.set_ylabel("final sparsity (%)", color=orange)
-    twin.spines["right"].set_visible(True)
-    twin.spines["top"].set_visible(False)
-    handles = [h for a in (ax, twin) for h in a.get_legend_handles_labels()[0]]
-    names = [h for a in (ax, twin) for h in a.get_legend_handles_labels()[1]]
-    legend_above(ax, handles, names)
+    sparsity_axis(twin, orange)
+    legend_above(ax, ax, twin)
 
 
-def legend_above(ax: Axes, handles: list, names: list[str]) -> None:
-    """Put the legend over a panel, in one line."""
+def legend_above(ax: Axes, *shown: Axes) -> None:
+    """Put a legend of what some axes show over a panel, in one line."""
+    found = [a.get_legend_handles_labels() for a in shown]
+    handles = [h for group, _ in found for h in group]
+    names = [n for _, group in found for n in group]
     ax.legend(
         handles,
         names,

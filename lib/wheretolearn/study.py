@@ -154,7 +154,8 @@ _STUDY_GRID = Grid(
 
 _SEEDS = {"quick": 2, "study": 5, "paper": 5, "smoke": 2}
 
-# Table 1.  Inner rates were chosen on validation classes, see "Decided beforehand".
+# Table 1.  Inner rates are to be chosen on validation classes ("Decided beforehand"); until that
+# search is made, each method has the base's.
 _CONVNET_5 = _FEW_SHOT.replace(name="convnet4-5shot", figure=TABLE1)
 _CONVNET_1 = _CONVNET_5.replace(name="convnet4-1shot", shots=1)
 _RESNET_5 = _CONVNET_5.replace(
