@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -200,10 +201,18 @@ def build_book(
     command = [sys.executable, "-c", start, "build", str(stage), *flags]
     # from the root: the paths of local extensions in _config.yml are relative to it
     environment = {**os.environ, "PYTHONUTF8": "1"}
-    code = subprocess.run(command, check=False, cwd=root, env=environment).returncode
+    done = subprocess.run(
+        command, check=False, cwd=root, env=environment, capture_output=True, encoding="utf-8"
+    )
+    said = re.sub(r"\x1b\[[\d;]*m", "", done.stdout + done.stderr)  # without colours
+    print(said, end="", flush=True)
     html = built / "_build" / "html"
-    if code or not (html / "index.html").is_file():
-        raise BookError(f"the book has errors, see above (jupyter-book ended with {code})")
+    if done.returncode or not (html / "index.html").is_file():
+        found = re.findall(r".*\b(?:WARNING|ERROR|CRITICAL): .*", said)
+        first = f"; the first: {found[0]}" if found else ""
+        raise BookError(
+            f"the book has errors, see above (jupyter-book ended with {done.returncode}){first}"
+        )
     shutil.rmtree(out, ignore_errors=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     html.replace(out)
