@@ -428,3 +428,32 @@ def test_gpu_step_equals_cpu_step(method):
     for learner in learners:
         learner.step([task])
     assert_equal({n: p.cpu() for n, p in learners[1].params.items()}, learners[0].params, 1e-9)
+
+
+class Tied(torch.nn.Module):
+    """Two layers that share their weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Linear(3, 3)
+        self.second = torch.nn.Linear(3, 3)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        if len(x) == 0:
+            raise RuntimeError("nothing")
+        return self.second(self.first(x))
+
+
+def test_a_module_as_a_function():
+    module = Tied()
+    own = dict(module.named_parameters())
+    forward, x = as_function(module), torch.randn(4, 3)
+    params = {n: torch.randn_like(p).requires_grad_() for n, p in own.items()}
+    expected = torch.func.functional_call(module, params, (x,))
+    assert torch.equal(forward(params, x), expected)
+    with pytest.raises(RuntimeError, match="nothing"):
+        forward(params, x[:0])
+    assert all(p is own[n] for n, p in module.named_parameters())  # also after an error
+    part = {"first.weight": params["first.weight"]}  # the others are the module's
+    assert torch.equal(forward(part, x), torch.func.functional_call(module, part, (x,)))

@@ -23,11 +23,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from .networks import Staged
 from .rules import Params, Rates
@@ -86,18 +85,38 @@ class MetaGradient(NamedTuple):
 class as_function:
     """A module as a pure function of its parameters, ``forward(params, inputs) -> outputs``.
 
+    It does what ``torch.func.functional_call`` does, with the places of the parameters looked
+    up once and not at every call: small networks are called ten thousand times a minute.
+
     Parameters
     ----------
     module : nn.Module
-        Any network.  Buffers are read from the module.
+        Any network.  Buffers, and parameters that are not given, are read from the module.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
+        names = {id(p): n for n, p in module.named_parameters()}  # a shared one has one name
+        self._places = [
+            (owner._parameters, attribute, names[id(p)])
+            for owner in module.modules()
+            for attribute, p in owner._parameters.items()
+            if p is not None
+        ]
 
     def __call__(self, params: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
         """Return the network's outputs at `params`."""
-        return functional_call(self.module, dict(params), (inputs,))
+        return self._at(params, inputs)
+
+    def _at(self, params: Mapping[str, Tensor], *arguments: Any) -> Tensor:
+        own = [holder[attribute] for holder, attribute, _ in self._places]
+        try:
+            for (holder, attribute, name), p in zip(self._places, own, strict=True):
+                holder[attribute] = params.get(name, p)  # type: ignore[assignment]
+            return self.module(*arguments)
+        finally:
+            for (holder, attribute, _), p in zip(self._places, own, strict=True):
+                holder[attribute] = p
 
     def split(self, moving: Iterable[str]) -> tuple[Forward, Forward]:
         """Cut the network before the first stage that owns a moving parameter.
@@ -121,7 +140,7 @@ class as_function:
     def _stages(
         self, start: int, stop: int | None, params: Mapping[str, Tensor], x: Tensor
     ) -> Tensor:
-        return functional_call(self.module, dict(params), (x, start, stop))
+        return self._at(params, x, start, stop)
 
 
 def split(forward: Forward, moving: Iterable[str]) -> tuple[Forward, Forward]:

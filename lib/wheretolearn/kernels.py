@@ -164,7 +164,7 @@ def _array(x: Tensor) -> Array:
 
 
 def _nhwc(x: Tensor) -> Array:
-    return x.detach().permute(0, 2, 3, 1).numpy()  # a view [B, H, W, C]
+    return _array(x).transpose(0, 2, 3, 1)  # a view [B, H, W, C]
 
 
 # The innermost loop always runs over the channels, which lie side by side in memory,

@@ -196,23 +196,27 @@ class MetaLearner:
             raise ValueError("a meta-update needs at least one task")
         outer = {n: torch.zeros_like(p) for n, p in self.params.items()}
         inner = {n: torch.zeros_like(p) for n, p in self.rule_params.items()}
+        rates: Params = {}
         losses, accuracies = [], []
         tasks = [task.to(self.device) for task in tasks]
         with computing_in(self.precision, self.device):
             for task, (result, noise) in zip(tasks, self._meta_gradients(tasks), strict=True):
-                for n, g in result.params.items():
-                    outer[n] += g / len(tasks)
-                for n, g in self.rule.pull_back(self.rule_params, result.rates, noise).items():
-                    inner[n] += g / len(tasks)
+                _add(outer, result.params)
+                if noise is None:  # all tasks have the same rates
+                    _add(rates, result.rates)
+                else:
+                    _add(inner, self.rule.pull_back(self.rule_params, result.rates, noise))
                 losses.append(float(result.loss))
                 accuracies.append(_accuracy(result.outputs, task.query.targets))
+        if rates:
+            _add(inner, self.rule.pull_back(self.rule_params, rates))
         if self.rule.masks_start:
             outer, more = self.rule.pull_back_start(self.rule_params, self.params, outer)
             inner = {n: g + more[n] for n, g in inner.items()}
         for n, p in self.params.items():
-            p.grad = outer[n].clamp(-self.outer_clamp, self.outer_clamp)
+            p.grad = (outer[n] / len(tasks)).clamp(-self.outer_clamp, self.outer_clamp)
         for n, m in self.rule_params.items():
-            m.grad = inner[n]
+            m.grad = inner[n] / len(tasks)
         self.optimizer.step()
         return Score(losses, accuracies)
 
@@ -235,9 +239,10 @@ class MetaLearner:
                 )
         else:
             meta_gradient = first_order if self.order == 1 else second_order
+            shared = None if self.rule.noise else self.begin()
             for task in tasks:
                 noise = self.rule.draw()
-                yield meta_gradient(*self.begin(noise), task, self.inner_steps), noise
+                yield meta_gradient(*(shared or self.begin(noise)), task, self.inner_steps), noise
 
     def adapt(self, support: Batch) -> Params:
         """Return the parameters after adaptation to a support batch, detached."""
@@ -328,6 +333,12 @@ class MetaLearner:
     def _rates(self, noise: Tensor | None = None) -> Rates:
         rates = self.rule.rates(self.rule_params, self.params, noise)
         return {n: r.detach() if isinstance(r, Tensor) else r for n, r in rates.items()}
+
+
+def _add(total: Params, more: Params) -> None:
+    """Add tensors to those of the same names."""
+    for n, g in more.items():
+        total[n] = total[n] + g if n in total else g
 
 
 def _accuracy(outputs: Tensor, targets: Tensor) -> float:

@@ -54,9 +54,10 @@ class Patches(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images [B, 1, H, W] to [B, 9, H, W], channels last."""
+        h, w = images.shape[-2:]
         x = F.pad(images, (1, 1, 1, 1)).squeeze(1)  # [B, H+2, W+2]
-        windows = x.unfold(1, 3, 1).unfold(2, 3, 1)  # [B, H, W, 3, 3]
-        return windows.flatten(3).permute(0, 3, 1, 2)  # [B, 9, H, W]
+        shifted = [x[:, i : i + h, j : j + w] for i in range(3) for j in range(3)]
+        return torch.stack(shifted, -1).permute(0, 3, 1, 2)  # [B, 9, H, W]
 
 
 class ChannelsLast(nn.Module):
@@ -100,7 +101,7 @@ class ConvBlock(nn.Module):
             z = z.view(b, h, w, -1).permute(0, 3, 1, 2)  # [B, C', H, W]
         else:
             z = F.conv2d(x, self.conv.weight, padding=1)
-        bias = self.norm.bias + 0 * cast(Tensor, self.conv.bias)
+        bias = torch.add(self.norm.bias, cast(Tensor, self.conv.bias), alpha=0)
         return norm_act(z, self.norm.weight, bias, pool=2, eps=self.norm.eps)
 
 
