@@ -32,8 +32,8 @@ test: $(VENV)/.installed-dev ## check style and types, run all tests
 	@$(RUN) -m pytest -n 2 || { echo "make test: pytest failed" >&2; exit 1; }
 
 study: $(VENV)/.installed ## train what is missing of the study on real data (hours)
-	@$(PIPELINE) records --config profile=study \
-	|| { echo "make study: a run failed, see above; logs are in _build/logs/study/" >&2; exit 1; }
+	@$(PIPELINE) records --config profile=search && $(PIPELINE) records --config profile=study \
+	|| { echo "make study: a run failed, see above; logs are in _build/logs/" >&2; exit 1; }
 	@echo "The records: results/study/ ('make book' shows them)"
 
 paper: $(VENV)/.installed ## train with the paper's settings (a GPU, days)

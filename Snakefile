@@ -4,7 +4,8 @@
 #   snakemake -c2 records --config profile=study    the records of a profile (`make study`)
 #   snakemake --workflow-profile profiles/slurm ... the same on a cluster (book/cluster.md)
 #
-# Profiles: quick (embedded data, minutes), study (real data), paper (for a GPU), smoke (for tests).
+# Profiles: quick (embedded data, minutes), study (real data), search (its hyper-parameters),
+# paper (for a GPU), smoke (for tests).
 import re
 import sys
 from pathlib import Path

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wheretolearn import readme, records, study
+from wheretolearn import ledger, readme, records, study
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,9 +17,20 @@ def study_records():
     return found
 
 
-def test_readme_is_what_the_records_say(study_records):
+@pytest.fixture(scope="module")
+def found():
+    return ledger.entries(ROOT / "results")
+
+
+def test_readme_is_what_the_records_say(found):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme.fill(text, study_records) == text, "run: python -m wheretolearn.readme"
+    assert readme.fill(text, found) == text, "run: python -m wheretolearn.readme"
+
+
+def test_ledger_is_what_the_records_say(found, tmp_path):
+    ledger.write(tmp_path / "claims.json", found)
+    made, kept = ((p / "claims.json").read_text() for p in (tmp_path, ROOT / "results"))
+    assert made == kept, "run: python -m wheretolearn.readme"
 
 
 def test_picture_shows_these_records(study_records):

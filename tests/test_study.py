@@ -89,8 +89,27 @@ def test_experiments_that_mean_nothing_are_refused(changes, message):
         base.replace(**changes)
 
 
+def test_the_search_asks_every_run_of_table_1_the_same():
+    """Each run with its own inner rate, on a seed of its own, without a test class."""
+    table = {e.name: e for e in study.experiments("study", study.TABLE1) if e.order == 1}
+    tried: dict[str, set[float]] = {}
+    for run in study.experiments("search"):
+        name, _, rate = run.name.rpartition("-rate")
+        tried.setdefault(name, set()).add(run.inner_rate)
+        assert run.inner_rate == float(rate)
+        assert run.test_tasks == 0
+        assert run.updates == table[name].updates / 2
+        own = {"name", "profile", "inner_rate", "updates", "eval_every", "val_tasks", "test_tasks"}
+        different = {k for k, v in run.parameters().items() if v != table[name].parameters()[k]}
+        assert different <= own | {"probes"}
+        assert not set(study.seeds(run)) & set(study.seeds(table[name]))
+    assert tried.keys() == table.keys()
+    for name, rates in tried.items():
+        assert rates == ({0.01, 0.05, 0.2} if "resnet" in name else {0.05, 0.1, 0.2, 0.5})
+
+
 def test_figure_1_has_the_levels_of_the_claims():
-    for profile in study.PROFILES:
+    for profile in ("quick", "study", "paper", "smoke"):
         names = {e.name for e in study.experiments(profile, study.FIG1)}
         prefixes = {n.removesuffix("-maml") for n in names if n.endswith("-maml")}
         assert prefixes
@@ -162,7 +181,7 @@ def test_operations_of_the_convolutions():
     ("call", "message"),
     [
         (lambda: study.experiments("studdy"), "did you mean 'study'"),
-        (lambda: study.experiments("zzz"), "known are 'quick', 'study', 'paper', 'smoke'"),
+        (lambda: study.experiments("zzz"), "known are 'quick', 'study', 'search', 'paper', 'smoke'"),
         (lambda: study.plan("quick", "fig1_sparsity"), f"did you mean '{study.FIG1}'"),
         (lambda: study.plan("quikc"), "did you mean 'quick'"),
         (lambda: study.find("quick", "fig1-glyphs-mamml"), "did you mean 'fig1-glyphs-maml'"),

@@ -7,6 +7,7 @@ import torch
 
 from synthetic import TINY, content, image_set
 from wheretolearn import records, training
+from wheretolearn.data import DataError
 from wheretolearn.meta import MetaLearner, Score
 from wheretolearn.tasks import EpisodeSampler
 from wheretolearn.training import Training
@@ -105,6 +106,14 @@ def test_which_episodes_are_seen(episodes):
     assert [i for s, i in seen if s == "val"] == [0, 1, 2] * 4
     assert seen[-TINY.test_tasks :] == [("test", i) for i in range(TINY.test_tasks)]
     assert [s for s, _ in seen].count("test") == TINY.test_tasks
+
+
+def test_a_run_without_a_test_never_sees_test_classes(episodes):
+    _, record = train(TINY.replace(test_tasks=0, updates=4))
+    assert {e[0] for e in episodes} == {"train", "val"}
+    assert record["status"] == "finished"
+    assert record["final"]["test_accuracy"] is None
+    assert record["final"]["val_accuracy"] == max(record["curves"]["val_accuracy"])
 
 
 def test_images_of_test_classes_are_not_seen_in_training(episodes):
@@ -228,6 +237,85 @@ def test_other_parameters_are_another_run(tmp_path, trainings, capsys):
     assert first["curves"]["sparsity"] != second["curves"]["sparsity"]
     assert run(tmp_path, changed) == second
     assert trainings == [0, 0]
+
+
+@pytest.fixture
+def loaded():
+    """Return the names of the data sets that were loaded."""
+    return []
+
+
+@pytest.fixture
+def cars(tmp_path, monkeypatch, trainings, loaded):
+    """Return a function that brings Stanford Cars, whole or broken; until then there are none."""
+    monkeypatch.setenv("WHERETOLEARN_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("WHERETOLEARN_CACHE", str(tmp_path / "cache"))
+
+    def load(name, size, root=None):
+        loaded.append(name)
+        if name == "cars" and not (tmp_path / "data/cars/whole").exists():
+            raise DataError("no whole cars")
+        return IMAGES
+
+    monkeypatch.setattr(training, "load", load)
+
+    def bring(kind="whole"):
+        (tmp_path / "data/cars" / kind).mkdir(parents=True)
+
+    return bring
+
+
+ON_CARS = TINY.replace(probes=("on:cars",))
+
+
+def test_a_record_without_an_answer_is_made_again_when_its_data_are_there(
+    tmp_path, trainings, cars, loaded, capsys
+):
+    first = run(tmp_path, ON_CARS)
+    assert first["final"]["probes"] == {}
+    loaded.clear()
+    assert run(tmp_path, ON_CARS) == first
+    assert loaded == [], "what is absent is not even tried"
+    cars()
+    capsys.readouterr()
+    second = run(tmp_path, ON_CARS)
+    assert "seed0.json was made without cars, now at hand; running again" in capsys.readouterr().out
+    assert list(second["final"]["probes"]) == ["on:cars"]
+    assert second["final"]["test_accuracy"] == first["final"]["test_accuracy"]
+    loaded.clear()
+    assert run(tmp_path, ON_CARS) == second
+    assert trainings == [0, 0]
+    assert loaded == []
+
+
+def test_broken_data_do_not_start_a_training(tmp_path, trainings, cars, capsys):
+    first = run(tmp_path, ON_CARS)
+    cars("broken")
+    capsys.readouterr()
+    assert run(tmp_path, ON_CARS) == first
+    assert trainings == [0]
+    assert "not tested on cars: no whole cars" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("why", ["diverged", "no test", "its own data absent"])
+def test_what_cannot_be_answered_is_not_made_again(tmp_path, trainings, cars, why):
+    experiment = ON_CARS
+    if why == "diverged":
+        experiment = ON_CARS.replace(meta_rate=1e30)
+    elif why == "no test":
+        experiment = ON_CARS.replace(test_tasks=0)
+    else:
+        experiment = ON_CARS.replace(data="omniglot")
+    first = run(tmp_path, experiment)
+    assert first["status"] == ("diverged" if why == "diverged" else "finished")
+    cars()
+    assert run(tmp_path, experiment) == first
+    assert trainings == [0]
+
+
+def test_a_probe_on_unknown_data_is_refused():
+    with pytest.raises(ValueError, match="unknown data set 'car'; did you mean 'cars'"):
+        TINY.replace(probes=("steps", "on:car"))
 
 
 def test_a_record_that_cannot_be_trusted_is_neither_used_nor_replaced(tmp_path, trainings):

@@ -26,7 +26,7 @@ class RunCommand:
     experiment: Annotated[str, tyro.conf.Positional]
     """Name of the experiment; see ``wheretolearn list``."""
     profile: str = "quick"
-    """quick, study, paper or smoke."""
+    """quick, study, search, paper or smoke."""
     seed: int = 0
     """Seed of initialisation, mask and episodes."""
     results: Path = Path("results")
@@ -68,7 +68,7 @@ class ListCommand:
     figure: Annotated[str | None, tyro.conf.Positional] = None
     """Name of a notebook; all by default."""
     profile: str = "quick"
-    """quick, study, paper or smoke."""
+    """quick, study, search, paper or smoke."""
     results: Path = Path("results")
     """Folder of the records."""
 
@@ -180,11 +180,12 @@ def _duration(seconds: float) -> str:
 def _summary(record: records.Record) -> str:
     final, where = record["final"], record["provenance"]
     test = final["test_accuracy"]
-    accuracy = (
-        f"{test['mean']:.1%} on {test['n']} test episodes of {record['data']['name']}"
-        if test
-        else f"diverged at update {record['diverged_at']}"
-    )
+    if test:
+        accuracy = f"{test['mean']:.1%} on {test['n']} test episodes of {record['data']['name']}"
+    elif record["status"] == "diverged":
+        accuracy = f"diverged at update {record['diverged_at']}"
+    else:
+        accuracy = "not measured"
     return "\n".join(
         [
             f"{record['experiment']} (profile {record['profile']}), seed {record['seed']}",

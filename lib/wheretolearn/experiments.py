@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from .data.catalogue import row_of
 from .masks import ARRANGEMENTS
 from .networks import NetworkName, make_network
 from .precision import Precision, check_precision
@@ -50,7 +51,7 @@ class Experiment:
     figure: str
     """Notebook that shows it."""
     profile: str = "paper"
-    """``quick``, ``study``, ``paper`` or ``smoke``."""
+    """``quick``, ``study``, ``search``, ``paper`` or ``smoke``."""
     data: str = "miniimagenet"
     """Image set, a key of ``wheretolearn.data.DATASETS``."""
     image_size: int = 84
@@ -100,7 +101,8 @@ class Experiment:
     val_tasks: int = 500
     """Episodes of each validation."""
     test_tasks: int = 500
-    """Episodes of the final test, at the best validation."""
+    """Episodes of the final test, at the best validation; with 0 the test classes are never
+    looked at, nor is anything else asked."""
     probes: tuple[str, ...] = ()
     """What else is asked at the best validation, see ``wheretolearn.probes``."""
     masks_from: str = ""
@@ -118,9 +120,11 @@ class Experiment:
                 raise ValueError(f"{f.name} must be of type {kind.__name__}, got {value!r}")
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{f.name} must be finite, got {value}")
-        for field in ("updates", "eval_every", "val_tasks", "test_tasks", "meta_batch", "width"):
+        for field in ("updates", "eval_every", "val_tasks", "meta_batch", "width"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be positive, got {getattr(self, field)}")
+        if self.test_tasks < 0:
+            raise ValueError(f"test_tasks must be 0 or more, got {self.test_tasks}")
         if self.outer_clamp < 0:
             raise ValueError(f"outer_clamp must be 0 or more, got {self.outer_clamp}")
         check_precision(self.precision)
@@ -173,7 +177,7 @@ class Experiment:
     @property
     def channels(self) -> int:
         """Channels of the images."""
-        return 3 if self.data in ("miniimagenet", "cub") else 1
+        return len(row_of(self.data).meta.mean)
 
     def build_network(self) -> torch.nn.Module:
         """Build the network, initialised from torch's global random state."""

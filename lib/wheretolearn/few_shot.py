@@ -6,10 +6,11 @@ is that base with one thing changed.  Runs that several figures show are the sam
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from .experiments import Experiment
+from .records import Record
 
 FIG1 = "fig1_sparsity_emerges"
 FIG2 = "fig2_robustness"
@@ -34,7 +35,8 @@ METHODS_OF_TABLE_1 = (
     "sparse-relu-maml",
     "sparse-maml-plus",
 )
-"""In the order of the table; the variants of the released code and exact MAML follow."""
+"""In the order of the table; the variants of the released code and exact MAML follow.  These are
+the methods of Table 2, too."""
 
 VARIANTS = ("relu-maml", "exp-maml", "masked-weights")
 
@@ -123,42 +125,158 @@ def fig2(base: Experiment, grid: Grid) -> list[Experiment]:
     return list(found.values())
 
 
-def table1(
-    base: Experiment,
-    rates: Mapping[str, float],
-    methods: Sequence[str],
-    probes: Mapping[str, tuple[str, ...]],
-    noise: int = 0,
-) -> list[Experiment]:
-    """Return a column of Table 1: one run for each method.
+class Bases(NamedTuple):
+    """What the runs behind Table 1 and the pages after it start from."""
+
+    columns: Sequence[Experiment]
+    """Columns of Table 1, such as ``convnet4-5shot``: network, shots and budget.  The inner loops
+    of the first one are looked into."""
+    problems: Sequence[Experiment]
+    """Problems for one network with one budget; masks are borrowed from the last one."""
+    methods: Mapping[str, Sequence[str]]
+    """The methods of each column."""
+    second_order: Sequence[str] = ()
+    """Columns in which MAML is run with its exact meta-gradient, too."""
+    rates: Mapping[str, float] = {}
+    """Inner rate of each run of Table 1, by its name; that of its column where it is absent."""
+    own: Mapping[str, Mapping[str, object]] = {}
+    """What else a method has of its own."""
+    elsewhere: Sequence[str] = ()
+    """Data sets that the networks of Table 1 are tested on, too."""
+
+
+PROBED = ("maml", "anil", "boil", "sparse-maml", "sparse-relu-maml")
+"""Methods whose inner loops are looked at: longer loops, moving features, interference."""
+
+
+def table1(bases: Bases) -> dict[str, list[Experiment]]:
+    """Return the runs of Table 1, by column.
 
     Parameters
     ----------
-    base : Experiment
-        Network, shots and budget.
-    rates : mapping of str to float
-        Inner rate of each method; the base's own where it is absent.
-    methods : sequence of str
-        Which.
-    probes : mapping of str to tuple of str
-        What else is asked of a method.
-    noise : int, default 0
-        Numbers of noise of sparse-MAML+; 0 is the paper's.
+    bases : Bases
+        Where to start from.
+
+    Returns
+    -------
+    dict of str to list of Experiment
+        One run for each method, called ``<column>-<method>``.  Those with ConvNet-4 are probed.
+    """
+    return {
+        column.name: [
+            of_method(
+                column,
+                method,
+                inner_rate=bases.rates.get(f"{column.name}-{method}", column.inner_rate),
+                probes=_probes(method, bases) if column.network == "convnet4" else (),
+                **bases.own.get(method, {}),
+            )
+            for method in bases.methods[column.name]
+        ]
+        for column in bases.columns
+    }
+
+
+def _probes(method: str, bases: Bases) -> tuple[str, ...]:
+    inside = ("steps", "movement", "interference") if method in PROBED else ()
+    masks = ("masks",) if method == "sparse-maml" else ()
+    away = [f"on:{data}" for data in bases.elsewhere] if method in METHODS_OF_TABLE_1 else []
+    return (*inside, *masks, *away)
+
+
+def after_figure_2(bases: Bases) -> dict[str, list[Experiment]]:
+    """Return the runs of Table 1 and of all pages that look into them, by page.
+
+    Parameters
+    ----------
+    bases : Bases
+        Where to start from.
+
+    Returns
+    -------
+    dict of str to list of Experiment
+    """
+    columns = table1(bases)
+    every = [run for column in columns.values() for run in column]
+    convnets = [run for run in every if run.network == "convnet4"]
+    resnets = [run for run in every if run.network == "resnet12"]
+    looked_at = {run.method: run for run in columns[bases.columns[0].name]}
+    problems = [of_method(problem, "sparse-maml") for problem in bases.problems]
+    exact = [
+        exact_maml(run)
+        for name in bases.second_order
+        for run in columns[name]
+        if run.method == "maml"
+    ]
+    figures = {
+        TABLE1: every + exact,
+        TABLE2: [run for run in convnets if any(p.startswith("on:") for p in run.probes)],
+        BY_PROBLEM: problems,
+        LEARNED_RATES: [
+            run for run in convnets if run.method in ("sparse-relu-maml", "meta-sgd", "sparse-maml")
+        ],
+        RESNET12: [run for run in resnets if run.method.startswith("sparse")],
+        LONGER: [run for run in convnets if "steps" in run.probes],
+        FEATURES: [
+            *(run for run in looked_at.values() if "movement" in run.probes),
+            problems[-1],
+            *with_masks_of(looked_at["sparse-maml"], problems[-1]),
+        ],
+    }
+    return {name: runs for name, runs in figures.items() if runs}
+
+
+def search(column: Sequence[Experiment], rates: Sequence[float]) -> list[Experiment]:
+    """Return short runs of each method at each inner rate, to choose from.
+
+    Parameters
+    ----------
+    column : sequence of Experiment
+        From :func:`table1`.
+    rates : sequence of float
+        Inner rates to try.
 
     Returns
     -------
     list of Experiment
+        Of half the updates, called ``<name>-rate<rate>``; they never see test classes.
     """
     return [
-        of_method(
-            base,
-            method,
-            inner_rate=rates.get(method, base.inner_rate),
-            probes=tuple(probes.get(method, ())),
-            noise=noise if method == "sparse-maml-plus" else 0,
+        run.replace(
+            name=f"{run.name}-rate{rate}",
+            profile="search",
+            inner_rate=rate,
+            updates=run.updates // 2,
+            eval_every=run.updates // 6,
+            val_tasks=50,
+            test_tasks=0,
+            probes=(),
         )
-        for method in methods
+        for run in column
+        for rate in rates
     ]
+
+
+def best_rates(records: Iterable[Record]) -> dict[str, float]:
+    """Return the inner rate with the best validation accuracy for each run of a search.
+
+    Parameters
+    ----------
+    records : iterable of dict
+        Records of :func:`search`.
+
+    Returns
+    -------
+    dict of str to float
+        By the name of the run that the rate is for.  A rate at which the search diverged is not
+        chosen; of equal ones the smaller is.
+    """
+    found: dict[str, dict[float, float]] = {}
+    for r in records:
+        if r["status"] == "finished":
+            name, _, rate = r["experiment"].rpartition("-rate")
+            found.setdefault(name, {})[float(rate)] = r["final"]["val_accuracy"]
+    return {name: max(sorted(tried), key=tried.__getitem__) for name, tried in found.items()}
 
 
 def exact_maml(maml: Experiment) -> Experiment:

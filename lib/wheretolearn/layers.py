@@ -48,6 +48,14 @@ def study_records(figure: str) -> list[Record]:
     return load(results_folder(), study.experiments("study", figure))
 
 
+def paper_records(figure: str) -> list[Record]:
+    """Return the records of a figure with the paper's settings, as far as somebody ran them.
+
+    Parameters and result are those of :func:`study_records`.
+    """
+    return load(results_folder(), study.experiments("paper", figure))
+
+
 def own_records(
     figure: str,
     profile: str = "quick",
@@ -64,7 +72,7 @@ def own_records(
     figure : str
         Name of the notebook.
     profile : str, default "quick"
-        ``quick``, ``study``, ``paper`` or ``smoke``.
+        ``quick``, ``study``, ``search``, ``paper`` or ``smoke``.
     seeds : sequence of int, optional
         Which seeds; those of the profile by default.
     device : str, default "auto"

@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from . import masks
+from .data.catalogue import row_of
 from .inner_loop import Task, adapt, as_function
 from .meta import MetaLearner
 from .networks import Staged
@@ -87,8 +88,10 @@ def _interval(values: list[float]) -> Interval:
 
 
 def check_probe(probe: str) -> None:
-    """Raise :class:`ValueError` for an unknown probe; the nearest known name is suggested."""
-    if not probe.startswith("on:") and probe not in PROBES:
+    """Raise :class:`ValueError` for an unknown probe or data set; the nearest is suggested."""
+    if probe.startswith("on:"):
+        row_of(probe.removeprefix("on:"))
+    elif probe not in PROBES:
         raise ValueError(f"unknown probe {probe!r}{closest(probe, PROBES)}")
 
 

@@ -3,37 +3,34 @@
 ``quick``   embedded data, minutes on a laptop; what ``make book`` trains
 ``study``   real data on two CPU cores, five seeds; its records come with the project
 ``paper``   the paper's hyper-parameters, for a GPU
+``search``  short runs that never see a test class, to choose the study's inner rates
 ``smoke``   a few updates, for tests
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from .experiments import Experiment
 from .few_shot import (
     BY_PROBLEM,
-    FEATURES,
     FIG1,
     FIG2,
-    LEARNED_RATES,
-    LONGER,
     METHODS_OF_TABLE_1,
-    RESNET12,
     TABLE1,
-    TABLE2,
     VARIANTS,
+    Bases,
     Grid,
-    exact_maml,
+    after_figure_2,
     fig1,
     fig2,
-    of_method,
+    search,
     table1,
-    with_masks_of,
 )
 from .suggestions import closest
 
-PROFILES = ("quick", "study", "paper", "smoke")
+PROFILES = ("quick", "study", "search", "paper", "smoke")
 """Names of the profiles."""
 
 SPEED = "speed"
@@ -152,51 +149,111 @@ _STUDY_GRID = Grid(
     inner_rate=(0.01, 0.1, 0.2, 0.5, 1.0), inner_steps=(1, 5, 15), width=(16, 32, 64)
 )
 
-_SEEDS = {"quick": 2, "study": 5, "paper": 5, "smoke": 2}
+_SEEDS = {
+    "quick": range(2),
+    "study": range(5),
+    "search": range(100, 101),  # one that the study does not use
+    "paper": range(5),
+    "smoke": range(2),
+}
 
-# Table 1.  Inner rates are to be chosen on validation classes ("Decided beforehand"); until that
-# search is made, each method has the base's.
+# Table 1 and what looks into it
 _CONVNET_5 = _FEW_SHOT.replace(name="convnet4-5shot", figure=TABLE1)
-_CONVNET_1 = _CONVNET_5.replace(name="convnet4-1shot", shots=1)
-_RESNET_5 = _CONVNET_5.replace(
-    name="resnet12-5shot",
-    network="resnet12",
-    width=8,
-    inner_rate=0.05,
-    adapt_norm=False,
-    outer_clamp=10.0,
-    rule_rate=0.01,
+_RESNET: dict[str, Any] = {
+    "network": "resnet12",
+    "inner_rate": 0.05,
+    "adapt_norm": False,
+    "outer_clamp": 10.0,
+    "rule_rate": 0.01,
+}
+_RESNET_5 = _CONVNET_5.replace(name="resnet12-5shot", width=8, **_RESNET)
+_ON_CONVNETS = (*METHODS_OF_TABLE_1, *VARIANTS)
+_ON_RESNETS = ("maml", "anil", "boil", "sparse-maml", "sparse-relu-maml")
+
+RATES: dict[str, float] = {}
+"""Inner rates of Table 1: those with the best validation accuracy in the profile ``search``."""
+
+
+def _problems(base: Experiment, names: Mapping[str, dict[str, Any]]) -> list[Experiment]:
+    return [base.replace(name=name, figure=BY_PROBLEM, **names[name]) for name in names]
+
+
+_STUDY = Bases(
+    columns=(
+        _CONVNET_5,
+        _CONVNET_5.replace(name="convnet4-1shot", shots=1),
+        _RESNET_5,
+        _RESNET_5.replace(name="resnet12-1shot", shots=1),
+    ),
+    methods={
+        "convnet4-5shot": _ON_CONVNETS,
+        "convnet4-1shot": METHODS_OF_TABLE_1,
+        "resnet12-5shot": _ON_RESNETS,
+        "resnet12-1shot": _ON_RESNETS,
+    },
+    second_order=("convnet4-5shot", "convnet4-1shot"),
+    rates=RATES,
+    own={"sparse-maml-plus": {"noise": 64}},
+    elsewhere=("cub", "tieredimagenet", "cars"),
+    # the same budget on other problems; miniImageNet with 5 shots is the base of Figure 2
+    problems=[
+        _FEW_SHOT,
+        *_problems(
+            _FEW_SHOT,
+            {
+                "miniimagenet-1shot": {"shots": 1},
+                "omniglot-5shot": {"data": "omniglot"},
+                "glyphs-5shot": {"data": "glyphs"},
+                "cub-5shot": {"data": "cub"},
+            },
+        ),
+    ],
 )
-_RESNET_1 = _RESNET_5.replace(name="resnet12-1shot", shots=1)
-_MOVED = ("steps", "movement", "interference", "on:cub")
-_PROBES = {
-    **dict.fromkeys(("maml", "anil", "boil", "sparse-relu-maml"), _MOVED),
-    "sparse-maml": (*_MOVED, "masks"),
-    "meta-sgd": ("on:cub",),
-    "sparse-maml-plus": ("on:cub",),
-}
-_IN_TABLE_1 = (*METHODS_OF_TABLE_1, *VARIANTS)
-_IN_RESNET_COLUMN = ("maml", "anil", "boil", "sparse-maml", "sparse-relu-maml")
 
+_QUICK_5 = _QUICK_FIG2.replace(name="convnet4-5shot", figure=TABLE1, shots=5)
+_QUICK_BASES = Bases(
+    columns=(
+        _QUICK_5,
+        _QUICK_5.replace(name="convnet4-1shot", shots=1),
+        _QUICK_5.replace(name="resnet12-5shot", **_RESNET | {"width": 4, "updates": 20}),
+    ),
+    methods={
+        "convnet4-5shot": METHODS_OF_TABLE_1,
+        "convnet4-1shot": ("maml", "sparse-maml", "sparse-relu-maml"),
+        "resnet12-5shot": ("anil", "sparse-maml", "sparse-relu-maml"),
+    },
+    own={"sparse-maml-plus": {"noise": 16}},
+    problems=_problems(
+        _QUICK_5,
+        {"glyphs-5shot-5way": {}, "glyphs-5shot-3way": {"ways": 3}, "glyphs-1shot": {"shots": 1}},
+    ),
+)
 
-_FIVE_SHOT = {e.method: e for e in table1(_CONVNET_5, {}, _IN_TABLE_1, _PROBES, noise=64)}
-_ONE_SHOT = {e.method: e for e in table1(_CONVNET_1, {}, METHODS_OF_TABLE_1, _PROBES, noise=64)}
-_RESNETS = [
-    *table1(_RESNET_5, {}, _IN_RESNET_COLUMN, {}),
-    *table1(_RESNET_1, {}, _IN_RESNET_COLUMN, {}),
-]
-
-# The same budget on other problems; miniImageNet with 5 shots is the base of Figure 2.
-_CHANGES: dict[str, dict[str, Any]] = {
-    "miniimagenet-1shot": {"shots": 1},
-    "cub-5shot": {"data": "cub"},
-    "omniglot-5shot": {"data": "omniglot"},
-    "glyphs-5shot": {"data": "glyphs"},
-}
-_OTHER_PROBLEMS = {
-    name: of_method(_FEW_SHOT.replace(name=name, figure=BY_PROBLEM, **changes), "sparse-maml")
-    for name, changes in _CHANGES.items()
-}
+_PAPER_5 = _PAPER.replace(name="convnet4-5shot", figure=TABLE1, inner_steps=35, inner_rate=0.25)
+_PAPER_RESNET_5 = _PAPER_5.replace(name="resnet12-5shot", meta_batch=1, **_RESNET)
+_PAPER_BASES = Bases(
+    columns=(
+        _PAPER_5,
+        _PAPER_5.replace(name="convnet4-1shot", shots=1, inner_rate=0.1),
+        _PAPER_RESNET_5,
+        _PAPER_RESNET_5.replace(name="resnet12-1shot", shots=1),
+    ),
+    methods=_STUDY.methods,
+    second_order=_STUDY.second_order,
+    rates={"resnet12-1shot-sparse-relu-maml": 0.01},
+    own={"sparse-maml-plus": {"outer": "nesterov", "updates": 60_000}},
+    elsewhere=_STUDY.elsewhere,
+    problems=_problems(
+        _PAPER,
+        {
+            "miniimagenet-5shot": {},
+            "miniimagenet-1shot": {"shots": 1},
+            "omniglot-5shot": {"data": "omniglot"},
+            "glyphs-5shot": {"data": "glyphs"},
+            "cub-5shot": {"data": "cub"},
+        },
+    ),
+)
 
 
 def _in_bf16(runs: list[Experiment]) -> list[Experiment]:
@@ -205,36 +262,38 @@ def _in_bf16(runs: list[Experiment]) -> list[Experiment]:
 
 
 FIGURES: dict[str, dict[str, list[Experiment]]] = {
-    "quick": {FIG1: fig1(_QUICK), FIG2: fig2(_QUICK_FIG2, _QUICK_GRID)},
+    "quick": {
+        FIG1: fig1(_QUICK),
+        FIG2: fig2(_QUICK_FIG2, _QUICK_GRID),
+        **after_figure_2(_QUICK_BASES),
+    },
     "study": {
         FIG1: fig1(_OMNIGLOT) + fig1(_MINIIMAGENET),
         FIG2: fig2(_FEW_SHOT, _STUDY_GRID),
-        TABLE1: [
-            *_FIVE_SHOT.values(),
-            *_ONE_SHOT.values(),
-            *(exact_maml(column["maml"]) for column in (_FIVE_SHOT, _ONE_SHOT)),
-            *_RESNETS,
-        ],
-        TABLE2: [e for e in (*_FIVE_SHOT.values(), *_ONE_SHOT.values()) if "on:cub" in e.probes],
-        BY_PROBLEM: [of_method(_FEW_SHOT, "sparse-maml"), *_OTHER_PROBLEMS.values()],
-        LEARNED_RATES: [
-            column[method]
-            for column in (_FIVE_SHOT, _ONE_SHOT)
-            for method in ("sparse-relu-maml", "meta-sgd", "sparse-maml")
-        ],
-        RESNET12: [e for e in _RESNETS if e.method.startswith("sparse")],
-        LONGER: [e for e in (*_FIVE_SHOT.values(), *_ONE_SHOT.values()) if "steps" in e.probes],
-        FEATURES: [
-            *(e for e in _FIVE_SHOT.values() if "movement" in e.probes),
-            _OTHER_PROBLEMS["cub-5shot"],
-            *with_masks_of(_FIVE_SHOT["sparse-maml"], _OTHER_PROBLEMS["cub-5shot"]),
-        ],
+        **after_figure_2(_STUDY),
         SPEED: _in_bf16(fig2(_FEW_SHOT, Grid((0.1,), (5,), (32,)))),
     },
-    "paper": {FIG1: fig1(_PAPER), FIG2: fig2(_PAPER_FIG2, _PAPER_GRID)},
+    "search": {
+        TABLE1: [
+            run
+            for name, column in table1(_STUDY).items()
+            for run in search(
+                column, (0.01, 0.05, 0.2) if "resnet" in name else (0.05, 0.1, 0.2, 0.5)
+            )
+        ]
+    },
+    "paper": {
+        FIG1: fig1(_PAPER),
+        FIG2: fig2(_PAPER_FIG2, _PAPER_GRID),
+        **after_figure_2(_PAPER_BASES),
+    },
     "smoke": {
         FIG1: fig1(_QUICK.replace(**_TO_SMOKE)),
         FIG2: fig2(_QUICK_FIG2.replace(**_TO_SMOKE), Grid((0.1, 0.5), (5,), (4,))),
+        **{
+            figure: [run.replace(**_TO_SMOKE) for run in runs]
+            for figure, runs in after_figure_2(_QUICK_BASES).items()
+        },
     },
 }
 """The experiments that each figure shows, by profile; several may show the same one."""
@@ -285,7 +344,7 @@ def find(profile: str, name: str) -> Experiment:
 
 def seeds(experiment: Experiment) -> list[int]:
     """Return the seeds that the study runs of an experiment."""
-    return list(range(_SEEDS[experiment.profile]))
+    return list(_SEEDS[experiment.profile])
 
 
 def record_path(experiment: Experiment, seed: int) -> str:

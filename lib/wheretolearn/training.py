@@ -7,7 +7,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from . import records
 from .allocator import keep_memory
-from .data import DataError, ImageSet, load
+from .data import DataError, ImageSet, at_hand, load
 from .experiments import Experiment
 from .inner_loop import Task
 from .masks import Masks, of_rates, pack, rearrange, unpack
@@ -216,6 +216,8 @@ class Training:
             }
 
     def _test(self) -> dict[str, Any]:
+        if not self.experiment.test_tasks:
+            return {"test_accuracy": None, "test_loss": None}
         self.learner.load_state_dict(self.done.best["weights"])
         tasks = self._ahead(self._streams["test"].__getitem__, 0, self.experiment.test_tasks)
         score = self.learner.evaluate(
@@ -380,6 +382,9 @@ def run(
 ) -> records.Record:
     """Return the record of a run: the one that exists, or that of a training done now.
 
+    A record that has no answer on another data set (probe ``on:<data>``), because that was
+    not at hand when the record was made, is made again once it is.
+
     Parameters
     ----------
     experiment : Experiment
@@ -421,8 +426,9 @@ def run(
     results = Path(results)
     place = Path(experiment.profile) / experiment.name / f"seed{seed}"
     path = results / place.with_suffix(".json")
+    root = Path(data) if data is not None else None
     checkpoint = results / ".checkpoints" / place.with_suffix(".pt")
-    if not fresh and (record := _existing(path, experiment)) is not None:
+    if not fresh and (record := _existing(path, experiment, root)) is not None:
         return record
     records.check_writable(path.parent)
     records.check_writable(checkpoint.parent)
@@ -435,13 +441,12 @@ def run(
         print(f"another process works on {experiment.name} seed {seed}; waiting for it")
         lock.acquire()
     try:
-        if not fresh and (record := _existing(path, experiment)) is not None:
+        if not fresh and (record := _existing(path, experiment, root)) is not None:
             return record
         if fresh:
             checkpoint.unlink(missing_ok=True)
         torch.set_num_threads(threads)
         keep_memory()
-        root = Path(data) if data is not None else None
         images = load(experiment.data, experiment.image_size, root=root)
         training = Training(
             experiment,
@@ -451,7 +456,7 @@ def run(
             checkpoint=checkpoint,
             progress=progress,
             masks=_learned_masks(experiment, seed, results),
-            others=_others(experiment, root),
+            others=_others(_tested_on(experiment), experiment.image_size, root),
         )
         record = records.write(path, training.run())
         checkpoint.unlink(missing_ok=True)
@@ -479,24 +484,46 @@ def _learned_masks(experiment: Experiment, seed: int, results: Path) -> Masks | 
     return rearrange(learned, experiment.masks_as, np.random.default_rng([seed, 1]))
 
 
-def _others(experiment: Experiment, root: Path | None) -> dict[str, ImageSet]:
-    """Load the data sets of the ``on:`` probes; one that is absent is left out, and named."""
+def _tested_on(experiment: Experiment) -> list[str]:
+    """Return the data sets that the ``on:`` probes name."""
+    return [p.removeprefix("on:") for p in experiment.probes if p.startswith("on:")]
+
+
+def _others(names: Iterable[str], image_size: int, root: Path | None) -> dict[str, ImageSet]:
+    """Load data sets to test on; one that is absent or damaged is left out, and named."""
     found = {}
-    for probe in experiment.probes:
-        if probe.startswith("on:"):
-            name = probe.removeprefix("on:")
-            try:
-                found[name] = load(name, experiment.image_size, root=root)
-            except DataError as error:
-                print(f"not tested on {name}: {error}")
+    for name in names:
+        try:
+            found[name] = load(name, image_size, root=root)
+        except DataError as error:
+            print(f"not tested on {name}: {error}")
     return found
 
 
-def _existing(path: Path, experiment: Experiment) -> records.Record | None:
+def _lacks(record: records.Record, experiment: Experiment, root: Path | None) -> list[str]:
+    """Return the data sets that a record has no answer on, though they can be loaded now.
+
+    Nothing is lacking if the run itself could not be trained now.  What is absent costs a look
+    into its folder; what is there is loaded, lest damaged files start a training each time.
+    """
+    size = experiment.image_size
+    if record["status"] != "finished" or not experiment.test_tasks:
+        return []
+    answers = record["final"].get("probes", {})
+    names = [n for n in _tested_on(experiment) if f"on:{n}" not in answers]
+    if not names or not at_hand(experiment.data, size, root=root):
+        return []
+    return list(_others((n for n in names if at_hand(n, size, root=root)), size, root))
+
+
+def _existing(path: Path, experiment: Experiment, root: Path | None) -> records.Record | None:
     if not path.exists():
         return None
     record = records.read_run(path)
-    if records.fits(record, experiment):
+    if not records.fits(record, experiment):
+        print(f"{path} was made with other parameters; running again")
+    elif names := _lacks(record, experiment, root):
+        print(f"{path} was made without {' and '.join(names)}, now at hand; running again")
+    else:
         return record
-    print(f"{path} was made with other parameters; running again")
     return None

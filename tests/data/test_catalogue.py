@@ -3,9 +3,11 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import hashlib
+import shutil
 import socket
 import struct
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,10 @@ from image_files import image_bytes, write
 
 from wheretolearn.data import (
     DATASETS,
+    AbsentError,
     DataError,
+    ImageSet,
+    at_hand,
     describe,
     idx,
     load,
@@ -24,6 +29,8 @@ from wheretolearn.data import (
     omniglot,
     verify,
 )
+from wheretolearn.experiments import Experiment
+from wheretolearn.tasks import EpisodeSampler
 
 SIZES = {"omniglot": (1028, 172, 423), "miniimagenet": (64, 16, 20), "cub": (100, 50, 50)}
 
@@ -71,12 +78,13 @@ def test_absent_set_says_what_to_put_where(name: str, tmp_path: Path) -> None:
     message = str(caught.value)
     assert str(tmp_path / "raw" / row.folder) in message
     assert "WHERETOLEARN_DATA" in message
-    assert (row.remote[0].name if row.remote else "<wnid>/<image>.jpg") in message
+    assert (row.remote[0].name if row.remote else row.layout) in message
     if row.remote:
         assert row.remote[0].md5 in message
         assert row.remote[0].url in message
     assert "absent" in describe(name, tmp_path)
-    with pytest.raises(DataError, match="Put there"):
+    assert (row.remote[0].url if row.remote else row.layout) in describe(name, tmp_path)
+    with pytest.raises(AbsentError, match="Put there"):
         verify(name, tmp_path)
 
 
@@ -108,6 +116,12 @@ def test_right_download_is_kept_and_used(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(list((tmp_path / "mnist").iterdir())) == 4
 
 
+@pytest.mark.parametrize("name", DATASETS)
+def test_channels_are_those_of_the_table(name: str) -> None:
+    colour = {"miniimagenet", "cub", "tieredimagenet", "cars"}
+    assert Experiment("any", "any", data=name).channels == (3 if name in colour else 1)
+
+
 # Omniglot
 
 
@@ -137,6 +151,7 @@ def small_omniglot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch,
         "omniglot",
         per_class=2,
+        classes=2,
         editions={4: ""},
         splits=lambda: {"train": ["Latin/character01"], "test": ["Greek/character01"]},
     )
@@ -270,6 +285,182 @@ def test_cub_tells_its_edition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     change(monkeypatch, "cub", editions={6033: "", 11788: ""})
     with pytest.raises(DataError, match="6033 or 11788 images expected, 200 found"):
         verify("cub", tmp_path)
+
+
+# Class folders that say their own splits: tieredImageNet, Stanford Cars
+
+TIERED = {"train": 3, "val": 2, "test": 4}
+"""Classes of a small tieredImageNet; two images each."""
+
+
+def folders(splits: Mapping[str, int]) -> dict[str, bytes]:
+    """Return two images of each class, of different sizes; a split "" is no folder."""
+    return {
+        f"{split}/{split}{i}/{j}.JPEG".lstrip("/"): image_bytes(20 * i + j, 9 + i, "JPEG")
+        for split, classes in splits.items()
+        for i in range(classes)
+        for j in range(2)
+    }
+
+
+@pytest.fixture
+def tiered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return where to put a tieredImageNet of few classes."""
+    change(
+        monkeypatch,
+        "tieredimagenet",
+        editions={18: "", 8: "tests only"},
+        split_sizes={18: (3, 2, 4), 8: (0, 0, 4)},
+    )
+    (tmp_path / "tieredimagenet").mkdir()
+    return tmp_path / "tieredimagenet"
+
+
+@pytest.fixture
+def cars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return where to put six cars."""
+    change(monkeypatch, "cars", editions={12: ""}, classes=6)
+    (tmp_path / "cars").mkdir()
+    return tmp_path / "cars"
+
+
+def load_from(folder: Path, image_size: int = 8) -> ImageSet:
+    cache = folder.parent / "cache"
+    return load(folder.name, image_size, root=folder.parent, cache=cache, progress=False)
+
+
+def check_refused(folder: Path, message: str) -> None:
+    """Check that neither `load` nor `verify` takes what lies there, and that nothing is kept."""
+    with pytest.raises(DataError, match=message):
+        load_from(folder)
+    with pytest.raises(DataError, match=message):
+        verify(folder.name, folder.parent)
+    assert not list((folder.parent / "cache").glob("[!.]*"))
+
+
+def test_split_sizes_are_those_of_the_editions() -> None:
+    for row in DATASETS.values():
+        if row.split_sizes:
+            assert row.split_sizes.keys() == row.editions.keys()
+            assert sum(row.split_sizes[max(row.editions)]) == row.classes
+
+
+@pytest.mark.parametrize("form", [".", "tiered.tar.gz", "any.zip"])
+@pytest.mark.parametrize("above", ["", "tiered_imagenet/"])
+def test_tieredimagenet_layouts(tiered: Path, form: str, above: str) -> None:
+    files = {above + name: content for name, content in folders(TIERED).items()}
+    write(tiered / form, files)
+    images = load_from(tiered)
+    assert images.images.shape == (18, 8, 8, 3)
+    assert images.classes[:4] == ("test0", "test1", "test2", "test3")
+    assert images.splits == {"train": (4, 5, 6), "val": (7, 8), "test": (0, 1, 2, 3)}
+    assert images.images[::2, 0, 0, 2].tolist() == [0, 20, 40, 60, 0, 20, 40, 0, 20]
+    assert (images.note, images.mean) == ("", DATASETS["miniimagenet"].meta.mean)
+    assert "present" in describe("tieredimagenet", tiered.parent)
+    lines = verify("tieredimagenet", tiered.parent)
+    assert lines[0].endswith("all readable; 3 / 2 / 4 classes in train / val / test")
+    assert "class names" not in lines[-1]
+
+
+def test_test_classes_of_tieredimagenet_alone(tiered: Path) -> None:
+    """They give the episodes of the whole set, and training on them is refused."""
+    write(tiered, folders(TIERED))
+    whole = load_from(tiered)
+    for split in ("train", "val"):
+        shutil.rmtree(tiered / split)
+    alone = load_from(tiered)
+    assert alone.splits == {"train": (), "val": (), "test": (0, 1, 2, 3)}
+    assert alone.note == "tests only"
+    episodes = [
+        EpisodeSampler(images, "test", ways=3, shots=1, queries=1, seed=0)[7]
+        for images in (whole, alone)
+    ]
+    assert (episodes[0].support.inputs == episodes[1].support.inputs).all()
+    assert (episodes[0].query.inputs == episodes[1].query.inputs).all()
+    with pytest.raises(ValueError, match="split 'train' of tieredimagenet has 0"):
+        EpisodeSampler(alone, "train", ways=3, shots=1, queries=1, seed=0)
+    lines = verify("tieredimagenet", tiered.parent)
+    assert lines[0].endswith("; 0 / 0 / 4 classes in train / val / test")
+    assert lines[1] == "tests only"
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ({"": 9}, "3 / 2 / 4 classes in train / val / test expected, 9 / 0 / 0"),
+        ({"": 4}, "0 / 0 / 4 classes in train / val / test expected, 4 / 0 / 0"),
+        ({"train": 4}, "0 / 0 / 4 classes in train / val / test expected, 4 / 0 / 0"),
+        ({"train": 4, "val": 1, "test": 4}, "expected, 4 / 1 / 4"),
+        ({"train": 3, "test": 4}, "18 or 8 images expected, 14 found"),
+        ({"train": 5, "": 4}, "class '0' is in no split, though others are"),
+    ],
+)
+def test_wrong_tieredimagenet_is_named(tiered: Path, splits: dict[str, int], message: str) -> None:
+    write(tiered, folders(splits))
+    check_refused(tiered, message)
+
+
+@pytest.mark.parametrize("form", [".", "cars.zip", "cars.tar"])
+def test_cars_without_splits_are_for_tests(cars: Path, form: str) -> None:
+    write(cars / form, folders({"": 6}))
+    images = load_from(cars)
+    assert images.images.shape == (12, 8, 8, 3)
+    assert images.splits == {"train": (), "val": (), "test": (0, 1, 2, 3, 4, 5)}
+    assert verify("cars", cars.parent)[0].endswith("; 0 / 0 / 6 classes in train / val / test")
+
+
+def test_cars_with_splits(cars: Path) -> None:
+    write(cars, folders({"train": 3, "val": 1, "test": 2}))
+    assert load_from(cars).splits == {"train": (2, 3, 4), "val": (5,), "test": (0, 1)}
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (folders({"train": 3, "": 3}), "class '0' is in no split, though others are"),
+        (  # divided by image, as published
+            {f"{s}/{c}/{s}.jpg": image_bytes(1) for s in ("train", "test") for c in "abcdef"},
+            "class 'a' is in two folders, ",
+        ),
+        (  # as published, without the list of classes
+            {f"car_ims/{i:06}.jpg": image_bytes(1) for i in range(12)},
+            "6 classes expected, 1 found",
+        ),
+        (folders({"": 5}), "12 images expected, 10 found"),
+        ({**folders({"": 5}), "5/0.jpg": b"", "5/1.jpg": b""}, r"5/0\.jpg is not a readable image"),
+        ({**folders({"": 5}), "../5/0.jpg": b""}, "points out of the archive"),
+        ({**folders({"": 6}), "cars.pkl": b""}, "is a pickle"),
+    ],
+)
+def test_wrong_cars_are_named(cars: Path, files: dict[str, bytes], message: str) -> None:
+    write(cars / "cars.tar", files)
+    check_refused(cars, message)
+
+
+def test_broken_image_of_a_folder_is_named(tiered: Path) -> None:
+    broken = image_bytes(1, 64, "JPEG")[:-200]
+    write(tiered, {**folders(TIERED), "test/test1/1.JPEG": broken})
+    check_refused(tiered, r"test/test1/1\.JPEG is not a readable image")
+
+
+def test_what_is_at_hand(cars: Path) -> None:
+    root, cache = cars.parent, cars.parent / "cache"
+
+    def there(image_size: int = 8) -> bool:
+        return at_hand("cars", image_size, root=root, cache=cache)
+
+    assert not there()
+    write(cars, folders({"": 6}))
+    assert there()
+    assert not cache.exists(), "nothing is decoded to find out"
+    load_from(cars)
+    shutil.rmtree(cars)
+    assert there(), "decoded images do without raw files"
+    assert not there(9)
+    assert at_hand("glyphs", 8, root=root, cache=cache)
+    assert not at_hand("mnist", 8, root=root, cache=cache), "it could be downloaded"
+    with pytest.raises(ValueError, match="did you mean 'cars'"):
+        at_hand("car", 8)
 
 
 # MNIST

@@ -6,16 +6,18 @@ archive with one folder for each class.
 
 from .catalogue import DATASETS
 from .class_folders import load_folder
-from .datasets import load, mnist_arrays
-from .errors import DataError
+from .datasets import at_hand, load, mnist_arrays
+from .errors import AbsentError, DataError
 from .image_set import ImageSet
 from .locations import cache_root, data_root
 from .reports import describe, verify
 
 __all__ = [
     "DATASETS",
+    "AbsentError",
     "DataError",
     "ImageSet",
+    "at_hand",
     "cache_root",
     "data_root",
     "describe",

@@ -119,6 +119,7 @@ def read_or_build(
     image_size: int,
     pictures: Callable[[], Iterable[Picture]],
     splits: Mapping[str, Sequence[str]] | None,
+    unsplit: str = "train",
     total: int | None = None,
     progress: bool = True,
 ) -> ImageSet:
@@ -140,8 +141,9 @@ def read_or_build(
     pictures : callable
         Gives the decoded pictures, in any order.
     splits : mapping of str to sequence of str, or None
-        Class names of each split; None: each picture says its own, and where
-        none does, all classes are in "train".
+        Class names of each split; None: each picture says its own.
+    unsplit : str, default "train"
+        Where neither `splits` nor any picture says one, the split of all classes.
     total : int, optional
         Number of pictures, for the progress bar.
     progress : bool, default True
@@ -180,7 +182,7 @@ def read_or_build(
                 unit="img",
                 disable=None if progress else True,  # None: only on a terminal
             )
-            _write(partial, meta, image_size, bar, splits)
+            _write(partial, meta, image_size, bar, splits, unsplit)
             if folder.exists():  # damaged, or of another format
                 shutil.rmtree(folder)
             partial.rename(folder)
@@ -196,6 +198,7 @@ def _write(
     image_size: int,
     pictures: Iterable[Picture],
     splits: Mapping[str, Sequence[str]] | None,
+    unsplit: str,
 ) -> None:
     """Write ``images.npy`` and ``index.json``, sorted by class and then by name."""
     order: list[tuple[str, str, int]] = []
@@ -216,7 +219,7 @@ def _write(
     order.sort()
     classes = sorted(split_of)
     if splits is None:
-        splits = _own_splits(meta.name, split_of)
+        splits = own_splits(meta.name, split_of, unsplit)
     indices = _split_indices(meta.name, classes, splits)
 
     rows = len(order)
@@ -249,13 +252,13 @@ def _write(
     (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
-def _own_splits(name: str, split_of: Mapping[str, str | None]) -> dict[str, list[str]]:
-    """Return the splits that the pictures say; all classes are in "train" if none says any."""
+def own_splits(name: str, split_of: Mapping[str, str | None], unsplit: str) -> dict[str, list[str]]:
+    """Return the splits that the pictures say; if none says any, all classes are `unsplit`."""
     outside = [label for label, split in split_of.items() if split is None]
     if outside and len(outside) < len(split_of):
         raise DataError(f"{name}: class {outside[0]!r} is in no split, though others are")
     return {
-        s: [label for label, split in split_of.items() if (split or "train") == s] for s in SPLITS
+        s: [label for label, split in split_of.items() if (split or unsplit) == s] for s in SPLITS
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
@@ -43,6 +43,10 @@ class DataSet:
     """Decoder: (paths, image size) -> pictures."""
     splits: Callable[[], Splits | None]
     """Class names of each split; None: each picture says its own."""
+    unsplit: str = "train"
+    """Split of all classes where no picture says its own."""
+    split_sizes: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    """Numbers of classes in train, val and test, by edition, where pictures must say them."""
     per_class: int | None = None
     """Number of images of every class, where it is fixed."""
     remote: tuple[RemoteFile, ...] = ()
@@ -175,6 +179,38 @@ _ROWS = (
                 "97eceeb196236b17998738112f37df78",
             ),
         ),
+    ),
+    DataSet(
+        meta=Meta("tieredimagenet", class_folders.IMAGENET_MEAN, class_folders.IMAGENET_STD),
+        title="tieredImageNet (Ren et al., 2018)",
+        licence="ImageNet's terms: non-commercial research only",
+        folder="tieredimagenet",
+        layout="{train,val,test}/<class>/<image>.jpg, 351, 97 and 160 classes, or test/ alone for "
+        "tests only, as folders or in .zip, .tar, .tar.gz or .tar.xz archives; there is no "
+        "address for it that can be relied on",
+        native_size=84,
+        classes=608,
+        editions={779_165: "", 206_209: "the test classes only (206,209 images)"},
+        find=class_folders.find,
+        read_pictures=functools.partial(class_folders.read_pictures, channels=3, use_splits=True),
+        splits=lambda: None,
+        split_sizes={779_165: (351, 97, 160), 206_209: (0, 0, 160)},
+    ),
+    DataSet(
+        meta=Meta("cars", class_folders.IMAGENET_MEAN, class_folders.IMAGENET_STD),
+        title="Stanford Cars (Krause et al., 2013)",
+        licence="see its authors' terms",
+        folder="cars",
+        layout="<class>/<image>.jpg, 196 classes, all for tests, or {train,val,test}/<class>/"
+        "<image>.jpg, with each class in one of them, as folders or in .zip, .tar, .tar.gz or "
+        ".tar.xz archives; there is no address for it that can be relied on",
+        native_size=84,
+        classes=196,
+        editions={16_185: ""},
+        find=class_folders.find,
+        read_pictures=functools.partial(class_folders.read_pictures, channels=3, use_splits=True),
+        splits=lambda: None,
+        unsplit="test",
     ),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +10,11 @@ import numpy as np
 
 from ..suggestions import closest
 from . import glyphs, idx
-from .cache import Picture, cache_key, read_any, read_or_build, state_of
-from .catalogue import DATASETS, DataSet, row_of
+from .cache import Picture, cache_key, own_splits, read_any, read_or_build, state_of
+from .catalogue import DATASETS, DataSet, Splits, row_of
 from .decoding import check_size
-from .errors import DataError
-from .image_set import ImageSet
+from .errors import AbsentError, DataError
+from .image_set import SPLITS, ImageSet
 from .locations import cache_root, data_root
 from .sources import fetch
 
@@ -71,10 +71,38 @@ def load(
         image_size,
         lambda: counted(row, folder, row.read_pictures(paths, image_size)),
         splits,
+        unsplit=row.unsplit,
         total=max(row.editions),
         progress=progress,
     )
     return replace(images, note=row.editions[len(images.images)])
+
+
+def at_hand(
+    name: str, image_size: int, root: Path | None = None, cache: Path | None = None
+) -> bool:
+    """Tell at little cost whether a data set is there: nothing is decoded or downloaded.
+
+    Parameters
+    ----------
+    name, image_size, root, cache
+        As for :func:`load`.
+
+    Returns
+    -------
+    bool
+        False if :func:`load` would have to download it or fail.  Files that are there may
+        still turn out to be damaged.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    """
+    row = row_of(name)
+    if not row.folder or row.find((root or data_root()) / row.folder):
+        return True
+    return read_any(cache or cache_root(), name, image_size) is not None
 
 
 def mnist_arrays(
@@ -102,9 +130,9 @@ def mnist_arrays(
     return idx.read_arrays(paths, idx.CONTENT_MD5[name])
 
 
-def absent(row: DataSet, folder: Path) -> str:
-    """Say what must be put where."""
-    return (
+def absent(row: DataSet, folder: Path) -> AbsentError:
+    """Return the error that says what must be put where."""
+    return AbsentError(
         f"{row.meta.name} is not in {folder}. Put there {row.layout}; or set WHERETOLEARN_DATA "
         f"to the folder in which {row.folder}/ has them"
     )
@@ -115,18 +143,20 @@ def fetched(row: DataSet, folder: Path, progress: bool) -> list[Path]:
     fetch(row.remote, folder, progress)
     if paths := row.find(folder):
         return paths
-    raise DataError(absent(row, folder))
+    raise absent(row, folder)
 
 
 def counted(row: DataSet, folder: Path, pictures: Iterator[Picture]) -> Iterator[Picture]:
     """Pass pictures on, and check their numbers at the end."""
     where = f"{row.meta.name} in {folder}" if row.folder else row.meta.name
     counts: dict[str, int] = {}
+    split_of: dict[str, str | None] = {}
     for picture in pictures:
         counts[picture.label] = counts.get(picture.label, 0) + 1
+        split_of[picture.label] = picture.split
         yield picture
-    splits = row.splits()
-    expected = {label for labels in splits.values() for label in labels} if splits else set(counts)
+    splits = splits_of(row, split_of)
+    expected = {label for labels in splits.values() for label in labels}
     if absent := sorted(expected - counts.keys()):
         raise DataError(f"{where}: {len(absent)} classes have no images, first {absent[0]!r}")
     if unknown := sorted(counts.keys() - expected):
@@ -134,6 +164,30 @@ def counted(row: DataSet, folder: Path, pictures: Iterator[Picture]) -> Iterator
     for label, count in counts.items():
         if row.per_class not in {None, count}:
             raise DataError(f"{where}: class {label!r} has {count} images, not {row.per_class}")
-    if sum(counts.values()) not in row.editions:
+    images = sum(counts.values())
+    if images not in row.editions:
         numbers = " or ".join(map(str, row.editions))
-        raise DataError(f"{where}: {numbers} images expected, {sum(counts.values())} found")
+        raise DataError(f"{where}: {numbers} images expected, {images} found")
+    sizes = sizes_of(splits)
+    if sizes != row.split_sizes.get(images, sizes):
+        raise DataError(
+            f"{where}: {per_split(row.split_sizes[images])} expected, {per_split(sizes)} found; "
+            "the class folders must stand in folders of these names"
+        )
+    if images not in row.split_sizes and len(counts) != row.classes:
+        raise DataError(f"{where}: {row.classes} classes expected, {len(counts)} found")
+
+
+def splits_of(row: DataSet, split_of: Mapping[str, str | None]) -> Splits:
+    """Return the class names of each split: the row's own, or what the pictures say."""
+    return row.splits() or own_splits(row.meta.name, split_of, row.unsplit)
+
+
+def sizes_of(splits: Splits) -> tuple[int, ...]:
+    """Return the numbers of classes in train, val and test."""
+    return tuple(len(splits.get(split, ())) for split in SPLITS)
+
+
+def per_split(sizes: tuple[int, ...]) -> str:
+    """Say how many classes each split has."""
+    return f"{' / '.join(map(str, sizes))} classes in {' / '.join(SPLITS)}"

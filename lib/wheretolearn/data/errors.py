@@ -7,3 +7,7 @@ class DataError(Exception):
     The message names the file, what was expected, what was found, and what to
     do about it.
     """
+
+
+class AbsentError(DataError):
+    """A data set is not at hand; the message says what to put where."""

@@ -8,8 +8,7 @@ from tqdm import tqdm
 
 from . import class_folders
 from .catalogue import row_of
-from .datasets import absent, counted
-from .errors import DataError
+from .datasets import absent, counted, per_split, sizes_of, splits_of
 from .locations import data_root
 from .sources import md5_of
 
@@ -33,19 +32,25 @@ def verify(name: str, root: Path | None = None, progress: bool = False) -> list[
 
     Raises
     ------
+    AbsentError
+        If it is not at hand.
     DataError
-        If files are absent, damaged, or not what they should be.
+        If files are damaged, or not what they should be.
     """
     row = row_of(name)
     folder = (root or data_root()) / row.folder
     paths = row.find(folder)
     if row.folder and not paths:
-        raise DataError(absent(row, folder))
+        raise absent(row, folder)
     pictures = counted(row, folder, row.read_pictures(paths, row.native_size))
     bar = tqdm(pictures, desc=f"checking {name}", unit="img", disable=None if progress else True)
-    labels = [picture.label for picture in bar]
-    lines = [f"{name}: {len(set(labels))} classes, {len(labels)} images, all readable"]
-    if note := row.editions[len(labels)]:
+    images, split_of = 0, dict[str, str | None]()
+    for picture in bar:
+        images += 1
+        split_of[picture.label] = picture.split
+    sizes = per_split(sizes_of(splits_of(row, split_of)))
+    lines = [f"{name}: {len(split_of)} classes, {images} images, all readable; {sizes}"]
+    if note := row.editions[images]:
         lines.append(note)
     published = {file.name: file.md5 for file in row.remote}
     for path in paths:
@@ -54,7 +59,8 @@ def verify(name: str, root: Path | None = None, progress: bool = False) -> list[
         elif path.name in published and md5_of(path) == published[path.name]:
             lines.append(f"{path}: the published file")
         elif row.find is class_folders.find:
-            lines.append(f"{path}: no published checksum; class names and counts are right")
+            checked = "class names and counts" if row.splits() else "numbers of classes and images"
+            lines.append(f"{path}: no published checksum; {checked} are right")
         else:
             lines.append(f"{path}: repacked, with the published content")
     return lines

@@ -1,0 +1,406 @@
+"""The ledger of claims: what the paper says, what decides it here, and what came out.
+
+Everything in it is made from the study's records; ``python -m wheretolearn.readme`` writes
+it to ``results/claims.json``, and a test fails if the file no longer fits the records.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from . import few_shot, study
+from . import few_shot_claims as tests
+from .analysis import TOO_FEW, Finding, accuracy_gain, emergence, layer_order
+from .experiments import Experiment
+from .records import Record, load
+from .robustness import robustness
+from .tables import table
+
+
+class Claim(NamedTuple):
+    """A claim of the paper, and the test that decides it."""
+
+    number: str
+    """As in the chapter "Decided beforehand"."""
+    says: str
+    """The claim in a few words."""
+    page: str
+    """Notebook that shows the evidence."""
+    problem: str
+    """What it is tested on."""
+    test: Callable[[Sequence[Record]], Finding] | None
+    """From records to the outcome; None where no test has been stated yet."""
+    runs: Sequence[Experiment] = ()
+    """The experiments that the test needs."""
+    headline: str = ""
+    """The statistic that stands for the evidence: a line of it."""
+    unit: str = "points"
+    """Of the headline."""
+    paper: Callable[[Path], float] | None = None
+    """The same statistic in the paper's published numbers; None where it gives none."""
+
+
+class Entry(NamedTuple):
+    """A line of the ledger."""
+
+    claim: Claim
+    finding: Finding
+    verdict: str
+    """With how much of the evidence there is, as long as runs are missing."""
+    headline: dict[str, Any] | None
+    """The line of the evidence that stands for it."""
+    paper: float | None
+    done: int
+    """Runs that have a record."""
+
+
+def _of_table1(*methods: str, columns: Sequence[str]) -> list[Experiment]:
+    wanted = {f"{column}-{method}" for column in columns for method in methods}
+    return [e for e in study.experiments("study", few_shot.TABLE1) if e.name in wanted]
+
+
+def _named(figure: str, *endings: str) -> list[Experiment]:
+    return [e for e in study.experiments("study", figure) if e.name.endswith(endings)]
+
+
+def _figure_1() -> list[Claim]:
+    found = []
+    for data, title in (("omniglot", "Omniglot"), ("miniimagenet", "miniImageNet")):
+        prefix = f"fig1-{data}"
+
+        def runs(*endings: str, prefix: str = prefix) -> list[Experiment]:
+            return [e for e in _named(few_shot.FIG1, *endings) if e.name.startswith(prefix)]
+
+        found += [
+            Claim(
+                "1",
+                "Sparsity emerges and settles at its own level from any initial sparsity",
+                few_shot.FIG1,
+                title,
+                partial(emergence, prefix=prefix),
+                runs("-sparse0", "-sparse25", "-sparse50", "-sparse75", "-sparse100"),
+                "spread between levels, end / start",
+                "ratio",
+                _spread,
+            ),
+            Claim(
+                "2",
+                "Earlier layers get sparser, the output layer stays most plastic",
+                few_shot.FIG1,
+                title,
+                partial(layer_order, prefix=prefix),
+                runs("-sparse50"),
+                "layer1 − output",
+                paper=_first_to_last,
+            ),
+            Claim(
+                "3",
+                "More accurate than MAML at every initial sparsity, best around 50 %",
+                few_shot.FIG1,
+                title,
+                partial(accuracy_gain, prefix=prefix),
+                runs("-maml", "-sparse0", "-sparse20", "-sparse50", "-sparse80", "-sparse100"),
+                "mean over levels − MAML",
+                paper=_gain_over_levels,
+            ),
+        ]
+    return found
+
+
+def claims() -> list[Claim]:
+    """Return every claim, in the order of its number.
+
+    Returns
+    -------
+    list of Claim
+    """
+    five_shot = partial(_of_table1, columns=["convnet4-5shot"])
+    both = ("convnet4-5shot", "convnet4-1shot")
+    found = [
+        *_figure_1(),
+        Claim(
+            "4",
+            "No worse than MAML at any inner steps, rate and width; survives large rates; "
+            "sparsity grows with steps and rate and shrinks with width",
+            few_shot.FIG2,
+            "miniImageNet",
+            robustness,
+            study.experiments("study", few_shot.FIG2),
+            "mean gain over all settings",  # the paper's figure cuts MAML off where it collapses
+        ),
+        Claim(
+            "5a",
+            "ConvNet-4: sparse-MAML > BOIL > MAML > ANIL",
+            few_shot.TABLE1,
+            "miniImageNet",
+            tests.convnet4_order,
+            _of_table1("sparse-maml", "boil", "maml", "anil", columns=both),
+            "convnet4-5shot: sparse-maml − maml",
+            paper=partial(_table1, "ConvNet-4", "sparse-MAML"),
+        ),
+        Claim(
+            "5b",
+            "ResNet-12: sparse-ReLU-MAML is best",
+            few_shot.TABLE1,
+            "miniImageNet",
+            tests.resnet12_best,
+            [e for e in study.experiments("study", few_shot.TABLE1) if e.network == "resnet12"],
+            "resnet12-5shot: sparse-relu-maml − maml",
+            paper=partial(_table1, "ResNet-12", "sparse-ReLU-MAML"),
+        ),
+        Claim(
+            "6",
+            "Across domains the gain is largest at 5-shot CUB",
+            few_shot.TABLE2,
+            "miniImageNet → CUB (2010)",
+            tests.cross_domain,
+            five_shot("sparse-maml", "maml"),
+            "gain on CUB, 5 shots",
+            paper=_cub,
+        ),
+        Claim(
+            "7",
+            "Sparsity also emerges when rates are learned under a ReLU",
+            few_shot.LEARNED_RATES,
+            "miniImageNet",
+            tests.relu_sparsity,
+            five_shot("sparse-relu-maml"),
+            "final share of rates at zero",
+            "%",
+        ),
+        Claim(
+            "8",
+            "The pattern of sparsity differs from problem to problem",
+            few_shot.BY_PROBLEM,
+            "miniImageNet, CUB (2010), Omniglot, glyphs",
+            tests.by_problem,
+            study.experiments("study", few_shot.BY_PROBLEM),
+            "p by permutation",
+            "p",
+        ),
+        Claim(
+            "9",
+            "Continual learning: sparse-La-MAML interferes less than La-MAML",
+            "",
+            "MNIST Rotations, Permutations, Many Permutations",
+            None,
+        ),
+        Claim(
+            "10",
+            "Continual learning: sparse-C-MAML gains online accuracy in OSAKA",
+            "",
+            "Omniglot, MNIST, FashionMNIST",
+            None,
+        ),
+        Claim(
+            "11",
+            "Longer inner loops without overfitting",
+            few_shot.LONGER,
+            "miniImageNet",
+            tests.longer_loops,
+            five_shot("sparse-maml", "maml"),
+            "loss of MAML − loss of sparse-MAML",
+        ),
+        Claim(
+            "12a",
+            "The pattern of the mask adds to its density",
+            few_shot.FEATURES,
+            "miniImageNet",
+            tests.pattern_and_density,
+            _named(few_shot.FEATURES, "-own-masks", "-shuffled-masks"),
+            "own masks − shuffled within tensors",
+        ),
+        Claim(
+            "12b",
+            "Features move less under sparse-MAML than under MAML",
+            few_shot.FEATURES,
+            "miniImageNet",
+            tests.features_move_less,
+            five_shot("sparse-maml", "maml"),
+            "similarity, sparse-MAML − MAML",
+            "CKA × 100",
+        ),
+    ]
+    return sorted(found, key=lambda c: (int(c.number.rstrip("ab")), c.number))
+
+
+def entries(results: Path) -> list[Entry]:
+    """Apply every test to the records that there are.
+
+    Parameters
+    ----------
+    results : Path
+        The folder of the records, with the paper's numbers in ``paper``.
+
+    Returns
+    -------
+    list of Entry
+        In the order of :func:`claims`.
+    """
+    return [_entry(claim, load(results, claim.runs), results / "paper") for claim in claims()]
+
+
+def _entry(claim: Claim, records: Sequence[Record], published: Path) -> Entry:
+    planned = sum(len(study.seeds(e)) for e in claim.runs)
+    paper = claim.paper(published) if claim.paper else None
+    if claim.test is None:
+        nothing = Finding(claim.says, "no test stated yet", pd.DataFrame())
+        return Entry(claim, nothing, nothing.verdict, None, paper, 0)
+    finding = claim.test(records)
+    if len(records) == planned:
+        verdict = finding.verdict
+    elif finding.verdict.startswith(TOO_FEW):
+        verdict = f"not run yet ({len(records)} of {planned} runs)"
+    else:
+        verdict = f"{finding.verdict}, so far ({len(records)} of {planned} runs)"
+    lines = finding.evidence.to_dict("records") if len(finding.evidence) else []
+    headline = next((dict(line) for line in lines if line["statistic"] == claim.headline), None)
+    if lines and headline is None:
+        raise ValueError(f"claim {claim.number}: its test has no statistic {claim.headline!r}")
+    return Entry(claim, finding, verdict, headline, paper, len(records))
+
+
+def as_data(found: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Return the ledger as plain data, as it stands in ``results/claims.json``.
+
+    Parameters
+    ----------
+    found : sequence of Entry
+        From :func:`entries`.
+
+    Returns
+    -------
+    list of dict
+    """
+    return [
+        {
+            "claim": e.claim.number,
+            "says": e.claim.says,
+            "problem": e.claim.problem,
+            "setting": setting(e.claim.runs),
+            "verdict": e.verdict,
+            "headline": e.claim.headline,
+            "unit": e.claim.unit if e.claim.test else "",
+            "paper": _plain(e.paper),
+            "evidence": [
+                {str(k): _plain(v) for k, v in line.items()}
+                for line in e.finding.evidence.to_dict("records")
+            ],
+            "runs": [e.done, sum(len(study.seeds(run)) for run in e.claim.runs)],
+            "records": [f"results/study/{run.name}/" for run in e.claim.runs],
+            "figure": f"notebooks/{e.claim.page}.ipynb" if e.claim.page else None,
+        }
+        for e in found
+    ]
+
+
+def write(path: Path, found: Sequence[Entry]) -> None:
+    """Write the ledger as JSON."""
+    text = json.dumps(as_data(found), indent=1, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def overview(found: Sequence[Entry], link: str = "{}.ipynb") -> str:
+    """Return the ledger as a table in Markdown.
+
+    Parameters
+    ----------
+    found : sequence of Entry
+        From :func:`entries`.
+    link : str
+        How a page is linked to, with ``{}`` for its name.
+
+    Returns
+    -------
+    str
+    """
+    rows = []
+    for e in found:
+        name = f"{e.claim.number}. {e.claim.says}"
+        rows.append(
+            (
+                f"[{name}]({link.format(e.claim.page)})" if e.claim.page else name,
+                e.claim.problem,
+                e.verdict,
+                _shown(e),
+                "–" if e.paper is None else f"{e.paper:.2f}",
+            )
+        )
+    header = ("claim", "tested on", "verdict", "estimate [95 % interval]", "paper")
+    return table(header, rows)
+
+
+def _shown(entry: Entry) -> str:
+    line = entry.headline
+    if line is None:
+        return "–"
+    text = f"{line['mean']:.2f}" if entry.claim.unit != "p" else f"{line['mean']:.4f}"
+    if math.isfinite(line["low"]):
+        text += f" [{line['low']:.2f}, {line['high']:.2f}]"
+    unit = "" if entry.claim.unit == "p" else f" {entry.claim.unit}"
+    return f"{line['statistic']}: {text}{unit}, {line['seeds']} seeds"
+
+
+def setting(runs: Sequence[Experiment]) -> str:
+    """Say in one line what some experiments have in common, and what they go through."""
+    if not runs:
+        return ""
+
+    def values(name: str) -> str:
+        return ", ".join(f"{v:g}" for v in sorted({getattr(e, name) for e in runs}))
+
+    data = ", ".join(sorted({e.data for e in runs}))
+    network = ", ".join(sorted({e.network for e in runs}))
+    return (
+        f"{data}, {values('ways')}-way {values('shots')}-shot, {values('image_size')} px, "
+        f"{network} with {values('width')} channels, K = {values('inner_steps')}, inner rate "
+        f"{values('inner_rate')}, {values('updates')} updates × {values('meta_batch')} tasks"
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return a number as it stands in JSON: NaN is null, six digits after the point."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        return round(float(value), 6) if math.isfinite(value) else None
+    return value
+
+
+def _spread(published: Path) -> float:
+    left = pd.read_csv(published / "fig1_left_sparsity_by_epoch.csv")
+    ends = left.sort_values("epoch").groupby("init_sparsity")["sparsity"]
+    return float(np.ptp(ends.last()) / np.ptp(ends.first()))
+
+
+def _first_to_last(published: Path) -> float:
+    centre = pd.read_csv(published / "fig1_centre_sparsity_by_layer.csv").sort_values("epoch")
+    ends = centre.groupby("layer", sort=False)["sparsity"].last()
+    return float(ends["layer1"] - ends["output"])
+
+
+def _gain_over_levels(published: Path) -> float:
+    right = pd.read_csv(published / "fig1_right_accuracy_by_init.csv")
+    return float((right["sparse_maml_accuracy"] - right["maml_accuracy"]).mean())
+
+
+def _table1(network: str, method: str, published: Path) -> float:
+    numbers = pd.read_csv(published / "table1.csv").set_index(["network", "shots", "method"])
+    accuracy = numbers["accuracy"]
+    return float(accuracy[network, 5, method] - accuracy[network, 5, "MAML"])
+
+
+def _cub(published: Path) -> float:
+    numbers = pd.read_csv(published / "table2.csv").set_index(["method", "dataset", "shots"])
+    accuracy = numbers["accuracy"]
+    return float(accuracy["sparse-MAML", "CUB", 5] - accuracy["MAML", "CUB", 5])
