@@ -112,6 +112,9 @@ class DataCommand:
                 continue
             try:
                 print("\n".join(datasets.verify(name, self.data)))
+            except datasets.AbsentError as error:
+                failed |= self.name is not None  # nobody has them all
+                print(f"not at hand: {error}", file=sys.stderr)
             except datasets.DataError as error:
                 failed = True
                 print(f"{name}: {error}", file=sys.stderr)
