@@ -36,8 +36,9 @@ LIBRARY = files("lib/wheretolearn/**/*.py") + files("lib/wheretolearn/**/*.json"
 # Modules that only show what a run left behind; a change in them makes no record stale.
 SHOWS_ONLY = {
     *("__main__.py", "cli.py", "failures.py", "publish.py", "resources.py", "suggestions.py"),
-    *("analysis.py", "bench", "few_shot_claims.py", "figure2.py", "figures.py", "layers.py"),
-    *("planted.py", "planted_figure.py", "readme.py", "robustness.py", "tables.py"),
+    *("analysis.py", "bench", "by_problem.py", "few_shot_claims.py", "figure2.py", "figures.py"),
+    *("inside_the_loop.py", "layers.py", "ledger.py", "paper_tables.py", "planted.py"),
+    *("planted_figure.py", "readme.py", "robustness.py", "sparsity_profiles.py", "tables.py"),
 }
 TRAINS = [path for path in LIBRARY if Path(path).parts[2] not in SHOWS_ONLY]
 # Records that are committed or dear, or made where the library is not a file beside them, are
@@ -136,8 +137,7 @@ rule notebook:
     input:
         LIBRARY,
         shown,
-        files("results/study/**/*.json"),
-        files("results/bench/*.json"),
+        [files(f"results/{folder}/**/*.json") for folder in ("study", "search", "paper", "bench")],
         files("results/paper/*.csv"),
         source="notebooks/{notebook}.ipynb",
     output:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from synthetic import image_set, made_up_record
-from wheretolearn import cli, records, study, training
+from wheretolearn import cli, data, records, study, training
 
 SMALL = ["network=mlp", "image_size=8", "ways=3", "width=8"]
 
@@ -205,3 +205,17 @@ def test_missing_data_are_told_without_a_traceback(monkeypatch, tmp_path, capsys
         cli.main()
     assert end.value.code == 1
     assert "miniimagenet" in capsys.readouterr().err
+
+
+def test_verify_passes_over_what_is_not_at_hand(wheretolearn, tmp_path, monkeypatch):
+    for name in [n for n in data.DATASETS if n not in ("glyphs", "cars", "cub")]:
+        monkeypatch.delitem(data.DATASETS, name)
+    status, out, err = wheretolearn("data", "verify", "--data", "raw")
+    assert status == 0
+    assert out.startswith("glyphs: ")
+    assert [line[:18] for line in err.splitlines()] == ["not at hand: cub i", "not at hand: cars "]
+    assert wheretolearn("data", "verify", "cars", "--data", "raw")[0] == 1
+    (tmp_path / "raw/cars/class").mkdir(parents=True)
+    status, _, err = wheretolearn("data", "verify", "--data", "raw")
+    assert status == 1
+    assert "16185 images expected, 0 found" in err

@@ -14,7 +14,7 @@ from .data.catalogue import row_of
 from .masks import ARRANGEMENTS
 from .networks import NetworkName, make_network
 from .precision import Precision, check_precision
-from .probes import adaptations, check_probe
+from .probes import EPISODES, adaptations, check_probe
 from .rules import Rule, make_rule
 from .suggestions import closest
 
@@ -104,7 +104,8 @@ class Experiment:
     """Episodes of the final test, at the best validation; with 0 the test classes are never
     looked at, nor is anything else asked."""
     probes: tuple[str, ...] = ()
-    """What else is asked at the best validation, see ``wheretolearn.probes``."""
+    """What else is asked at the best validation, on up to 100 of the test episodes, see
+    ``wheretolearn.probes``."""
     masks_from: str = ""
     """Experiment of the same profile whose learned masks are used, and kept as they are."""
     masks_as: str = "own"
@@ -193,7 +194,8 @@ class Experiment:
         """Return how many episodes one run sees."""
         validations = 1 + math.ceil(self.updates / self.eval_every)  # the first is at update 0
         evaluation = validations * self.val_tasks + self.test_tasks
-        evaluation += sum(adaptations(probe) for probe in self.probes)
+        each = min(EPISODES, self.test_tasks)
+        evaluation += sum(adaptations(probe, each) for probe in self.probes)
         return Episodes(self.updates * self.meta_batch, evaluation)
 
     def flops(self) -> float:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from . import few_shot, study
 from . import few_shot_claims as tests
@@ -22,7 +23,7 @@ from .analysis import TOO_FEW, Finding, accuracy_gain, emergence, layer_order
 from .experiments import Experiment
 from .records import Record, load
 from .robustness import robustness
-from .tables import table
+from .tables import table, verdicts
 
 
 class Claim(NamedTuple):
@@ -249,7 +250,7 @@ def entries(results: Path) -> list[Entry]:
 
 
 def _entry(claim: Claim, records: Sequence[Record], published: Path) -> Entry:
-    planned = sum(len(study.seeds(e)) for e in claim.runs)
+    planned = _planned(claim)
     paper = claim.paper(published) if claim.paper else None
     if claim.test is None:
         nothing = Finding(claim.says, "no test stated yet", pd.DataFrame())
@@ -294,7 +295,7 @@ def as_data(found: Sequence[Entry]) -> list[dict[str, Any]]:
                 {str(k): _plain(v) for k, v in line.items()}
                 for line in e.finding.evidence.to_dict("records")
             ],
-            "runs": [e.done, sum(len(study.seeds(run)) for run in e.claim.runs)],
+            "runs": [e.done, _planned(e.claim)],
             "records": [f"results/study/{run.name}/" for run in e.claim.runs],
             "figure": f"notebooks/{e.claim.page}.ipynb" if e.claim.page else None,
         }
@@ -336,6 +337,73 @@ def overview(found: Sequence[Entry], link: str = "{}.ipynb") -> str:
         )
     header = ("claim", "tested on", "verdict", "estimate [95 % interval]", "paper")
     return table(header, rows)
+
+
+def settings(found: Sequence[Entry]) -> str:
+    """Return what each claim was tested in as a table in Markdown, with its number of runs."""
+    rows = [
+        (e.claim.number, e.claim.problem, setting(e.claim.runs), f"{e.done} of {_planned(e.claim)}")
+        for e in found
+        if e.claim.runs
+    ]
+    return table(("claim", "tested on", "setting", "runs"), rows)
+
+
+def evidence(found: Sequence[Entry]) -> str:
+    """Return every statistic of every test that could be applied, in Markdown."""
+    tested = [
+        e.finding._replace(claim=f"{e.finding.claim} ({e.claim.problem})", verdict=e.verdict)
+        for e in found
+        if len(e.finding.evidence)
+    ]
+    return verdicts(tested) or "No test could be applied yet."
+
+
+def power(found: Sequence[Entry]) -> str:
+    """Return what the seeds at hand could have shown, as a table in Markdown.
+
+    For each headline with an interval and a published counterpart: half of the interval's width,
+    and the number of seeds at which Student's interval would be half as wide as the paper's
+    effect is large, so that an effect of that size would be told from zero about always.
+    """
+    rows = []
+    for e in found:
+        line = e.headline
+        if line is None or e.paper is None or e.claim.unit != "points":
+            continue
+        half = (line["high"] - line["low"]) / 2
+        rows.append(
+            (
+                f"{e.claim.number} ({e.claim.problem})",
+                line["statistic"],
+                f"±{half:.2f}",
+                f"{e.paper:.2f}",
+                str(line["seeds"]),
+                _seeds_for(e.paper / 2, half, line["seeds"]),
+            )
+        )
+    header = (
+        "claim",
+        "statistic (points)",
+        "interval now",
+        "the paper's effect",
+        "seeds",
+        "seeds for ± half of that effect",
+    )
+    return table(header, rows) if rows else "No interval has a published counterpart yet."
+
+
+def _seeds_for(wanted: float, half: float, seeds: int) -> str:
+    """Return at how many seeds Student's interval would have a half width of `wanted`."""
+    spread = half * math.sqrt(seeds) / stats.t.ppf(0.975, seeds - 1)
+    for n in range(2, 1000):
+        if stats.t.ppf(0.975, n - 1) * spread / math.sqrt(n) <= wanted:
+            return str(n)
+    return "1000 or more"
+
+
+def _planned(claim: Claim) -> int:
+    return sum(len(study.seeds(e)) for e in claim.runs)
 
 
 def _shown(entry: Entry) -> str:

@@ -41,7 +41,7 @@ from .suggestions import closest
 from .tasks import EpisodeSampler
 
 EPISODES = 100
-"""Test episodes of each probe; the first ones of the final test."""
+"""Most test episodes of a probe; they are the first ones of the final test."""
 
 STEPS = (0, 1, 2, 4, 10)
 """Multiples of K at which the probe ``steps`` looks."""
@@ -49,7 +49,9 @@ STEPS = (0, 1, 2, 4, 10)
 Answers = dict[str, list[float]]
 
 
-def ask(probe: str, learner: MetaLearner, episodes: EpisodeSampler) -> dict[str, Interval]:
+def ask(
+    probe: str, learner: MetaLearner, episodes: EpisodeSampler, count: int = EPISODES
+) -> dict[str, Interval]:
     """Return the answers of a probe.
 
     Parameters
@@ -60,6 +62,8 @@ def ask(probe: str, learner: MetaLearner, episodes: EpisodeSampler) -> dict[str,
         A trained one; it is left as it is.
     episodes : EpisodeSampler
         Test episodes (for ``on:``, of the other data set).
+    count : int, default 100
+        How many of them.
 
     Returns
     -------
@@ -72,7 +76,7 @@ def ask(probe: str, learner: MetaLearner, episodes: EpisodeSampler) -> dict[str,
         For an unknown probe; the nearest known name is suggested.
     """
     check_probe(probe)
-    tasks = (episodes[i].to(learner.device) for i in range(EPISODES))
+    tasks = (episodes[i].to(learner.device) for i in range(count))
     if probe.startswith("on:"):
         answers = {probe: learner.evaluate(tasks).accuracies}
     else:
@@ -95,10 +99,10 @@ def check_probe(probe: str) -> None:
         raise ValueError(f"unknown probe {probe!r}{closest(probe, PROBES)}")
 
 
-def adaptations(probe: str) -> int:
-    """Return how many adaptations of K steps a probe takes, over all its episodes, about."""
+def adaptations(probe: str, count: int = EPISODES) -> int:
+    """Return how many adaptations of K steps a probe takes on `count` episodes, about."""
     each = {"steps": STEPS[-1], "masks": len(masks.ARRANGEMENTS) + 2, "interference": 0}
-    return EPISODES * each.get(probe, 1)
+    return count * each.get(probe, 1)
 
 
 def _steps(learner: MetaLearner, tasks: Iterator[Task]) -> Answers:

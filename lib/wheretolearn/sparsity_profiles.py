@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from .analysis import Curve, by_experiment, curve, finished, noise_curve
 from .experiments import Experiment
 from .figures import legend_above, rows_of_panels, setting, stamp
-from .paper_tables import NOT_RUN, TITLES, colour
+from .paper_tables import NETWORKS, NOT_RUN, TITLES, colour, shots
 from .records import Record
 from .statistics import Interval, t_interval
 from .tables import interval, table
@@ -143,16 +143,18 @@ def _freezing(experiments: Iterable[Experiment]) -> list[Experiment]:
 
 
 def _by_method(experiments: Iterable[Experiment]) -> dict[str, list[Experiment]]:
-    """Group experiments under the titles of their methods, 1 shot first."""
+    """Group experiments by the title of their method: those with zero rates, and 1 shot, first."""
     groups: dict[str, list[Experiment]] = {}
-    for e in sorted(experiments, key=lambda e: (list(TITLES).index(e.method), e.shots)):
+    order = list(TITLES)
+    for e in sorted(
+        experiments, key=lambda e: (not e.rule.can_freeze, order.index(e.method), e.shots)
+    ):
         groups.setdefault(TITLES[e.method], []).append(e)
     return groups
 
 
 def _title(e: Experiment) -> str:
-    network = {"convnet4": "ConvNet-4", "resnet12": "ResNet-12"}.get(e.network, e.network)
-    return f"{network}, {e.shots} shot{'s' if e.shots > 1 else ''}"
+    return f"{NETWORKS[e.network]}, {shots(e.shots)}"
 
 
 def _group(e: Experiment, records: Iterable[Record]) -> list[Record]:
@@ -228,19 +230,17 @@ def draw_end(experiments: Iterable[Experiment], records: Sequence[Record]) -> Fi
     Returns
     -------
     Figure
-        A row for each number of shots, a panel for each network; a colour for each method, with
+        A row for each network, a panel for each number of shots; a colour for each method, with
         Student's 95 % intervals; dotted, what noise would make of it.
     """
-    rows: dict[int, dict[str, list[Experiment]]] = {}
-    for e in sorted(_freezing(experiments), key=lambda e: (e.shots, -len(_names(e)))):
-        rows.setdefault(e.shots, {}).setdefault(_title(e), []).append(e)
-    titles = [f"{shots} shot{'s' if shots > 1 else ''}" for shots in rows]
-    figure, parts = rows_of_panels(titles, height=3.1)
+    rows: dict[str, dict[int, list[Experiment]]] = {}
+    for e in sorted(_freezing(experiments), key=lambda e: e.shots):
+        rows.setdefault(NETWORKS[e.network], {}).setdefault(e.shots, []).append(e)
+    figure, parts = rows_of_panels(list(rows), height=3.1)
     for part, panels in zip(parts, rows.values(), strict=True):
-        widths = [4 + len(kernels(_names(group[0]))) for group in panels.values()]
-        axes = np.atleast_1d(part.subplots(1, len(panels), width_ratios=widths))
-        for ax, (title, group) in zip(axes, panels.items(), strict=True):
-            _end_panel(ax, title.partition(",")[0], group, records)
+        axes = np.atleast_1d(part.subplots(1, len(panels), sharey=True))
+        for ax, group in zip(axes, panels.values(), strict=True):
+            _end_panel(ax, group, records)
         shown = [[r for e in group for r in _group(e, records)] for group in panels.values()]
         lines = [f"{setting(s)} · Student's 95 % interval" for s in shown if s]
         part.supxlabel("\n".join(lines) or NOT_RUN, fontsize=7, color="0.35")
@@ -261,11 +261,9 @@ def _short(kernel: str) -> str:
     return name.replace("conv", "").replace("shortcut", "s").replace("output", "out")
 
 
-def _end_panel(
-    ax: Axes, title: str, experiments: Sequence[Experiment], records: Sequence[Record]
-) -> None:
+def _end_panel(ax: Axes, experiments: Sequence[Experiment], records: Sequence[Record]) -> None:
     names = kernels(_names(experiments[0]))
-    ax.set_title(title, fontsize="medium", pad=20)
+    ax.set_title(shots(experiments[0].shots), fontsize="medium", pad=20)
     for i, e in enumerate(experiments):
         group, own = _group(e, records), colour(e.method)
         x = np.arange(len(names)) + 0.25 * (i - (len(experiments) - 1) / 2)
@@ -281,7 +279,8 @@ def _end_panel(
             alpha=0.6,
         )
         ax.axhline(_noise(e).mean[-1], color=own, ls=":", lw=1.2)
-    ax.set_xticks(range(len(names)), [_short(n) for n in names], fontsize=7)
+    size = 6 if len(names) > 10 else 8
+    ax.set_xticks(range(len(names)), [_short(n) for n in names], fontsize=size)
     ax.set(ylim=(-2, 102), xlim=(-0.6, len(names) - 0.4), ylabel="rates at zero, at the end (%)")
     ax.set_xlabel("block.convolution (s: shortcut)" if "1.s" in map(_short, names) else "layer")
     legend_above(ax, ax)
@@ -329,8 +328,8 @@ def _table_of(experiments: Sequence[Experiment], records: Sequence[Record]) -> s
         ]
         for e in experiments
     }
-    title = _title(experiments[0]).partition(",")[0]
-    header = [title, *(f"{TITLES[e.method]}, {_title(e).partition(', ')[2]}" for e in experiments)]
+    network = NETWORKS[experiments[0].network]
+    header = [network, *(f"{TITLES[e.method]}, {shots(e.shots)}" for e in experiments)]
     labels = [*(n.removesuffix(".weight") for n in names), "all of these", "pure noise", "runs"]
     lines = [[label, *cells] for label, *cells in zip(labels, *columns.values(), strict=True)]
     stamps = [setting(group) for group in groups.values() if group]
@@ -383,7 +382,8 @@ def draw_rates(experiments: Iterable[Experiment], records: Sequence[Record]) -> 
     Figure
         A row for each method, a panel for each network and number of shots: rates over the
         share of weights with a lower one, means over seeds and their extremes; dotted, what
-        noise would make of them; dashed, where they started.
+        noise would make of them; dashed, where they started.  The lowest and the highest 5 %
+        are not drawn.
     """
     rows = _by_method(_learned(experiments))
     figure, parts = rows_of_panels(list(rows), height=3.1)
@@ -401,13 +401,15 @@ def _rates_panel(ax: Axes, e: Experiment, group: Sequence[Record]) -> None:
     ax.set_title(f"{_title(e)} · {_seeds(group)}", fontsize="medium", pad=20)
     ax.set(xlabel="weights of the layer, by rate (%)", ylabel="learned rate")
     ax.axhline(e.inner_rate, color=_GREY, ls="--", lw=0.8, label="start")
-    ax.plot(LEVELS, _noise_quantiles(e), color=_GREY, ls=":", lw=1.2, label="noise")
+    inner = slice(1, -1)  # the lowest and the highest rate depend on how many there are
+    x = LEVELS[inner]
+    ax.plot(x, _noise_quantiles(e)[inner], color=_GREY, ls=":", lw=1.2, label="noise")
     names = [n for n in kernels(_names(e)) if len(quantiles(group, n))]
     for own, name in zip(sns.color_palette("crest", len(names)), names, strict=True):
-        q = quantiles(group, name)
-        ax.plot(LEVELS, q.mean(0), color=own, label=name.partition(".")[0])
+        q = quantiles(group, name)[:, inner]
+        ax.plot(x, q.mean(0), color=own, label=name.partition(".")[0])
         if len(q) > 1:
-            ax.fill_between(LEVELS, q.min(0), q.max(0), color=own, alpha=0.25, lw=0)
+            ax.fill_between(x, q.min(0), q.max(0), color=own, alpha=0.25, lw=0)
     if not names:
         ax.text(0.5, 0.7, "diverged" if group else NOT_RUN, transform=ax.transAxes, ha="center")
     legend_above(ax, ax)
@@ -456,7 +458,7 @@ def _rates_of(e: Experiment, group: Sequence[Record]) -> list[str]:
 
 def _rate_cells(q: np.ndarray) -> tuple[str, str, str]:
     """Return median, middle 90 % and share of negative rates; q is [seeds, 21]."""
-    median = t_interval(q[:, 10])
+    median = t_interval(list(q[:, 10]))
     ends = f" [{median.low:.3f}, {median.high:.3f}]" if math.isfinite(median.low) else ""
     low, high = q[:, 1].mean(), q[:, 19].mean()
     negative = np.mean([_below_zero(one) for one in q])

@@ -210,7 +210,9 @@ _STUDY = Bases(
     ],
 )
 
-_QUICK_5 = _QUICK_FIG2.replace(name="convnet4-5shot", figure=TABLE1, shots=5)
+_QUICK_5 = _QUICK_FIG2.replace(
+    name="convnet4-5shot", figure=TABLE1, shots=5, updates=40, val_tasks=10, test_tasks=20
+)
 _QUICK_BASES = Bases(
     columns=(
         _QUICK_5,

@@ -24,7 +24,7 @@ from .experiments import Experiment
 from .inner_loop import Task
 from .masks import Masks, of_rates, pack, rearrange, unpack
 from .meta import MetaLearner
-from .probes import ask
+from .probes import EPISODES, ask
 from .statistics import Interval, episode_interval
 from .tasks import Ahead, EpisodeSampler
 
@@ -235,7 +235,9 @@ class Training:
         for probe in self.experiment.probes:
             other = self._others.get(probe.removeprefix("on:"))
             if not probe.startswith("on:") or other is not None:
-                answers |= ask(probe, self.learner, other or self._streams["test"])
+                episodes = other or self._streams["test"]
+                count = min(EPISODES, self.experiment.test_tasks)
+                answers |= ask(probe, self.learner, episodes, count)
         return {
             "test_accuracy": _plain(episode_interval(score.accuracies)),
             "test_loss": score.loss if math.isfinite(score.loss) else None,

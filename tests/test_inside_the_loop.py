@@ -1,0 +1,259 @@
+"""Tables and drawings of what the inner loops were asked, on records that are made up."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from synthetic import made_up_record
+from wheretolearn import inside_the_loop, study
+from wheretolearn.analysis import LAYERS
+from wheretolearn.statistics import t_interval
+
+SEEDS = range(3)
+WOBBLE = (-0.01, 0.0, 0.01)
+LONGER = {e.name: e for e in study.experiments("study", "longer_inner_loops")}
+FEATURES = {e.name: e for e in study.experiments("study", "features_or_reuse")}
+SPARSE, MAML = "convnet4-5shot-sparse-maml", "convnet4-5shot-maml"
+
+
+def run_of(name, seed, probes=None, *, accuracy=0.5, sparsity=0.4, diverged=False):
+    """A record of the study with answers, shares in [0, 1]."""
+    record = made_up_record(name, seed, accuracy=accuracy, sparsity=[sparsity], diverged=diverged)
+    record["parameters"] = json.loads(json.dumps((LONGER | FEATURES)[name].parameters()))
+    if not diverged:
+        record["final"]["probes"] = {
+            n: {"mean": v, "low": v, "high": v, "n": 100} for n, v in (probes or {}).items()
+        }
+    return record
+
+
+def longer(name, here, there, wobble=WOBBLE):
+    """Runs that have `here` after K and `there` after 10 K steps; only the latter wobbles."""
+    return [
+        run_of(name, s, {"steps/0": 0.2, "steps/5": here, "steps/10": here, "steps/50": there + w})
+        for s, w in zip(SEEDS, wobble, strict=True)
+    ]
+
+
+def cells(table):
+    return [[c.strip() for c in line.strip("|").split("|")] for line in table.splitlines()]
+
+
+def rate(name):
+    return f"{(LONGER | FEATURES)[name].inner_rate:g}"
+
+
+def interval(values):
+    return str(t_interval(values))
+
+
+def test_answers_are_those_that_exist():
+    runs = [
+        run_of(SPARSE, 0, {"steps/5": 0.5}),
+        run_of(SPARSE, 1, {"steps/5": None}),
+        run_of(SPARSE, 2, {"steps/50": 0.4}),
+        run_of(SPARSE, 3, diverged=True),
+        run_of(SPARSE, 4),
+    ]
+    del runs[4]["final"]["probes"]  # older than the question
+    assert inside_the_loop.answers(runs, "steps/5") == {0: 50}
+    assert inside_the_loop.answers([], "steps/5") == {}
+
+
+def test_longer_table_by_hand():
+    runs = [
+        *longer(SPARSE, 0.6, 0.59),
+        *longer(MAML, 0.55, 0.5, (0.01, 0.0, -0.01)),
+        run_of("convnet4-5shot-boil", 0, diverged=True),
+        run_of("convnet4-5shot-anil", 0, {"steps/5": 0.4}),
+        run_of("convnet4-5shot-anil", 1, diverged=True),
+    ]
+    table = cells(inside_the_loop.longer_table(runs, "study"))
+    rows = {(r[0], r[1]): r[2:] for r in table[2:]}
+    assert [r[0] for r in table[2:]] == ["5"] * 5 + ["1"] * 5
+    assert rows["5", "sparse-MAML"] == [
+        rate(SPARSE),
+        "20.0 [20.0, 20.0]",
+        "60.0 [60.0, 60.0]",
+        interval([58, 59, 60]),
+        interval([2, 1, 0]),  # lost
+        interval([2, 4, 6]),  # MAML loses 4, 5 and 6
+        "3",
+    ]
+    assert rows["5", "MAML"][-3:] == [interval([4, 5, 6]), "–", "3"]
+    assert rows["5", "BOIL"][1:] == [*["–"] * 5, "0 (1 diverged)"]
+    assert rows["5", "ANIL"][1:] == ["–", "40.0", *["–"] * 3, "1 (1 diverged)"]
+    assert rows["1", "MAML"][1:] == [*["–"] * 5, "not run yet"]
+
+
+def test_columns_are_those_of_the_profile():
+    assert [list(c) for c in inside_the_loop.longer_columns("study")] == [
+        ["maml", "anil", "boil", "sparse-maml", "sparse-relu-maml"]
+    ] * 2
+    quick = inside_the_loop.longer_columns("quick")
+    assert [next(iter(c.values())).shots for c in quick] == [5, 1]
+    assert list(quick[1]) == ["maml", "sparse-maml", "sparse-relu-maml"]
+
+
+def masks_runs():
+    judged = {"own": 0.6, "shuffled": 0.5, "random": 0.45, "all": 0.55, "head": 0.4, "body": 0.3}
+    runs = []
+    for s, w in zip(SEEDS, WOBBLE, strict=True):
+        probes = {f"masks/{how}": v + (w if how == "own" else 0) for how, v in judged.items()}
+        runs.append(run_of(SPARSE, s, probes, accuracy=0.61))
+        runs.append(run_of(f"{SPARSE}-own-masks", s, accuracy=0.6 + w))
+        runs.append(run_of(f"{SPARSE}-shuffled-masks", s, accuracy=0.58))
+        runs.append(run_of(MAML, s, accuracy=0.5, sparsity=0.0))
+    runs.append(run_of(f"{SPARSE}-random-masks", 0, diverged=True))
+    return runs
+
+
+def test_exchanged_table_by_hand():
+    table = cells(inside_the_loop.exchanged_table(masks_runs(), "study"))
+    rows = {r[0]: r[1:] for r in table[2:]}
+    assert list(rows) == list(inside_the_loop.EXCHANGED.values())
+    assert rows["the learned mask"] == [interval([59, 60, 61]), "–", "3"]
+    assert rows["shuffled in each tensor"][1] == interval([9, 10, 11])
+    assert rows["the learned one, last layer only"][1] == interval([19, 20, 21])
+    empty = cells(inside_the_loop.exchanged_table([], "study"))[2:]
+    assert all(r[1:] == ["–", "–", "not run yet"] for r in empty)
+
+
+def test_borrowed_table_by_hand():
+    table = cells(inside_the_loop.borrowed_table(masks_runs(), "study"))
+    rows = {r[0]: r[1:] for r in table[2:]}
+    assert list(rows) == [
+        "learned along with the weights",
+        "the learned mask, kept",
+        "shuffled in each tensor",
+        "scattered over all tensors",
+        "learned on CUB (2010), 5-way 5-shot",
+        "none: all weights move (MAML)",
+    ]
+    assert rows["learned along with the weights"][3] == interval([-2, -1, 0])
+    kept = rows["the learned mask, kept"]
+    assert kept == [
+        rate(f"{SPARSE}-own-masks"),
+        "60.0 [60.0, 60.0]",
+        interval([59, 60, 61]),
+        "–",
+        "3",
+    ]
+    assert rows["shuffled in each tensor"][3] == interval([1, 2, 3])
+    assert rows["scattered over all tensors"][1:] == ["–", "–", "–", "0 (1 diverged)"]
+    assert rows["none: all weights move (MAML)"][1] == "100.0 [100.0, 100.0]"
+    assert all(r[-1] == "not run yet" for r in cells(_borrowed([]))[2:])
+
+
+def _borrowed(runs):
+    return inside_the_loop.borrowed_table(runs, "study")
+
+
+@pytest.mark.parametrize("profile", ["quick", "study", "paper", "smoke"])
+def test_trainings_of_a_profile(profile):
+    found = inside_the_loop.trainings(profile)
+    assert len(found.rows) == 6
+    assert found.kept.masks_from == found.learned.name
+    assert found.kept.masks_as == "own"
+    assert list(found.rows.values())[-1].method == "maml"
+
+
+def inner_runs():
+    """MAML and sparse-MAML with three seeds; BOIL diverged; ANIL was not asked."""
+    runs = []
+    for s, w in zip(SEEDS, WOBBLE, strict=True):
+        for name, stays, cosine in ((MAML, 0.7, 0.3), (SPARSE, 0.8 + w, 0.2)):
+            probes = {f"movement/{layer}": stays - 0.05 * i for i, layer in enumerate(LAYERS)}
+            probes |= {"interference/gradient": 0.3, "interference/step": cosine}
+            runs.append(run_of(name, s, probes))
+    runs.append(run_of("convnet4-5shot-boil", 0, diverged=True))
+    runs.append(run_of("convnet4-5shot-anil", 0))
+    return runs
+
+
+def test_movement_table_by_hand():
+    table = cells(inside_the_loop.movement_table(inner_runs(), "study"))
+    assert table[0][2:] == [*LAYERS, "layer4: it − MAML", "seeds"]
+    rows = {r[0]: r[1:] for r in table[2:]}
+    assert rows["sparse-MAML"][1] == interval([79, 80, 81])
+    assert rows["sparse-MAML"][-2] == interval([9, 10, 11])
+    assert rows["MAML"][-3:] == ["50.0 [50.0, 50.0]", "–", "3"]
+    assert rows["BOIL"][1:] == [*["–"] * 6, "0 (1 diverged)"]
+    assert rows["ANIL"][1:] == [*["–"] * 6, "1"]
+    assert rows["sparse-ReLU-MAML"][1:] == [*["–"] * 6, "not run yet"]
+
+
+def test_interference_table_by_hand():
+    table = cells(inside_the_loop.interference_table(inner_runs(), "study"))
+    rows = {r[0]: r[1:] for r in table[2:]}
+    at = {v: f"{v:.1f} [{v:.1f}, {v:.1f}]" for v in (30, 20, -10, 0)}
+    assert rows["sparse-MAML"] == [at[30], at[20], at[-10], at[-10], "3"]
+    assert rows["MAML"] == [at[30], at[30], at[0], "–", "3"]
+    assert rows["BOIL"][-2:] == ["–", "0 (1 diverged)"]
+
+
+def texts(ax):
+    return [t.get_text() for t in ax.texts]
+
+
+def legend(ax):
+    return [t.get_text() for t in ax.get_legend().get_texts()] if ax.get_legend() else []
+
+
+def test_longer_loops_are_drawn():
+    runs = longer(SPARSE, 0.6, 0.59) + longer(MAML, 0.55, 0.5)
+    runs.append(run_of("convnet4-5shot-boil", 0, diverged=True))
+    figure = inside_the_loop.draw_longer("The study", runs, "study")
+    part = figure.subfigs[0]
+    left, right = part.axes
+    assert legend(left) == ["MAML", "sparse-MAML"]
+    (drawn,) = (line for line in left.lines if line.get_label() == "sparse-MAML")
+    assert drawn.get_ydata() == pytest.approx([20, 60, 60, 59])  # 20 steps were not asked
+    assert len(left.collections) == 8
+    assert [t.get_text() for t in left.get_xticklabels()] == ["0", "5", "10", "20", "50"]
+    assert texts(right) == ["not run yet"]
+    note = part.get_supxlabel()
+    assert note.startswith("profile study · miniimagenet 5-way 5-shot · 32 px")
+    assert "not run yet: convnet4-5shot-anil" in note
+    assert "left out: convnet4-5shot-boil (1 of 1)" in note
+    empty = inside_the_loop.draw_longer("The study", [], "study").subfigs[0]
+    assert [texts(ax) for ax in empty.axes] == [["not run yet"]] * 2
+    assert empty.get_supxlabel() == "not run yet"
+
+
+def test_both_numbers_of_shots_have_their_setting():
+    runs = longer(SPARSE, 0.6, 0.59) + longer("convnet4-1shot-maml", 0.4, 0.3)
+    note = inside_the_loop.draw_longer("The study", runs, "study").subfigs[0].get_supxlabel()
+    assert re.findall(r"5-way \d-shot", note) == ["5-way 5-shot", "5-way 1-shot"]
+
+
+def test_masks_are_drawn():
+    figure = inside_the_loop.draw_masks("The study", masks_runs(), "study")
+    left, right = figure.subfigs[0].axes
+    assert [t.get_text() for t in left.get_yticklabels()] == list(
+        inside_the_loop.EXCHANGED.values()
+    )
+    dots = [line for line in left.lines if line.get_marker() == "o"]
+    assert [np.asarray(d.get_xdata())[0] for d in dots] == pytest.approx([60, 50, 45, 55, 40, 30])
+    assert texts(left) == []
+    assert texts(right) == ["diverged", "not run yet"]
+    unasked = [run_of(SPARSE, s) for s in SEEDS]
+    left, right = inside_the_loop.draw_masks("", unasked, "study").subfigs[0].axes
+    assert texts(left) == ["not asked"] * 6
+    assert texts(right) == ["not run yet"] * 5
+    for ax in inside_the_loop.draw_masks("", [], "study").subfigs[0].axes:
+        assert texts(ax) == ["not run yet"] * 6
+
+
+def test_movement_is_drawn():
+    figure = inside_the_loop.draw_movement("The study", inner_runs(), "study")
+    left, right = figure.subfigs[0].axes
+    assert legend(left) == ["MAML", "sparse-MAML"]
+    assert left.lines[0].get_ydata() == pytest.approx([70, 65, 60, 55, 50])
+    assert right.lines[1].get_ydata() == pytest.approx([30, 20])
+    colours = {line.get_label(): line.get_color() for line in left.lines}
+    assert colours["MAML"] == right.lines[0].get_color() != colours["sparse-MAML"]
+    for ax in inside_the_loop.draw_movement("", [], "study").subfigs[0].axes:
+        assert texts(ax) == ["not run yet"]

@@ -1,0 +1,264 @@
+"""Tables 1 and 2, on records that are made up."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from synthetic import made_up_record
+from wheretolearn import paper_tables as pt
+from wheretolearn import study
+
+PAPER = Path(__file__).parents[1] / "results" / "paper"
+TABLE1, TABLE2 = pt.columns_of_table1(PAPER), pt.columns_of_table2(PAPER)
+ONE, FIVE = TABLE1["ConvNet-4"]
+
+
+def made_up(name, seed, accuracy, profile="study", probes=None, diverged=False):
+    record = made_up_record(name, seed, accuracy=accuracy, diverged=diverged)
+    record["parameters"] = study.find(profile, name).parameters()
+    record["final"]["probes"] = {
+        n: {"mean": v, "low": v, "high": v, "n": 100} for n, v in (probes or {}).items()
+    }
+    return record
+
+
+def everything(profile="study", seeds=range(3)):
+    """All records of a profile's Table 1, with an answer on CUB and none on the others."""
+    return [
+        made_up(e.name, s, 0.4 + 0.01 * i + 0.002 * s * (-1) ** i, profile, {"on:cub": 0.3})
+        for i, e in enumerate(study.experiments(profile, "table1_miniimagenet"))
+        for s in seeds
+    ]
+
+
+def searched(accuracies, rates=(0.05, 0.1, 0.2, 0.5), name="convnet4-5shot-maml"):
+    found = []
+    for rate, accuracy in zip(rates, accuracies, strict=True):
+        if accuracy is not None:
+            record = made_up_record(f"{name}-rate{rate}", 100, diverged=accuracy == "diverged")
+            record["final"]["val_accuracy"] = accuracy if accuracy != "diverged" else 0.99
+            record["parameters"] = study.find("search", record["experiment"]).parameters()
+            found.append(record)
+    return found
+
+
+def rows(markdown):
+    """The lines of Markdown tables, as lists of cells."""
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in markdown.splitlines()
+        if line.startswith("|")
+    ]
+
+
+def lines_of(markdown, heading):
+    """The lines of one table, by their first cell."""
+    part = markdown.split(f"**{heading}**")[1].split("\n\n**")[0]
+    return {line[0]: line for line in rows(part)}
+
+
+def texts(figure):
+    return [t.get_text() for t in figure.findobj(lambda a: hasattr(a, "get_text")) if t.get_text()]
+
+
+def test_the_papers_numbers_keep_what_is_known_of_them():
+    assert [c.runs for columns in TABLE1.values() for c in columns] == [
+        "convnet4-1shot",
+        "convnet4-5shot",
+        "resnet12-1shot",
+        "resnet12-5shot",
+    ]
+    assert ONE.reported["maml"] == pt.Reported(48.07, 1.75, "mean V; std M", "")
+    doubtful = FIVE.reported["sparse-maml-plus"]
+    assert (doubtful.accuracy, doubtful.confidence) == (None, "U")
+    assert "copy error" in doubtful.note
+    assert FIVE.reported["sparse-relu-maml"].note.endswith("66.80")
+    assert TABLE1["ResNet-12"][1].reported["boil"].std is None
+    assert "boil" not in TABLE1["ResNet-12"][0].reported
+    cub = TABLE2["5 shots"][1]
+    assert (cub.probe, cub.runs) == ("on:cub", "convnet4-5shot")
+    assert cub.reported["sparse-maml"] == pt.Reported(60.58, 1.10, "V", "")
+
+
+def test_the_papers_table():
+    text = pt.reported(TABLE1)
+    found = {line[0]: line for line in rows(text.split("| ResNet-12")[0])}
+    assert found["ConvNet-4"] == ["ConvNet-4", "1 shot", "5 shots"]
+    assert found["MAML"][1] == "48.07 ± 1.75 (mean V; std M)"
+    assert found["sparse-MAML+"][2] == "unknown (U)"
+    assert (
+        "sparse-ReLU-MAML, ConvNet-4, 1 shot: paper; the authors' README later says 50.15" in text
+    )
+    resnet = {line[0]: line for line in rows(text.split("| ResNet-12")[1])}
+    assert resnet["BOIL"] == ["BOIL", "–", "70.50 (V)"]
+
+
+def test_accuracies_are_those_of_the_column():
+    records = [
+        made_up("convnet4-5shot-maml", 0, 0.6, probes={"on:cub": 0.4}),
+        made_up("convnet4-5shot-maml", 1, 0.5),
+        made_up("convnet4-5shot-maml", 2, 0.5, diverged=True),
+        made_up("convnet4-1shot-maml", 0, 0.3),
+    ]
+    assert pt.accuracies(records, FIVE, "maml") == {0: 60.0, 1: 50.0}
+    assert pt.accuracies(records, TABLE2["5 shots"][1], "maml") == {0: 40.0}
+
+
+def test_the_study_beside_the_paper():
+    records = [made_up("convnet4-5shot-maml", s, a) for s, a in enumerate((0.4, 0.44))]
+    records += [made_up("convnet4-5shot-boil", s, 0.5, diverged=True) for s in (0, 1)]
+    records += [
+        made_up("convnet4-5shot-anil", 0, 0.5),
+        made_up("convnet4-5shot-anil", 1, 0, diverged=True),
+    ]
+    ours = [made_up("convnet4-5shot-maml", 0, 0.63, "paper")]
+    text = pt.side_by_side(TABLE1, records, ours)
+    found = lines_of(text, "ConvNet-4, 5 shots")
+    half = 12.706 * 2  # Student's t with one degree of freedom, times 4 / 2
+    want = f"42.0 [{42 - half:.1f}, {42 + half:.1f}]"
+    assert found["MAML"][:4] == ["MAML", "63.15 ± 0.91 (mean V; std M)", want, "2"]
+    assert found["MAML"][5] == "63.0 (seeds: 1)"
+    assert found["BOIL"][2:4] == ["diverged", "0 (2 diverged)"]
+    assert found["ANIL"][2:4] == ["50.0", "1 (1 diverged)"]
+    assert found["sparse-MAML"][2:4] == ["not run yet", "–"]
+    assert found["sparse-MAML+"][1] == "unknown (U)"
+    assert found["Meta-SGD"][1] == "–"
+    assert found["exponential variant"][1:4] == ["–", "not run yet", "–"]
+    assert "exponential variant" not in lines_of(text, "ConvNet-4, 1 shot")
+    assert "sparse-MAML+" not in lines_of(text, "ResNet-12, 5 shots")
+    assert text.count("the study: profile study") == 1
+    assert text.count("paper's settings: profile paper") == 1
+
+
+def test_the_rate_says_whether_it_was_searched(monkeypatch):
+    monkeypatch.setattr(study, "RATES", {"convnet4-5shot-maml": 0.1})
+    found = lines_of(pt.side_by_side(TABLE1, []), "ConvNet-4, 5 shots")
+    rate = {name: line[4] for name, line in found.items()}
+    of = {m: study.find("study", f"convnet4-5shot-{m}").inner_rate for m in ("maml", "anil")}
+    assert rate["MAML"] == rate["MAML, second order"] == f"{of['maml']:g}"
+    assert rate["ANIL"] == f"{of['anil']:g} (not searched)"
+
+
+def test_data_that_are_not_at_hand():
+    records = [
+        made_up(f"convnet4-5shot-{m}", s, 0.6, probes={"on:cub": a + 0.01 * s * (m == "maml")})
+        for m, a in (("maml", 0.4), ("sparse-maml", 0.45))
+        for s in (0, 1)
+    ]
+    text = pt.side_by_side(TABLE2, records)
+    assert lines_of(text, "5 shots, CUB (2010 here)")["sparse-MAML"][2].startswith("45.0")
+    assert lines_of(text, "5 shots, Stanford Cars")["sparse-MAML"][2] == "no data here"
+    assert lines_of(text, "1 shot, Stanford Cars")["sparse-MAML"][2] == "not run yet"
+    away, cars = (
+        next(
+            g for g in pt.gains(TABLE2["5 shots"][i], records, "study") if g.method == "sparse-maml"
+        )
+        for i in (1, 3)
+    )
+    assert away.study is not None
+    assert away.study.mean == pytest.approx(4.5)  # 5 and 4 points
+    assert away.study.high - away.study.mean == pytest.approx(12.706 * 0.5, rel=1e-3)
+    assert away.paper == pytest.approx(60.58 - 53.09)
+    assert (cars.study, cars.note) == (None, "no data here")
+
+
+def test_the_search_marks_the_best_of_a_whole_row():
+    assert "**" not in pt.search_tables([])
+    text = pt.search_tables(searched((0.3, 0.5, 0.4, "diverged")))
+    part = text.split("| ConvNet-4, 5 shots ")[1].split("| ConvNet-4, 1 shot ")[0]
+    lines = {line[0]: line for line in rows(part)}
+    assert lines["MAML"] == ["MAML", "30.0", "**50.0**", "40.0", "diverged"]
+    assert set(lines["ANIL"][1:]) == {"not run yet"}
+    assert "end of the grid" not in text
+    assert "**" not in pt.search_tables(searched((0.3, 0.5, 0.4, None)))
+    edge = pt.search_tables(searched((0.3, 0.4, 0.4, 0.5)))
+    assert "more may lie beyond: MAML." in edge
+
+
+def test_power_is_half_the_paired_interval():
+    gains = (0.01, 0.03, 0.02)
+    records = [
+        made_up(f"convnet4-5shot-{m}", s, 0.5 + 0.1 * s + (gains[s] if m != "maml" else 0))
+        for m in ("maml", "sparse-maml")
+        for s in range(3)
+    ]
+    found = {line[0]: line for line in rows(pt.power(TABLE1, records))}
+    half = 4.303 * 1.0 / math.sqrt(3)
+    assert found["ConvNet-4, 5 shots"] == [
+        "ConvNet-4, 5 shots",
+        "3",
+        f"{half:.1f}",
+        f"{67.03 - 63.15:+.2f}",
+    ]
+    assert found["ConvNet-4, 1 shot"][1:3] == ["0", "two seeds are needed"]
+
+
+def test_gains_say_why_there_is_none():
+    records = [made_up("convnet4-5shot-sparse-maml", 0, 0.5)]
+    notes = {g.method: g.note for g in pt.gains(FIVE, records, "study")}
+    assert notes["sparse-maml"] == "not run yet"  # MAML is not
+    records.append(made_up("convnet4-5shot-maml", 1, 0.5))
+    notes = {g.method: g.note for g in pt.gains(FIVE, records, "study")}
+    assert notes["sparse-maml"] == "no pair"
+    records.append(made_up("convnet4-5shot-maml", 0, 0.5))
+    notes = {g.method: g.note for g in pt.gains(FIVE, records, "study")}
+    assert notes["sparse-maml"] == "1 seed"
+    records.append(made_up("convnet4-5shot-boil", 0, 0.5, diverged=True))
+    notes = {g.method: g.note for g in pt.gains(FIVE, records, "study")}
+    assert notes["boil"] == "diverged"
+    assert notes["anil"] == "not run yet"
+
+
+def drawn(ax):
+    """Positions of the points in a panel, by marker."""
+    found: dict[str, list[float]] = {}
+    for line in ax.get_lines():
+        if len(line.get_xdata()) == 1:
+            found.setdefault(line.get_marker(), []).append(float(line.get_xdata()[0]))
+    return found
+
+
+def test_gains_are_drawn_beside_the_papers():
+    figure = pt.draw_gains(TABLE1, everything())
+    assert len(figure.axes) == 4
+    points = drawn(figure.axes[1])
+    assert len(points["o"]) == 10  # all methods but MAML
+    assert len(points["D"]) == 4  # one of the paper's five is unknown
+    assert max(points["D"]) == pytest.approx(67.03 - 63.15)
+    assert len(figure.axes[1].collections) == 10  # intervals
+    assert sum("profile study" in t for t in texts(figure)) == 2  # under each row
+    colours = {line.get_color() for line in figure.axes[3].get_lines() if line.get_marker() == "o"}
+    assert len(colours) == 4
+
+
+def test_gains_without_records_are_the_papers_alone():
+    figure = pt.draw_gains(TABLE1, [])
+    assert "o" not in drawn(figure.axes[1])
+    assert texts(figure).count("not run yet") >= 10
+    paper = pt.draw_reported(TABLE1)
+    assert sorted(drawn(paper.axes[1])["D"]) == sorted(drawn(figure.axes[1])["D"])
+    assert "unknown" in texts(paper)
+    assert "not run yet" not in texts(paper)
+
+
+def test_own_runs_are_drawn_without_the_paper():
+    rows = pt.rows_of("quick", TABLE1)
+    assert [c.runs for c in rows["ConvNet-4"]] == ["convnet4-1shot", "convnet4-5shot"]
+    assert "ResNet-12" not in rows  # without MAML there is no gain
+    figure = pt.draw_gains(rows, everything("quick", [0, 1]), "quick")
+    assert all("D" not in drawn(ax) for ax in figure.axes)
+    assert [len(drawn(ax)["o"]) for ax in figure.axes] == [2, 6]
+    assert any("profile quick" in t for t in texts(figure))
+
+
+def test_gains_across_domains_are_drawn():
+    figure = pt.draw_gains(TABLE2, everything())
+    assert len(figure.axes) == 8
+    assert len(drawn(figure.axes[1])["o"]) == 6
+    assert "o" not in drawn(figure.axes[3])
+    assert texts(figure).count("no data here") == 4 * 6
+    assert [ax.get_title() for ax in figure.axes[:2]] == ["miniImageNet", "CUB (2010 here)"]
+    assert pt.draw_reported(TABLE2).axes[1].get_title() == "CUB"
+    assert not np.isnan([x for ax in figure.axes for v in drawn(ax).values() for x in v]).any()

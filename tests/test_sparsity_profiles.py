@@ -1,0 +1,230 @@
+"""Sparsity by layer and learned rates, on records that are made up."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from synthetic import made_up_record
+from wheretolearn import sparsity_profiles as profiles
+from wheretolearn import study
+
+CONVNETS = study.experiments("study", "learned_rates")
+RESNETS = study.experiments("study", "resnet12_sparsity")
+UNLIKE = 0.01
+
+
+def made_up(e, seed, shares=None, diverged=False):
+    """A record of a run: final shares of frozen weights by kernel, rates from -0.1 to 0.3."""
+    record = made_up_record(e.name, seed, diverged=diverged)
+    with torch.device("meta"):
+        sizes = {n: p.numel() for n, p in e.build_network().named_parameters()}
+    kernels = profiles.kernels(sizes)
+    shares = shares or list(np.linspace(0.9, 0.1, len(kernels)) + UNLIKE * seed)
+    last = dict(zip(kernels, shares, strict=True))
+    updates = [0, 200, 400, 600]
+    record["parameters"] = e.parameters()
+    record["tensors"] = sizes
+    record["curves"]["update"] = updates
+    record["curves"]["frozen"] = {
+        n: [round(size * last.get(n, 1.0) * u / 600) for u in updates] for n, size in sizes.items()
+    }
+    if e.rule.learned and e.rule.gate != "mask" and not diverged:
+        rates = np.linspace(-0.1, 0.3, 21) + UNLIKE * seed
+        rates = np.maximum(rates, 0) if e.rule.can_freeze else rates
+        record["final"]["rate_quantiles"] = {n: rates.tolist() for n in sizes}
+    return record
+
+
+def all_of(experiments, seeds=(0, 1, 2), **options):
+    return [made_up(e, s, **options) for e in experiments for s in seeds]
+
+
+def texts(figure):
+    """Everything that is written in a figure."""
+    return [t.get_text() for t in figure.findobj(lambda a: hasattr(a, "get_text")) if t.get_text()]
+
+
+def x(line):
+    return np.asarray(line.get_xdata(), dtype=float)
+
+
+def y(line):
+    return np.asarray(line.get_ydata(), dtype=float)
+
+
+def rows(markdown):
+    """The lines of Markdown tables, as lists of cells."""
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in markdown.splitlines()
+        if line.startswith("|")
+    ]
+
+
+def test_kernels_are_convolutions_and_the_last_layer():
+    convnet, resnet = (made_up(e[0], 0)["tensors"] for e in (CONVNETS, RESNETS))
+    assert profiles.kernels(convnet) == [f"layer{i}.conv.weight" for i in (1, 2, 3, 4)] + [
+        "output.weight"
+    ]
+    found = profiles.blocks(resnet)
+    assert list(found) == ["layer1", "layer2", "layer3", "layer4", "output"]
+    assert found["layer2"] == [
+        f"layer2.{n}.weight" for n in ("conv1", "conv2", "conv3", "shortcut")
+    ]
+    assert len(profiles.kernels(resnet)) == 17
+
+
+def test_the_share_of_a_block_counts_weights_and_no_normalisation():
+    record = made_up(RESNETS[0], 0)
+    record["tensors"] = {"layer1.conv1.weight": 100, "layer1.shortcut.weight": 300}
+    record["curves"]["frozen"] = {
+        "layer1.conv1.weight": [0, 100],
+        "layer1.shortcut.weight": [30, 0],
+        "layer1.norm1.weight": [8, 8],
+    }
+    share = profiles.zero_share(record, ["layer1.conv1.weight", "layer1.shortcut.weight"])
+    assert share == pytest.approx([100 * 30 / 400, 100 * 100 / 400])
+
+
+def test_noise_makes_of_rates_a_random_walk():
+    noise = profiles.noise_rates(0.1, 100, rule_rate=0.01)
+    # Adam's steps under noise are independent and of the size of its rate, late ones included
+    spread = 0.01 * math.sqrt(100)
+    expected = 100 * 0.5 * math.erfc(0.1 / spread / math.sqrt(2))
+    assert noise.zero.mean[0] == 0
+    assert noise.zero.mean[-1] == pytest.approx(expected, abs=3)
+    assert noise.quantiles[10] == pytest.approx(0.1, abs=0.01)
+    assert noise.quantiles[1] < 0 < noise.quantiles[-1]
+    assert (np.diff(noise.quantiles) > 0).all()
+    assert profiles.noise_rates(0.5, 100, rule_rate=0.01).zero.mean[-1] == 0
+
+
+def test_the_table_of_the_end_is_what_a_hand_would_compute():
+    e = next(e for e in CONVNETS if e.name == "convnet4-5shot-sparse-relu-maml")
+    records = all_of([e], seeds=(0, 1), shares=None)
+    found = {line[0]: line for line in rows(profiles.end_table(CONVNETS, records))}
+    column = found["ConvNet-4"].index("sparse-ReLU-MAML, 5 shots")
+    # of 864 kernel weights round(0.9 * 864) = 778 and round(0.91 * 864) = 786 are at zero
+    a, b = 100 * 778 / 864, 100 * 786 / 864
+    half = 12.706 * abs(a - b) / math.sqrt(2) / math.sqrt(2)
+    mean = (a + b) / 2
+    assert found["layer1.conv"][column] == f"{mean:.1f} [{mean - half:.1f}, {mean + half:.1f}]"
+    frozen = sum(records[0]["curves"]["frozen"][n][-1] for n in profiles.kernels(_sizes(e)))
+    whole = 100 * frozen / sum(_sizes(e)[n] for n in profiles.kernels(_sizes(e)))
+    assert float(found["all of these"][column].split()[0]) == pytest.approx(whole + 0.5, abs=0.1)
+    noise = profiles.noise_rates(e.inner_rate, e.updates, e.rule_rate).zero.mean[-1]
+    assert float(found["pure noise"][column]) == pytest.approx(noise, abs=0.06)
+    assert found["runs"][column] == "2 seeds"
+    others = [i for i in range(1, len(found["ConvNet-4"])) if i != column]
+    assert {found["output"][i] for i in others} == {"not run yet"}
+
+
+def _sizes(e):
+    return made_up(e, 0)["tensors"]
+
+
+def test_the_table_without_any_record_names_the_runs():
+    found = profiles.end_table(CONVNETS, [])
+    assert found.startswith("Not run yet: ")
+    assert "`convnet4-1shot-sparse-maml`" in found
+    assert "meta-sgd" not in found  # it has no zeros
+
+
+def test_diverged_runs_are_counted_and_left_out():
+    e = RESNETS[0]
+    records = [made_up(e, 0), made_up(e, 1, diverged=True)]
+    found = {line[0]: line for line in rows(profiles.end_table([e], records))}
+    assert found["runs"][1] == "2 seeds, 1 diverged"
+    assert found["layer1.conv1"][1] == f"{100 * round(216 * 0.9) / 216:.1f}"  # no interval
+    lost = {line[0]: line for line in rows(profiles.end_table([e], records[1:]))}
+    assert lost["layer1.conv1"][1] == "diverged"
+    for figure in (profiles.draw_training([e], records[1:]), profiles.draw_end([e], records[1:])):
+        assert any("diverged" in t for t in texts(figure))
+
+
+@pytest.mark.parametrize("experiments", [CONVNETS, RESNETS, RESNETS + CONVNETS])
+def test_figures_without_records_say_so(experiments):
+    for figure in (profiles.draw_training(experiments, []), profiles.draw_end(experiments, [])):
+        assert sum("not run yet" in t for t in texts(figure)) >= 2
+        lines = [line for ax in figure.axes for line in ax.get_lines()]
+        assert {line.get_linestyle() for line in lines if len(x(line))} == {":"}
+
+
+def test_training_is_drawn_by_block_for_each_method_and_number_of_shots():
+    figure = profiles.draw_training(RESNETS, all_of(RESNETS))
+    axes = figure.axes
+    assert len(axes) == 4
+    for ax in axes:
+        lines = {line.get_label(): line for line in ax.get_lines()}
+        assert list(lines) == ["noise", "layer1", "layer2", "layer3", "layer4", "output"]
+        assert list(x(lines["layer1"])) == [0, 200, 400, 600]
+        assert y(lines["layer1"])[-1] > y(lines["output"])[-1]
+        assert ax.collections  # intervals
+    assert any("3 seeds" in t for t in texts(figure))
+    assert any("profile study" in t for t in texts(figure))
+
+
+def test_the_end_is_drawn_kernel_by_kernel():
+    experiments = RESNETS + CONVNETS
+    figure = profiles.draw_end(experiments, all_of(experiments))
+    resnet, _, convnet, _ = figure.axes
+    assert [t.get_text() for t in resnet.get_xticklabels()][:6] == [
+        "1.1",
+        "1.2",
+        "1.3",
+        "1.s",
+        "2.1",
+        "2.2",
+    ]
+    assert [t.get_text() for t in convnet.get_xticklabels()] == ["1", "2", "3", "4", "out"]
+    points = [line for line in resnet.get_lines() if line.get_linestyle() == "None"]
+    assert [line.get_label() for line in points] == ["sparse-MAML", "sparse-ReLU-MAML"]
+    assert len(y(points[0])) == 17
+    assert points[0].get_color() != points[1].get_color()
+
+
+def test_rates_are_drawn_as_quantile_functions():
+    figure = profiles.draw_rates(CONVNETS, all_of(CONVNETS))
+    axes = figure.axes
+    assert len(axes) == 4  # two methods, two numbers of shots
+    relu = {line.get_label(): line for line in axes[0].get_lines()}
+    linear = {line.get_label(): line for line in axes[2].get_lines()}
+    assert min(y(relu["layer1"])) >= 0 > min(y(linear["layer1"]))
+    assert min(y(relu["noise"])) >= 0 > min(y(linear["noise"]))
+    empty = profiles.draw_rates(CONVNETS, [])
+    assert sum("not run yet" in t for t in texts(empty)) >= 4
+    older = all_of(CONVNETS)
+    for r in older:
+        r["final"].pop("rate_quantiles", None)
+    assert len(profiles.draw_rates(CONVNETS, older).axes) == 4
+
+
+def test_the_table_of_rates():
+    e = next(e for e in CONVNETS if e.method == "meta-sgd")
+    found = profiles.rates_table([e], all_of([e], seeds=(0, 1)))
+    line = next(line for line in rows(found) if line[0] == "layer1")
+    half = 12.706 * UNLIKE / 2
+    assert line[1] == f"{0.105:.3f} [{0.105 - half:.3f}, {0.105 + half:.3f}]"
+    assert line[2] == "-0.075 to 0.285"
+    # seed 0: zero lies at a quarter of -0.1 to 0.3; seed 1: at 0.09 / 0.4
+    assert line[3] == f"{100 * (0.25 + 0.09 / 0.4) / 2:.0f}"
+    noise = next(line for line in rows(found) if line[0] == "pure noise")
+    assert float(noise[1]) == pytest.approx(e.inner_rate, abs=0.01)
+    assert profiles.rates_table([e], []).endswith(": not run yet.")
+    lost = profiles.rates_table([e], [made_up(e, 0, diverged=True)])
+    assert lost.endswith(": diverged.")
+
+
+@pytest.mark.parametrize(
+    ("rates", "share"),
+    [
+        (np.linspace(0, 1, 21), 0),
+        (np.linspace(-2, -1, 21), 100),
+        (np.linspace(-1, 3, 21), 25),
+        (np.maximum(np.linspace(-1, 3, 21), 0), 0),
+    ],
+)
+def test_negative_share_is_read_between_quantiles(rates, share):
+    assert profiles._below_zero(rates) == pytest.approx(share)
