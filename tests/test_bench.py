@@ -262,9 +262,15 @@ def test_cost_of_a_profile_is_that_of_its_runs():
     assert cost.total_flops("smoke") == pytest.approx(
         sum(experiments[r.experiment].flops() for r in runs)
     )
+    assert sum(s.evaluation for s in shares) == sum(
+        experiments[r.experiment].episodes().evaluation for r in runs
+    )
     # smoke: 4 updates, validated at 0, 2 and 4 on 2 episodes, tested on 3
-    per_run = sum(s.evaluation for s in shares) / len(runs)
-    assert per_run == 3 * 2 + 3
+    assert study.find("smoke", "fig1-glyphs-maml").episodes().evaluation == 3 * 2 + 3
+    # and 11 adaptations more on each of the 3: a loop of 10 K steps, and one of K
+    probed = study.find("smoke", "convnet4-5shot-maml")
+    assert probed.probes == ("steps", "movement", "interference")
+    assert probed.episodes().evaluation == 3 * 2 + 3 + 3 * (10 + 1)
 
 
 def test_times_follow_from_rate_and_operations():

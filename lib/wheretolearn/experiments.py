@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -204,10 +205,7 @@ class Experiment:
         A forward and backward pass counts as three forward passes.  An exact meta-update
         counts as :data:`SECOND_ORDER` to first order, for so long it takes.
         """
-        with torch.device("meta"), FlopCounterMode(display=False) as counter:
-            network = self.build_network()
-            network(torch.empty(2, self.channels, self.image_size, self.image_size))
-        image = counter.get_total_flops() / 2  # forward pass of one image
+        image = _image_flops(self.network, self.ways, self.channels, self.image_size, self.width)
         support, query = self.ways * self.shots, self.ways * self.queries
         adaptation = 3 * self.inner_steps * support
         episodes = self.episodes()
@@ -218,3 +216,16 @@ class Experiment:
     def seconds(self) -> float:
         """Return the estimated time of one run on one CPU core, in seconds."""
         return self.flops() / CPU_FLOPS
+
+
+@functools.cache
+def _image_flops(
+    network: NetworkName, ways: int, channels: int, image_size: int, width: int
+) -> float:
+    """Return the operations of a forward pass of one image."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        module = make_network(
+            network, ways=ways, channels=channels, image_size=image_size, width=width
+        )
+        module(torch.empty(2, channels, image_size, image_size))
+    return counter.get_total_flops() / 2
