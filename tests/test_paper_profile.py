@@ -1,0 +1,86 @@
+"""The paper's settings start, are interrupted, and go on: shortened, and otherwise as they are.
+
+What is shortened: the images, the number of inner steps, updates, tasks and episodes; for
+ResNet-12 the width, and for sparse-MAML+ the noise (its maps would take a gigabyte).
+"""
+
+import numpy as np
+import pytest
+
+from synthetic import image_set
+from wheretolearn import study, training
+from wheretolearn.masks import rearrange, unpack
+from wheretolearn.training import Training
+
+SHORT = {
+    "image_size": 16,
+    "shots": 1,
+    "queries": 1,
+    "inner_steps": 1,
+    "meta_batch": 1,
+    "updates": 3,
+    "eval_every": 2,
+    "val_tasks": 1,
+    "test_tasks": 2,
+}
+IMAGES = {c: image_set(size=16, per_class=3, channels=c) for c in (1, 3)}
+RUNS = {
+    (e.network, e.method, e.order, e.masks_as, bool(e.masks_from)): e
+    for e in study.experiments("paper")
+}
+"""One run for each kind."""
+
+
+def shortened(experiment):
+    changes = dict(SHORT)
+    if experiment.network == "resnet12":
+        changes["width"] = 4
+    if experiment.method == "sparse-maml-plus":
+        changes["noise"] = 4
+    probes = tuple(p for p in experiment.probes if not p.startswith("on:"))
+    return experiment.replace(**changes, probes=probes)
+
+
+def test_every_notebook_of_the_study_has_the_papers_settings():
+    pages = set(study.FIGURES["study"]) - {study.SPEED}
+    assert pages == set(study.FIGURES["paper"])
+
+
+@pytest.mark.parametrize("experiment", RUNS.values(), ids=lambda e: e.name)
+def test_starts_and_goes_on(experiment, tmp_path, monkeypatch):
+    short = shortened(experiment)
+    images, masks = IMAGES[short.channels], None
+    if short.masks_from:
+        shapes = {n: p.shape for n, p in short.build_network().named_parameters()}
+        packed = whole(shortened(study.find("paper", short.masks_from)))["final"]["masks"]
+        masks = rearrange(unpack(packed, shapes), short.masks_as, np.random.default_rng(0))
+    expected = Training(short, 0, images, device="cpu", progress=False, masks=masks).run()
+    assert expected["status"] == "finished"
+    assert expected["final"]["update"] == 3
+
+    # every update is a checkpoint, and the run is interrupted in the middle of the second
+    monkeypatch.setattr(training, "_SECONDS_BETWEEN_CHECKPOINTS", -1)
+    checkpoint = tmp_path / "run.pt"
+    options = {"device": "cpu", "progress": False, "masks": masks, "checkpoint": checkpoint}
+    run = Training(short, 0, images, **options)
+    step = run.learner.step
+
+    def interrupted(tasks):
+        if run.done.update == 1:
+            raise KeyboardInterrupt
+        return step(tasks)
+
+    monkeypatch.setattr(run.learner, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    again = Training(short, 0, images, **options)
+    assert again.done.update == 1
+    record = again.run()
+    assert record["provenance"]["interruptions"] == 1
+    del record["provenance"], expected["provenance"]
+    assert record == expected
+
+
+def whole(experiment):
+    images = IMAGES[experiment.channels]
+    return Training(experiment, 0, images, device="cpu", progress=False).run()
