@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from wheretolearn.bench import cost, forms, measure, plots, report, results
+from synthetic import made_up_record
+from wheretolearn.bench import accuracy, cost, forms, measure, plots, report, results
 from wheretolearn.bench.cases import CASES, FewShot
 from wheretolearn.bench.ceiling import (
     convolutions,
@@ -312,3 +313,29 @@ def test_rate_of_a_run_is_operations_over_time():
 )
 def test_duration(seconds, shown):
     assert cost.duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        ((-0.02, -0.03, -0.02), "a significant loss"),
+        ((-0.02, 0.03, 0.01), "no significant loss"),
+        ((0.02, 0.03, 0.02), "no significant loss"),
+    ],
+)
+def test_accuracy_in_bf16_is_compared_pair_by_pair(monkeypatch, change, verdict):
+    """Seeds 1 to 3 have both precisions; 0 and 4 have one."""
+
+    def load(results, experiments):
+        (experiment,) = experiments
+        if experiment.precision == "float32":
+            return [made_up_record(experiment.name, s, accuracy=0.4 + 0.1 * s) for s in range(4)]
+        found = {s: 0.4 + 0.1 * s + c for s, c in zip((1, 2, 3), change, strict=True)} | {4: 0.1}
+        return [made_up_record(experiment.name, s, accuracy=a) for s, a in found.items()]
+
+    monkeypatch.setattr(accuracy, "load", load)
+    text = accuracy.in_bf16("nowhere")
+    assert "| all pairs | 6 |" in text
+    assert f"**{verdict}**" in text
+    monkeypatch.setattr(accuracy, "load", lambda results, experiments: [])
+    assert "significant" not in accuracy.in_bf16("nowhere")

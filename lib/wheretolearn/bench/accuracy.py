@@ -25,9 +25,11 @@ def in_bf16(results: Path | str) -> str:
     Returns
     -------
     str
-        Markdown: means with Student's 95 % intervals over the seeds that both have.
+        Markdown: means with Student's 95 % intervals over the seeds that both have, and the
+        test that was stated beforehand: a loss is significant where the interval over all
+        pairs lies below zero.
     """
-    rows = []
+    rows, differences = [], []
     for experiment in study.experiments("study", study.SPEED):
         twin = study.find("study", experiment.name.removesuffix(SUFFIX))
         lower, full = (accuracies_by_seed(load(results, [e])) for e in (experiment, twin))
@@ -36,7 +38,15 @@ def in_bf16(results: Path | str) -> str:
             rows.append([f"`{twin.name}`", "0", "–", "–", "–"])
             continue
         pairs = [(full[s], lower[s], lower[s] - full[s]) for s in seeds]
+        differences += [pair[-1] for pair in pairs]
         cells = [interval(t_interval(list(column))) for column in zip(*pairs, strict=True)]
         rows.append([f"`{twin.name}`", str(len(seeds)), *cells])
     header = ("experiment", "seeds", "float32 (%)", "bf16 (%)", "difference (points)")
-    return table(header, rows)
+    if len(differences) < 2:
+        return table(header, rows)
+    whole = t_interval(differences)
+    rows.append(["all pairs", str(len(differences)), "–", "–", interval(whole)])
+    verdict = "a significant loss" if whole.high < 0 else "no significant loss"
+    half = (whole.high - whole.low) / 2
+    told = f"Over all pairs: **{verdict}** of accuracy; the interval reaches ±{half:.1f} points."
+    return f"{table(header, rows)}\n\n{told}"
