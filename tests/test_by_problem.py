@@ -253,6 +253,12 @@ def test_overlap_table():
     for column in rows["all"]:  # masks at random agree with nothing
         assert abs(float(column.partition(" ")[0])) <= 0.01, rows["all"]
     assert "-0.00" not in by_problem.overlap_table(full())
+    same = scattered(MINI_5, 0)["layer2.conv.weight"]
+    alike = [run_of(n, s, {"layer2.conv.weight": same}) for n in (MINI_5, CUB) for s in (0, 1)]
+    rows = {r[0]: r[1:] for r in cells(by_problem.overlap_table(alike))}
+    assert rows["`layer2`"][:4] == ["1.00"] * 2 + ["1.00 [1.00, 1.00]"] * 2
+    assert [c.partition(" ")[0] for c in rows["`layer3`"][2:]] == ["1.00"] * 3  # as it started
+    assert all(abs(float(c)) < 0.1 for c in rows["`layer3`"][:2])
     empty = cells(by_problem.overlap_table([]))
     assert all(c == "–" for row in empty[2:] for c in row[1:])
 
@@ -276,14 +282,21 @@ def test_profiles_are_drawn(count):
 
 def test_stamp_says_once_what_is_common():
     runs = [run_of(MINI_5, 0), run_of(MINI_5, 1), run_of(OMNIGLOT, 0)]
-    first, *own = by_problem.stamp(runs, "study").splitlines()
+    first, *own = by_problem.stamp(runs, "study", "means").splitlines()
     assert first.startswith("profile study · 32 px · 32 channels · K = 5 · inner rate 0.1")
-    assert "seed" not in first.partition(" · mean")[0]
+    assert "seed" not in first
+    assert first.endswith(" · means")
     assert own == [
         "miniImageNet, 5-way 5-shot: seeds 0, 1",
         "Omniglot, 5-way 5-shot: seed 0",
     ]
-    assert by_problem.stamp([], "study") == "not run yet"
+    assert by_problem.stamp([], "study", "means") == "not run yet"
+
+
+def test_one_seed_has_no_interval():
+    assert by_problem.intervals([run_of(CUB, 0), run_of(MINI_5, 0)]) == "no interval"
+    assert by_problem.intervals([run_of(CUB, 0), run_of(CUB, 1, diverged=True)]) == "no interval"
+    assert "Student" in by_problem.intervals([run_of(CUB, 0), run_of(CUB, 1)])
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 15])

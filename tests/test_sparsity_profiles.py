@@ -148,6 +148,7 @@ def test_diverged_runs_are_counted_and_left_out():
 def test_figures_without_records_say_so(experiments):
     for figure in (profiles.draw_training(experiments, []), profiles.draw_end(experiments, [])):
         assert sum("not run yet" in t for t in texts(figure)) >= 2
+        assert not any("diverged" in t for t in texts(figure))
         lines = [line for ax in figure.axes for line in ax.get_lines()]
         assert {line.get_linestyle() for line in lines if len(x(line))} == {":"}
 

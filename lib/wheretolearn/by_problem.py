@@ -41,8 +41,6 @@ NAMES = {
 BINS = 20
 """Equally large groups of a tensor's initial mask numbers, within which chance is taken."""
 
-INTERVALS = "mean, Student's 95 % interval over seeds"
-
 _MARKERS = "os^Dv"
 
 
@@ -68,6 +66,12 @@ def counted(group: Sequence[Record]) -> str:
     done = len(finished(group))
     lost = f" ({len(group) - done} diverged)" if done < len(group) else ""
     return f"{done}{lost}" if group else "not run yet"
+
+
+def intervals(records: Sequence[Record]) -> str:
+    """Return what a figure of means over seeds has to say of its intervals."""
+    several = any(len(group) > 1 for group in by_experiment(finished(records)).values())
+    return "mean, Student's 95 % interval over seeds" if several else "no interval"
 
 
 def profile_table(records: Sequence[Record], profile: str) -> str:
@@ -145,15 +149,25 @@ def draw_profiles(title: str, records: Sequence[Record], profile: str) -> Figure
     ax.set_xticks(range(len(LAYERS)), LAYERS)
     ax.set(ylabel="final sparsity (%)", xlim=(-0.5, len(LAYERS) - 0.5))
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-    part.supxlabel(stamp(records, profile), fontsize=7, color="0.35")
+    part.supxlabel(stamp(records, profile, intervals(records)), fontsize=7, color="0.35")
     plt.close(figure)  # the caller shows it, once
     return figure
 
 
-def stamp(records: Sequence[Record], profile: str) -> str:
+def stamp(records: Sequence[Record], profile: str, shows: str) -> str:
     """Say what all problems were run with, and after it what each has of its own.
 
-    Parameters and result are those of :func:`profile_table`, as plain text of a few lines.
+    Parameters
+    ----------
+    records, profile
+        As for :func:`profile_table`.
+    shows : str
+        What the figure shows of the runs.
+
+    Returns
+    -------
+    str
+        Plain text of one or more lines.
     """
     groups = by_experiment(records)
     parts = {
@@ -170,8 +184,7 @@ def stamp(records: Sequence[Record], profile: str) -> str:
         for name, mine in parts.items()
         if not set(mine[2:]) <= set(shared)
     ]
-    shared = [p for p in shared if p != first[1]]
-    return "\n".join([" · ".join([*shared, INTERVALS]), *own])
+    return "\n".join([" · ".join([*shared, shows]), *own])
 
 
 def agreement(a: np.ndarray, b: np.ndarray, given: np.ndarray) -> float:
@@ -220,7 +233,7 @@ class Mask(NamedTuple):
 
 
 def read_masks(records: Sequence[Record]) -> list[Mask]:
-    """Return the masks of finished runs whose records hold them.
+    """Return the masks of runs whose records hold them.
 
     Parameters
     ----------
@@ -237,8 +250,8 @@ def read_masks(records: Sequence[Record]) -> list[Mask]:
         If a record's masks do not fit its network, or its experiment is unknown.
     """
     found = []
-    for r in finished(records):
-        if not r["final"].get("masks"):
+    for r in records:
+        if not r["final"].get("masks"):  # as those of runs that diverged
             continue
         experiment = study.find(r["profile"], r["experiment"])
         shapes = _kernels(experiment)
@@ -517,13 +530,10 @@ def draw_overlap(title: str, records: Sequence[Record], profile: str) -> Figure:
         ax.set_title(name, fontsize="medium")
         ax.set_xticks(np.arange(len(labels)) + 0.5, labels, rotation=90, fontsize=7)
     axes[0].set_yticks(np.arange(len(labels)) + 0.5, labels, rotation=0, fontsize=7)
-    part.supxlabel(_without_intervals(stamp(records, profile)), fontsize=7, color="0.35")
+    note = stamp(records, profile, "kappa of the kernels, mean over pairs of runs")
+    part.supxlabel(note, fontsize=7, color="0.35")
     plt.close(figure)  # the caller shows it, once
     return figure
-
-
-def _without_intervals(text: str) -> str:
-    return text.replace(INTERVALS, "kappa of the kernels, mean over pairs of runs")
 
 
 def _heat_map(ax: Axes, values: np.ndarray, limit: float) -> None:

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from . import study
 from .analysis import LAYERS, by_experiment, finished
 from .analysis import test_accuracies as accuracies_by_seed
-from .by_problem import INTERVALS, counted, problem_name
+from .by_problem import counted, intervals, problem_name
 from .experiments import Experiment
 from .few_shot import FEATURES, LONGER, PROBED
 from .figures import legend_above, rows_of_panels, setting
@@ -82,9 +82,9 @@ def answers(group: Sequence[Record], probe: str) -> dict[int, float]:
     Returns
     -------
     dict of int to float
-        Of finished runs that have a number for it.
+        Of runs that have a number for it; those that diverged have none.
     """
-    found = {r["seed"]: r["final"].get("probes", {}).get(probe) for r in finished(group)}
+    found = {r["seed"]: r["final"].get("probes", {}).get(probe) for r in group}
     return {s: 100 * a["mean"] for s, a in found.items() if a and a["mean"] is not None}
 
 
@@ -545,9 +545,10 @@ def _stamp(groups: Mapping[str, Sequence[Record]], planned: Iterable[Experiment]
     by_problem: dict[str, list[Experiment]] = {}
     for e in planned:
         by_problem.setdefault(problem_name(e), []).append(e)
-    lines, missing, diverged = [], [], []
+    lines, missing, diverged, every = [], [], [], []
     for experiments in by_problem.values():
         shown = [r for e in experiments for r in groups.get(e.name, [])]
+        every += shown
         if shown:
             lines.append(setting(shown))
         for e in experiments:
@@ -559,7 +560,7 @@ def _stamp(groups: Mapping[str, Sequence[Record]], planned: Iterable[Experiment]
                 diverged.append(f"{e.name} ({bad} of {len(group)})")
     if not lines:
         return "not run yet"
-    lines[-1] += f" · {INTERVALS}"
+    lines[-1] += f" · {intervals(every)}"
     for what, names in (("not run yet", missing), ("× diverged, left out", diverged)):
         if names:
             lines += textwrap.wrap(f"{what}: {', '.join(names)}", 150, break_on_hyphens=False)

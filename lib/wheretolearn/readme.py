@@ -40,9 +40,10 @@ def results(found: Sequence[ledger.Entry]) -> str:
     return (
         ledger.overview(found, "notebooks/{}.ipynb")
         + "\n\n<sub>Tests fixed beforehand, on Student's 95 % intervals over seeds. The study's "
-        "images, networks and trainings are smaller than the paper's; each line's setting stands "
-        "in [results/claims.json](results/claims.json). Masks driven by pure noise would earn *partly "
-        "supported* on claim 1; noise orders no layers. Claim 3 has no such control yet.</sub>"
+        "images, networks and trainings are smaller than the paper's; each line's setting "
+        "stands in [results/claims.json](results/claims.json). Masks driven by pure noise would "
+        "earn *partly supported* on claim 1; noise orders no layers. Claim 3 has no such "
+        "control yet.</sub>"
     )
 
 
