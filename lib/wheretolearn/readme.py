@@ -30,7 +30,7 @@ def results(found: Sequence[ledger.Entry]) -> str:
 
     Parameters
     ----------
-    found : sequence of ledger.Entry
+    found : sequence of wheretolearn.ledger.Entry
         The ledger.
 
     Returns

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 
 class Interval(NamedTuple):
@@ -74,6 +74,8 @@ def bootstrap_interval(values: Sequence[float], resamples: int = 10_000) -> Inte
         return Interval(float(x[0]), math.nan, math.nan, 1)
     if np.ptp(x) == 0:
         return Interval(float(x[0]), float(x[0]), float(x[0]), len(x))
+    from scipy import stats  # noqa: PLC0415 - a run needs none of it, and it takes a second
+
     low, high = stats.bootstrap(
         (x,), np.mean, n_resamples=resamples, method="percentile", rng=np.random.default_rng(0)
     ).confidence_interval
@@ -96,5 +98,5 @@ def t_interval(values: Sequence[float]) -> Interval:
     x = _finite(values)
     if len(x) == 1:
         return Interval(float(x[0]), math.nan, math.nan, 1)
-    half = stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x))
+    half = stdtrit(len(x) - 1, 0.975) * x.std(ddof=1) / math.sqrt(len(x))
     return Interval(float(x.mean()), float(x.mean() - half), float(x.mean() + half), len(x))
