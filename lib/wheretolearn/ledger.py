@@ -309,7 +309,7 @@ def write(path: Path, found: Sequence[Entry]) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def overview(found: Sequence[Entry], link: str = "{}.ipynb") -> str:
+def overview(found: Sequence[Entry], link: str = "{}.html") -> str:
     """Return the ledger as a table in Markdown.
 
     Parameters

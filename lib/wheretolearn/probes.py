@@ -50,7 +50,7 @@ Answers = dict[str, list[float]]
 
 
 def ask(
-    probe: str, learner: MetaLearner, episodes: EpisodeSampler, count: int = EPISODES
+    probe: str, learner: MetaLearner, episodes: EpisodeSampler, count: int | None = None
 ) -> dict[str, Interval]:
     """Return the answers of a probe.
 
@@ -62,8 +62,8 @@ def ask(
         A trained one; it is left as it is.
     episodes : EpisodeSampler
         Test episodes (for ``on:``, of the other data set).
-    count : int, default 100
-        How many of them.
+    count : int, optional
+        How many of them; :data:`EPISODES` by default.
 
     Returns
     -------
@@ -76,7 +76,7 @@ def ask(
         For an unknown probe; the nearest known name is suggested.
     """
     check_probe(probe)
-    tasks = (episodes[i].to(learner.device) for i in range(count))
+    tasks = (episodes[i].to(learner.device) for i in range(EPISODES if count is None else count))
     if probe.startswith("on:"):
         answers = {probe: learner.evaluate(tasks).accuracies}
     else:
