@@ -1,0 +1,130 @@
+r"""What every learner in OSAKA's stream has: slow weights, fast weights, a forecast.
+
+The *slow* weights :math:`\theta`, the numbers of the rule and their optimizer are a
+:class:`~wheretolearn.meta.MetaLearner`, so a pretrained one can go on in the stream.  The *fast*
+weights :math:`\phi` are those that the inner loop has moved; they predict the next batch, with
+the slow values of all parameters that never move.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..inner_loop import Batch, adapt
+from ..meta import MetaLearner
+from ..rules import Count, Params
+
+
+class OnlineLearner(ABC):
+    """A learner that predicts a batch first and is told its labels then; the base class of all.
+
+    Parameters
+    ----------
+    slow : MetaLearner
+        Initial weights, rule, loss, inner steps and optimizer; it is changed in place.
+
+    Attributes
+    ----------
+    shifted : bool
+        Whether the last batch looked like the first of a new context.
+    gradients : int
+        Images that gradients were taken of so far, one for each image and gradient.
+    """
+
+    saved: tuple[str, ...] = ()
+    """Attributes that learning changes, besides those of every learner."""
+
+    def __init__(self, slow: MetaLearner) -> None:
+        self.slow = slow
+        self.fast: Params = {}
+        self.sums: Params = {}  # of the inner gradients that led to the fast weights
+        self.shifted = False
+        self.gradients = 0
+
+    @property
+    def weights(self) -> Params:
+        """The weights that predict: the fast ones, and the slow ones that never move."""
+        return self.slow.params | self.fast
+
+    @torch.no_grad()
+    def predict(self, inputs: Tensor) -> Tensor:
+        """Return the outputs of the present weights, [B, ways]; nothing is learned."""
+        return self.slow.forward(self.weights, inputs)
+
+    @abstractmethod
+    def observe(self, batch: Batch) -> None:
+        """Learn a batch whose labels are now known."""
+
+    def adapt(self, batch: Batch, start: Mapping[str, Tensor]) -> None:
+        """Run the inner loop on a batch from some weights; its end are the fast weights."""
+        forward, criterion, _, rates = self.slow.begin()
+        adapted = adapt(forward, criterion, start, rates, batch, self.slow.inner_steps)
+        self.fast = {n: adapted.params[n] for n in rates}
+        self.sums = adapted.gradient_sum
+        self.gradients += self.slow.inner_steps * len(batch.targets)
+
+    @torch.no_grad()
+    def loss(self, batch: Batch) -> float:
+        """Return the loss of the present weights."""
+        return float(self.slow.criterion(self.predict(batch.inputs), batch.targets))
+
+    def frozen(self) -> dict[str, Count]:
+        """Count the weights whose learned rate is zero, of each tensor that the rule lets move.
+
+        Empty where rates are not learned.
+        """
+        if not self.slow.rule.learned:
+            return {}
+        counts = self.slow.frozen()
+        return {n: counts[n] for n in self.slow.rule.moves(self.slow.params)}
+
+    def rates(self) -> dict[str, float]:
+        """Return the mean learned rate of each tensor that may move; empty without such rates."""
+        if not self.slow.rule.learned:
+            return {}
+        return {n: float(torch.as_tensor(r).mean()) for n, r in self.slow.begin()[-1].items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of all that learning changes."""
+        state: dict[str, Any] = {"slow": self.slow.state_dict()}
+        for name in ("fast", "sums", "shifted", "gradients", *self.saved):
+            value = getattr(self, name)
+            state[name] = value.state_dict() if hasattr(value, "state_dict") else value
+        return copy.deepcopy(state)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load what :meth:`state_dict` returned."""
+        state = copy.deepcopy(state)
+        self.slow.load_state_dict(state["slow"])
+        for name in ("fast", "sums", "shifted", "gradients", *self.saved):
+            value = getattr(self, name)
+            if hasattr(value, "load_state_dict"):
+                value.load_state_dict(state[name])
+            else:
+                setattr(self, name, state[name])
+
+
+class Adapter(OnlineLearner):
+    r"""MAML and its relatives with everything but the fast weights frozen.
+
+    .. math:: \phi \leftarrow U_K(\theta; \text{batch})
+
+    The fast weights are those that `K` inner steps on the last batch make of the slow ones,
+    which stay what pretraining made of them.  The rule says which of the family it is: MAML, ANIL
+    (the last layer only), or MAML with learned, possibly sparse, rates.
+
+    Parameters
+    ----------
+    slow : MetaLearner
+        Pretrained.
+    """
+
+    def observe(self, batch: Batch) -> None:
+        """Adapt the slow weights to the batch."""
+        self.adapt(batch, self.slow.params)

@@ -1,0 +1,149 @@
+r"""What is measured of a learner in OSAKA's stream, from three lists.
+
+The lists are: how many images of each step were classified correctly *before* their labels
+were known; when contexts really switched; and when the learner took them to have switched.
+
+Cumulative accuracy is the mean over all steps so far.  Around a switch at step `s`, the accuracy
+at offset `o` is the mean over all switches of that at step :math:`s + o`, as far as that step
+belongs to the context that ends (:math:`o < 0`) or begins (:math:`o \ge 0`) there.  A detection is
+correct if it names a step at which the context switched: precision is the share of detections
+that are, recall the share of switches that were detected.  (The code released with OSAKA calls our
+recall precision, and recall the share of other steps without a detection.)
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+BEFORE, AFTER = 5, 20
+"""Steps before and after a switch in the curve around switches."""
+
+
+class Detection(NamedTuple):
+    """How well switches were detected, in [0, 1]; None where nothing can be said."""
+
+    precision: float | None
+    """Share of detections that are switches; None without detections."""
+    recall: float | None
+    """Share of switches that were detected; None without switches."""
+    f1: float | None
+    """Harmonic mean of the two; None where one of them is None."""
+
+
+def cumulative(correct: np.ndarray, images: int) -> np.ndarray:
+    """Return the accuracy over all steps so far.
+
+    Parameters
+    ----------
+    correct : ndarray of int, shape [steps]
+        Correct images of each step.
+    images : int
+        Images of a step.
+
+    Returns
+    -------
+    ndarray, shape [steps]
+        In [0, 1].
+    """
+    return np.cumsum(correct) / (images * np.arange(1, len(correct) + 1))
+
+
+def by_source(
+    correct: np.ndarray, images: int, starts: Sequence[int], sources: Sequence[int], count: int
+) -> list[float | None]:
+    """Return the accuracy on each data set.
+
+    Parameters
+    ----------
+    correct, images
+        As for :func:`cumulative`.
+    starts : sequence of int
+        First step of each context, from 0 on.
+    sources : sequence of int
+        Number of the data set of each context.
+    count : int
+        Number of data sets.
+
+    Returns
+    -------
+    list of float or None
+        In [0, 1]; None for a data set that did not occur.
+    """
+    lengths = np.diff([*starts, len(correct)])
+    source = np.repeat(np.asarray(sources), lengths)  # of each step
+    found = [correct[source == number] for number in range(count)]
+    return [float(c.mean() / images) if len(c) else None for c in found]
+
+
+def around(
+    correct: np.ndarray,
+    images: int,
+    starts: Sequence[int],
+    before: int = BEFORE,
+    after: int = AFTER,
+) -> list[float | None]:
+    """Return the accuracy around switches.
+
+    Parameters
+    ----------
+    correct, images, starts
+        As for :func:`by_source`.
+    before, after : int
+        How many steps to look back and ahead.
+
+    Returns
+    -------
+    list of float or None, length before + after + 1
+        Accuracy in [0, 1] at offsets -before ... after, None where no context is that long.
+    """
+    ends = [*starts[1:], len(correct)]
+    sums, counts = np.zeros(before + after + 1), np.zeros(before + after + 1, np.int64)
+    for last, start, end in zip(starts, starts[1:], ends[1:], strict=False):
+        steps = np.arange(max(last, start - before), min(end, start + after + 1))
+        sums[steps - start + before] += correct[steps] / images
+        counts[steps - start + before] += 1
+    return [float(s / n) if n else None for s, n in zip(sums, counts, strict=True)]
+
+
+def detection(detected: Sequence[int], starts: Sequence[int], within: int = 0) -> Detection:
+    """Judge detections.
+
+    Parameters
+    ----------
+    detected : sequence of int
+        Steps at which a switch was seen, increasing.
+    starts : sequence of int
+        As for :func:`by_source`; the first context is no switch.
+    within : int, default 0
+        How many steps late a detection may be.  Each switch is matched with the first detection
+        from it on, before the next switch; every other detection is wrong.
+
+    Returns
+    -------
+    Detection
+    """
+    steps = np.asarray(detected, dtype=np.int64)
+    hits = 0
+    for start, end in zip(starts[1:], [*starts[2:], math.inf][: len(starts) - 1], strict=True):
+        hits += bool(((steps >= start) & (steps <= start + within) & (steps < end)).any())
+    precision = hits / len(steps) if len(steps) else None
+    recall = hits / (len(starts) - 1) if len(starts) > 1 else None
+    if precision is None or recall is None:
+        return Detection(precision, recall, None)
+    f1 = 2 * precision * recall / (precision + recall) if hits else 0.0
+    return Detection(precision, recall, f1)
+
+
+def pack(counts: Sequence[int]) -> str:
+    """Return numbers from 0 to 255 as text: one byte each, base64."""
+    return base64.b64encode(np.asarray(counts, dtype=np.uint8).tobytes()).decode()
+
+
+def unpack(text: str) -> np.ndarray:
+    """Return the numbers behind the text of :func:`pack`, int64."""
+    return np.frombuffer(base64.b64decode(text, validate=True), np.uint8).astype(np.int64)

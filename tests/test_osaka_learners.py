@@ -1,0 +1,422 @@
+"""Each learner of OSAKA's stream does what its equations say."""
+
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from wheretolearn.continual.osaka_c_maml import CMAML
+from wheretolearn.continual.osaka_learner import Adapter
+from wheretolearn.continual.osaka_methods import LEARNERS, make_learner, make_rule, settings
+from wheretolearn.continual.osaka_online import Online
+from wheretolearn.continual.osaka_prolonged import ProlongedCMAML
+from wheretolearn.continual.osaka_rules import TensorRule
+from wheretolearn.inner_loop import Batch, adapt
+from wheretolearn.meta import MetaLearner
+from wheretolearn.networks import MLP
+from wheretolearn.rules import Rule, count_frozen
+
+SIZES = (4, 5, 3)
+RATE = 0.02  # of Adam
+
+
+def slow_learner(rule=None, steps=3, rate=RATE, seed=0):
+    torch.manual_seed(seed)
+    network = MLP(*SIZES).double()
+    rule = TensorRule(gate="relu", inner_rate=0.3) if rule is None else rule
+    generator = torch.Generator().manual_seed(seed)
+    return MetaLearner(
+        network, rule, inner_steps=steps, meta_rate=rate, rule_rate=rate, device="cpu",
+        generator=generator,
+    )  # fmt: skip
+
+
+def stream(count=30, size=6, every=5):
+    """Batches of clusters whose labels change with each context."""
+    generator = torch.Generator().manual_seed(1)
+    batches = []
+    for t in range(count):
+        if t % every == 0:
+            centres = 2 * torch.randn(3, 4, generator=generator, dtype=torch.float64)
+        targets = torch.randint(3, (size,), generator=generator)
+        noise = torch.randn(size, 4, generator=generator, dtype=torch.float64)
+        batches.append(Batch(centres[targets] + 0.3 * noise, targets))
+    return batches
+
+
+def close(a, b):
+    torch.testing.assert_close(a, b.detach(), rtol=0, atol=1e-12)
+
+
+class Reference:
+    """C-MAML by plain autograd, from the formulas alone."""
+
+    def __init__(self, slow):
+        self.network, self.rule, self.steps = slow.module, slow.rule, slow.inner_steps
+        self.theta = {n: p.clone().requires_grad_() for n, p in slow.params.items()}
+        self.m = {n: m.clone().requires_grad_() for n, m in slow.rule_params.items()}
+        leaves = [*self.theta.values(), *self.m.values()]
+        self.adam = torch.optim.Adam(leaves, lr=RATE)
+        self.fast = {}
+
+    def rate(self, n):
+        if n not in self.m:
+            return self.rule.inner_rate
+        m = self.m[n]
+        through = m - m.detach()
+        if self.rule.gate == "relu":
+            return m.detach().clamp_min(0) + through
+        if self.rule.gate == "mask":
+            return self.rule.inner_rate * ((m.detach() >= 0).to(m) + through)
+        return m
+
+    def loss(self, fast, batch):
+        weights = self.theta | fast
+        outputs = torch.func.functional_call(self.network, weights, (batch.inputs,))
+        return F.cross_entropy(outputs, batch.targets)
+
+    def adapt(self, batch, fast=None):
+        moving = self.rule.moves(self.theta)
+        start = {n: self.theta[n] for n in moving} if fast is None else fast
+        fast = {n: p if p.requires_grad else p.clone().requires_grad_() for n, p in start.items()}
+        for _ in range(self.steps):
+            grads = torch.autograd.grad(self.loss(fast, batch), list(fast.values()))
+            for n, g in zip(list(fast), grads, strict=True):
+                fast[n] = fast[n] - self.rate(n) * g.detach()
+        return fast
+
+    def learn(self, loss):
+        self.adam.zero_grad()
+        loss.backward()
+        self.adam.step()
+
+    def same(self, learner):
+        for n, p in learner.slow.params.items():
+            close(p, self.theta[n])
+        for n, m in learner.slow.rule_params.items():
+            close(m, self.m[n])
+        assert learner.fast.keys() == self.fast.keys()
+        for n, p in learner.fast.items():
+            close(p, self.fast[n])
+
+
+RULES = [
+    TensorRule(gate="relu", inner_rate=0.3),
+    TensorRule(gate="mask", inner_rate=0.3),
+    TensorRule(gate="linear", inner_rate=0.3),
+    TensorRule(gate="relu", inner_rate=0.3, scope="head"),
+    Rule(gate="mask", inner_rate=0.3, init_sparsity=0.5),
+    Rule(inner_rate=0.3),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda r: f"{type(r).__name__}-{r.gate}-{r.scope}")
+@pytest.mark.parametrize(
+    ("margin", "threshold", "modulation"), [(None, 0.0, None), (0.3, 0.8, None), (0.3, 0.0, 0.5)]
+)
+def test_c_maml_is_its_equations(rule, margin, threshold, modulation):
+    learner = CMAML(slow_learner(rule), margin=margin, threshold=threshold, modulation=modulation)
+    want = Reference(learner.slow)
+    shifts, learned = [], []
+    for t, batch in enumerate(stream()):
+        before = want.loss(want.fast, batch)
+        height = float(before.detach())
+        fast = want.adapt(batch)
+        with torch.no_grad():
+            after = want.loss(fast, batch)
+        shift = t > 0 and margin is not None and bool(after + margin <= height)
+        learns = t > 0 and not shift and height > threshold
+        if learns:
+            weight = 1 if modulation is None else 1 - math.exp(-modulation * height)
+            want.learn(weight * before)
+        want.fast = fast
+
+        torch.testing.assert_close(
+            learner.predict(batch.inputs),
+            torch.func.functional_call(learner.slow.module, learner.weights, (batch.inputs,)),
+        )
+        learner.observe(batch)
+        assert learner.shifted == shift, t
+        want.same(learner)
+        shifts.append(shift)
+        learned.append(learns)
+    assert any(learned)  # the settings try all branches
+    if margin is not None:
+        assert any(shifts)
+    if threshold:
+        assert not all(a or b for a, b in zip(shifts[1:], learned[1:], strict=True))
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("rule", [RULES[0], RULES[4]], ids=["tensors", "weights"])
+@pytest.mark.parametrize(("threshold", "modulation"), [(0.0, None), (0.9, None), (0.0, 0.5)])
+def test_prolonged_adaptation_is_its_equations(rule, late, threshold, modulation):
+    margin = 0.8
+    learner = ProlongedCMAML(
+        slow_learner(rule), margin=margin, threshold=threshold, modulation=modulation, late=late
+    )
+    want = Reference(learner.slow)
+    kept: list[Batch] = []
+    shifts, full, restart, skipped = 0, 0, False, 0
+    # short contexts, then a long one that overflows
+    for t, batch in enumerate(stream(60, size=4, every=5)[:40] + stream(30, 4, every=30)):
+        before = want.loss(want.fast, batch).detach()
+        fast = want.adapt(batch, None if t == 0 or restart else want.fast)
+        want.fast = {n: p.detach() for n, p in fast.items()}
+        restart = False
+        shift = t > 0 and bool(want.loss(want.fast, batch) + margin <= before)
+        if shift or len(kept) > 8:
+            half = (len(kept) + 1) // 2
+            pairs = list(zip(kept[:half], kept[half:] or kept, strict=False))
+            losses = [want.loss(want.adapt(a), b) for a, b in pairs]
+            loss = torch.stack(losses).mean()
+            height = float(loss.detach())
+            if height > threshold:
+                want.learn((1 if modulation is None else 1 - math.exp(-modulation * height)) * loss)
+            else:
+                skipped += 1
+            kept = []
+            full += not shift
+        if shift and late:
+            restart = True
+        elif shift:
+            want.fast = {n: p.detach() for n, p in want.adapt(batch).items()}
+        kept.append(batch)
+        shifts += shift
+
+        learner.observe(batch)
+        assert learner.shifted == shift, t
+        want.same(learner)
+    assert shifts > 2
+    assert full > 0
+    assert bool(skipped) == bool(threshold)
+
+
+def test_detection_compares_the_loss_before_and_after(monkeypatch):
+    learner = CMAML(slow_learner(), margin=0.5)
+    batch = stream(1)[0]
+    for after, seen in ((1.0, True), (1.01, False), (0.2, True), (3.0, False)):
+        monkeypatch.setattr(learner, "loss", lambda batch, after=after: after)
+        assert learner.shift(1.5, batch) is seen
+    monkeypatch.setattr(learner, "loss", lambda batch: -1e9)
+    assert CMAML(slow_learner()).shift(1.5, batch) is False
+
+
+def test_how_much_is_learned_from_a_loss():
+    slow = slow_learner()
+    plain, limit, soft = CMAML(slow), CMAML(slow, threshold=0.5), CMAML(slow, modulation=2.0)
+    assert [plain.weight(x) for x in (0.0, 0.1, 9.0)] == [0, 1, 1]
+    assert [limit.weight(x) for x in (0.4, 0.5, 0.51)] == [0, 0, 1]
+    assert soft.weight(0.3) == pytest.approx(1 - math.exp(-0.6))
+    for bad in ({"margin": -0.1}, {"threshold": -1.0}, {"modulation": -1.0}):
+        with pytest.raises(ValueError, match="must not be negative"):
+            CMAML(slow, **bad)
+
+
+def test_nothing_is_learned_below_the_threshold():
+    learner = CMAML(slow_learner(), threshold=1e9)
+    before = learner.slow.state_dict()
+    for batch in stream(6):
+        learner.observe(batch)
+    after = learner.slow.state_dict()
+    for part in ("params", "rule_params"):
+        assert all(torch.equal(p, before[part][n]) for n, p in after[part].items())
+
+
+@pytest.mark.parametrize("prolonged", [False, True])
+def test_a_tensor_without_a_rate_stays_and_can_come_back(prolonged):
+    """Straight-through: the rate is zero, its gradient is not."""
+    make = ProlongedCMAML if prolonged else CMAML
+    learner = make(slow_learner(), margin=0.8)
+    name = "layers.0.weight"
+    learner.slow.rule_params[name].fill_(-0.01)
+    assert learner.frozen()[name] == (20, 20)
+    assert learner.rates()[name] == 0
+    start = learner.slow.params[name].clone()
+    batches = stream(40)
+    learner.observe(batches[0])
+    assert torch.equal(learner.fast[name], start)  # frozen in the inner loop
+    assert not torch.equal(learner.fast["layers.1.weight"], learner.slow.params["layers.1.weight"])
+    for batch in batches[1:]:
+        learner.observe(batch)
+    assert not torch.equal(learner.slow.params[name], start)  # not in the outer one
+    assert learner.slow.rule_params[name] != -0.01
+
+
+def test_one_number_for_each_tensor():
+    params = dict(MLP(*SIZES).double().named_parameters())
+    rule = TensorRule(gate="relu", inner_rate=0.3)
+    m = rule.init(params)
+    assert all(number.shape == () and number == 0.3 for number in m.values())
+    assert all(number.dtype == torch.float64 for number in m.values())
+    m["layers.0.bias"].fill_(-1.0)
+    torch.manual_seed(0)
+    grads = {n: torch.randn(p.shape, dtype=torch.float64) for n, p in params.items()}
+    single = Rule(gate="relu", inner_rate=0.3)
+    wide = {n: m[n].expand(p.shape) for n, p in params.items()}
+    want = single.pull_back(wide, grads)
+    for n, g in rule.pull_back(m, grads).items():
+        torch.testing.assert_close(g, want[n].sum())
+        assert g.shape == ()
+    assert [c.frozen for c in count_frozen(rule.rates(m, params), params).values()] == [0, 5, 0, 0]
+    assert TensorRule().init(params) == {}
+    gate = TensorRule(gate="mask", inner_rate=0.3)
+    assert all(
+        float(r) == pytest.approx(0.3) for r in gate.rates(gate.init(params), params).values()
+    )
+
+
+@pytest.mark.parametrize(
+    "bad", [{"gate": "exp"}, {"gate": "mask", "init_sparsity": 0.5}, {"gate": "mask", "noise": 4}]
+)
+def test_rules_for_tensors_that_make_no_sense(bad):
+    with pytest.raises(ValueError, match=r"one number for each|need one number"):
+        TensorRule(**bad)
+
+
+@pytest.mark.parametrize("rule", [Rule(inner_rate=0.3), Rule(inner_rate=0.3, scope="head")])
+def test_adapters_adapt_to_the_last_batch_alone(rule):
+    slow = slow_learner(rule)
+    learner, before = Adapter(slow), slow.state_dict()["params"]
+    batches = stream(4)
+    for batch in batches:
+        learner.observe(batch)
+    want = adapt(slow.forward, F.cross_entropy, before, slow.begin()[-1], batches[-1], 3)
+    assert list(learner.fast) == rule.moves(before)
+    for n, p in learner.weights.items():
+        torch.testing.assert_close(p, want.params[n])
+        assert torch.equal(slow.params[n], before[n])
+    assert not learner.shifted
+    assert learner.gradients == 4 * 3 * 6
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_online_is_an_optimizer(optimizer):
+    learner = Online(slow_learner(), rate=0.05, optimizer=optimizer)
+    torch.manual_seed(0)
+    network = MLP(*SIZES).double()
+    kind = torch.optim.Adam if optimizer == "adam" else torch.optim.SGD
+    want = kind(network.parameters(), lr=0.05)
+    for batch in stream(6):
+        torch.testing.assert_close(learner.predict(batch.inputs), network(batch.inputs))
+        learner.observe(batch)
+        want.zero_grad()
+        F.cross_entropy(network(batch.inputs), batch.targets).backward()
+        want.step()
+    assert learner.gradients == 36
+    with pytest.raises(ValueError, match="'adam' or 'sgd'"):
+        Online(slow_learner(), rate=0.05, optimizer="adm")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(Online, rate=0.05),
+        Adapter,
+        partial(CMAML, margin=0.3),
+        partial(ProlongedCMAML, margin=0.3),
+        partial(ProlongedCMAML, margin=0.3, late=True),
+    ],
+)
+def test_learners_go_on_where_they_were(make):
+    batches, whole = stream(14), make(slow_learner())
+    states = []
+    for batch in batches:
+        states.append(whole.state_dict())
+        whole.observe(batch)
+    for stop, state in enumerate(states):
+        learner = make(slow_learner(seed=1))
+        learner.load_state_dict(state)
+        for batch in batches[stop:]:
+            learner.observe(batch)
+        assert str(learner.state_dict()) == str(whole.state_dict()), stop
+
+
+def test_gradients_are_counted():
+    """Three inner steps on 6 images, and one outer gradient from the second batch on."""
+    learner = CMAML(slow_learner())
+    for batch in stream(4):
+        learner.observe(batch)
+    assert learner.gradients == 4 * 18 + 3 * 6
+    prolonged = ProlongedCMAML(slow_learner(), margin=0.0)  # any gain is a shift
+    for batch in stream(2):
+        prolonged.observe(batch)
+    # the second batch: adapt, learn from the one batch that is kept, adapt again
+    assert prolonged.gradients == 18 + 18 + (18 + 6) + 18
+
+
+@pytest.mark.parametrize("alpha", [0.9, 0.98])
+@pytest.mark.parametrize("ways", [5, 10])
+@pytest.mark.parametrize("name", LEARNERS)
+def test_all_learners_can_be_made(name, ways, alpha):
+    chosen = settings(name, alpha, ways)
+    learner = make_learner(name, chosen, ways=ways, side=16, width=2, seed=0)
+    moving = learner.slow.rule.moves(learner.slow.params)
+    assert not [n for n in moving if "norm" in n]
+    assert learner.predict(torch.rand(4, 1, 16, 16)).shape == (4, ways)
+    if name.startswith("sparse"):
+        assert learner.slow.rule.can_freeze
+    if LEARNERS[name].pretraining:
+        assert chosen["meta_batch"] >= 1
+        assert chosen["patience"] >= 5
+
+
+SELECTED = {  # of the authors' runs: meta rate, inner rate, inner steps, threshold, margin
+    ("maml", 0.90): (0.001, 0.001, 8, None, None),
+    ("sparse-maml", 0.90): (0.0005, 0.1, 16, None, None),
+    ("maml", 0.98): (0.0001, 0.0005, 16, None, None),
+    ("sparse-maml", 0.98): (0.001, 0.05, 16, None, None),
+    ("c-maml", 0.90): (0.001, 0.5, 4, 0, 1),
+    ("sparse-c-maml", 0.90): (0.001, 0.1, 8, None, 1.5),  # the threshold has no effect there
+    ("c-maml", 0.98): (0.01, 0.001, 4, 3, 0.5),
+    ("sparse-c-maml", 0.98): (0.0005, 0.005, 16, None, 2),
+}
+
+
+@pytest.mark.parametrize(("name", "alpha"), SELECTED)
+def test_settings_are_those_that_were_selected(name, alpha):
+    found = settings(name, alpha, 5)
+    names = ("meta_rate", "inner_rate", "inner_steps", "threshold", "margin")
+    assert tuple(found.get(n) for n in names) == SELECTED[name, alpha]
+    assert found["gate"] == ("relu" if "sparse" in name else "linear")
+    assert issubclass(LEARNERS["sparse-c-maml"].make, ProlongedCMAML)  # type: ignore[arg-type]
+    assert LEARNERS["c-maml"].make is CMAML
+
+
+def test_learners_that_cannot_be():
+    with pytest.raises(ValueError, match="did you mean 'sparse-c-maml'"):
+        settings("sparse-cmaml", 0.9, 5)
+    chosen = settings("c-maml", 0.9, 5)
+    make = partial(make_learner, "c-maml", ways=5, width=2, seed=0)
+    with pytest.raises(ValueError, match=r"c-maml: .*'marign'"):
+        make(chosen | {"marign": 1.0}, side=16)
+    with pytest.raises(ValueError, match="'tensor' or 'weight'"):
+        make_rule(gate="mask", each="wieght", scope="all")
+    with pytest.raises(ValueError, match="15 pixels are too few"):
+        make(chosen, side=15)
+
+
+def test_settings_of_other_streams_are_the_nearest_ones():
+    assert settings("c-maml", 0.5, 5) == settings("c-maml", 0.9, 5)
+    assert settings("c-maml", 1.0, 5) == settings("c-maml", 0.98, 5)
+    assert settings("maml", 0.9, 10)["gate"] == "fixed"  # those of OSAKA itself
+    assert settings("sparse-c-maml", 0.9, 10) == settings("sparse-c-maml", 0.9, 5)
+
+
+def test_seeds_of_networks():
+    before = torch.get_rng_state()
+    chosen = settings("sparse-c-maml-weights", 0.9, 5)
+    a, b, other = (
+        make_learner("sparse-c-maml-weights", chosen, ways=5, side=16, width=2, seed=s)
+        for s in (0, 0, 1)
+    )
+    assert torch.equal(before, torch.get_rng_state())
+    for part in ("params", "rule_params"):
+        first, second, third = (getattr(x.slow, part) for x in (a, b, other))
+        assert all(torch.equal(p, second[n]) for n, p in first.items())
+        assert any(not torch.equal(p, third[n]) for n, p in first.items())
+    frozen = sum(c.frozen for c in a.frozen().values()) / sum(c.size for c in a.frozen().values())
+    assert np.isclose(frozen, 0.5, atol=0.15)

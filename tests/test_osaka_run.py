@@ -1,0 +1,422 @@
+"""Runs in OSAKA's stream: pretraining, scores before labels, resuming, divergence, records."""
+
+import io
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from synthetic import image_set
+from test_osaka_stream import made_up, source
+from wheretolearn.continual import osaka_run
+from wheretolearn.continual.osaka_data import OsakaData
+from wheretolearn.continual.osaka_methods import LEARNERS, new_network
+from wheretolearn.continual.osaka_metrics import unpack
+from wheretolearn.continual.osaka_pretraining import Pretraining
+from wheretolearn.continual.osaka_run import OsakaExperiment, OsakaRun, run
+from wheretolearn.continual.osaka_supervised import LabelledImages, Supervised, nearest_mean
+from wheretolearn.inner_loop import Batch, Task
+from wheretolearn.meta import Score
+
+FAST = {"inner_steps": 2}
+KINDS = ("fine-tuning", "sparse-maml", "c-maml", "sparse-c-maml-weights")
+"""Learners with each kind of pretraining and without."""
+
+
+def tiny(learner="sparse-c-maml", **changes):
+    """Return an experiment of a moment, with pretraining of two epochs of two updates."""
+    settings = FAST | changes.pop("settings", {})
+    if LEARNERS[learner].pretraining:
+        settings = {"meta_batch": 2} | settings
+    parameters = {
+        "name": "tiny",
+        "figure": "none",
+        "profile": "smoke",
+        "learner": learner,
+        "settings": settings,
+        "alpha": 0.7,
+        "steps": 12,
+        "ways": 3,
+        "shots": 2,
+        "width": 3,
+        "queries": 2,
+        "updates": 2,
+        "epochs": 2,
+        "val_tasks": 2,
+    }
+    return OsakaExperiment(**parameters | changes)
+
+
+def finish(running):
+    while not running.over:
+        running.advance()
+    return running.result()
+
+
+def as_bytes(result):
+    return json.dumps(result, sort_keys=True, allow_nan=False).encode()
+
+
+def through_a_file(state):
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
+
+
+@pytest.mark.parametrize("learner", KINDS)
+def test_an_interrupted_run_gives_the_same_record(learner, monkeypatch):
+    """Wherever it stops: in pretraining, between it and the stream, and in the stream."""
+    monkeypatch.setattr(osaka_run, "_POINTS", 4)  # of nine steps
+    settings = {"margin": 0.05} if learner == "sparse-c-maml-weights" else {}  # some shifts
+    data, experiment = made_up(), tiny(learner, steps=9, settings=settings)
+    running, states = OsakaRun(experiment, 0, data), []
+    while not running.over:
+        states.append(through_a_file(running.state_dict()))
+        running.advance()
+    whole = as_bytes(running.result())
+    assert running.result()["status"] == "finished"
+    assert len(states) == 9 + (4 if LEARNERS[learner].pretraining else 0)
+    for stop in (1, 4, len(states) - 3):
+        torch.manual_seed(stop)  # as in another process
+        second = OsakaRun(experiment, 0, data)
+        second.load_state_dict(states[stop])
+        assert as_bytes(finish(second)) == whole, stop
+
+
+def test_a_state_is_a_copy():
+    running = OsakaRun(tiny(), 0, made_up())
+    running.advance()
+    state = running.state_dict()
+    before = as_bytes(str(state))
+    finish(running)
+    assert as_bytes(str(state)) == before
+
+
+def test_seeds_and_parameters_matter():
+    data = made_up()
+    a, b, other = (finish(OsakaRun(tiny("online-adam"), s, data)) for s in (0, 0, 1))
+    assert as_bytes(a) == as_bytes(b)
+    assert a["correct"] != other["correct"]
+    validation = finish(OsakaRun(tiny("online-adam", validation=True), 0, data))
+    assert validation["contexts"] != a["contexts"] or validation["correct"] != a["correct"]
+
+
+@pytest.mark.parametrize("learner", ["online-adam", "anil", "c-maml", "sparse-c-maml"])
+def test_scores_come_before_labels(learner, monkeypatch):
+    """The learner predicts images, is scored on that, and sees images with labels then."""
+    running = OsakaRun(tiny(learner), 0, made_up())
+    while running.pretraining is not None and not running.pretraining.over:
+        running.advance()
+    calls, scores = [], []
+    predict, observe = running.learner.predict, running.learner.observe
+
+    def spy_predict(inputs):
+        outputs = predict(inputs)
+        calls.append(("predict", inputs, outputs))
+        return outputs
+
+    def spy_observe(batch):
+        assert len(running.correct) == running.step + 1  # the score is written down
+        scores.append(int((calls[-1][2].argmax(1) == batch.targets).sum()))
+        calls.append(("observe", *batch))
+        monkeypatch.setattr(running.learner, "predict", predict)  # its own use is its own affair
+        observe(batch)
+        monkeypatch.setattr(running.learner, "predict", spy_predict)
+
+    monkeypatch.setattr(running.learner, "predict", spy_predict)
+    monkeypatch.setattr(running.learner, "observe", spy_observe)
+    result = finish(running)
+    assert [c[0] for c in calls] == ["predict", "observe"] * 12
+    for step in range(12):
+        expected = running.stream[step]
+        assert torch.equal(calls[2 * step][1], expected.inputs)
+        assert torch.equal(calls[2 * step + 1][1], expected.inputs)
+        assert torch.equal(calls[2 * step + 1][2], expected.targets)
+    assert unpack(result["correct"]).tolist() == scores
+
+
+def test_labels_of_a_step_do_not_change_its_score(monkeypatch):
+    """With other labels for the last batch, the learner would have predicted the same."""
+    running = OsakaRun(tiny("c-maml"), 0, made_up())
+    for _ in range(5):
+        running.advance()
+    batch = running.stream[5]
+    outputs = running.learner.predict(batch.inputs)
+    running.advance()
+    assert running.correct[5] == int((outputs.argmax(1) == batch.targets).sum())
+
+
+def test_content_of_a_record():
+    data = made_up()
+    running = OsakaRun(tiny(steps=60, settings={"margin": 0.2}), 0, data)
+    result = finish(running)
+    correct = unpack(result["correct"])
+    assert len(correct) == 60
+    assert result["final"]["accuracy"] == pytest.approx(correct.sum() / 360)
+    assert result["contexts"]["starts"] == running.stream.starts.tolist()
+    source_of = [running.stream.context(t).source for t in range(60)]
+    for number, name in enumerate("abc"):
+        mine = [c for c, s in zip(correct, source_of, strict=True) if s == number]
+        assert result["final"]["by_source"][name] == pytest.approx(sum(mine) / len(mine) / 6)
+    detected = set(unpack(result["detected"]).nonzero()[0].tolist())
+    assert detected == set(running.detected)
+    hits = detected & set(result["contexts"]["starts"][1:])
+    assert hits
+    assert result["final"]["precision"] == len(hits) / len(detected)
+    assert result["final"]["recall"] == len(hits) / (len(running.stream.starts) - 1)
+    assert len(result["final"]["around"]) == 26
+    curves = result["curves"]
+    assert curves["step"] == [*range(1, 61)]
+    assert {len(v) for v in curves["frozen"].values()} == {len(curves["step"])}
+    assert {len(v) for v in curves["rates"].values()} == {len(curves["step"])}
+    assert not [n for n in curves["frozen"] if "norm" in n]
+    assert result["final"]["gradients"] > 60 * 2 * 6
+    assert result["parameters"]["settings"] == experiment_settings(running)
+    assert result["pretraining"] is None
+
+
+def experiment_settings(running):
+    return {
+        "gate": "relu",
+        "each": "tensor",
+        "scope": "all",
+        "meta_rate": 0.001,
+        "inner_rate": 0.1,
+        "inner_steps": 2,
+        "margin": 0.2,
+    }
+
+
+def test_sparsity_of_a_record():
+    running = OsakaRun(tiny("sparse-c-maml-weights", settings={"rule_rate": 0.05}), 0, made_up())
+    result = finish(running)
+    frozen = {n: v[-1] for n, v in result["curves"]["frozen"].items()}
+    sizes = {n: result["tensors"][n] for n in frozen}
+    assert result["final"]["sparsity"] == sum(frozen.values()) / sum(sizes.values())
+    assert 0.2 < result["final"]["sparsity"] < 0.8
+    assert finish(OsakaRun(tiny("online-adam"), 0, made_up()))["final"]["sparsity"] is None
+
+
+def test_a_record_of_the_full_stream_is_small():
+    """Ten thousand steps at alpha 0.9, and a shift seen at every second; nobody learns."""
+    running = OsakaRun(tiny(steps=10_000, alpha=0.9, ways=6, shots=5, width=64), 0, made_up())
+    running.correct, running.detected = [30] * 10_000, list(range(0, 10_000, 2))
+    for running.step in range(100, 10_001, 100):
+        running.losses = [1 / 3]
+        for m in running.learner.slow.rule_params.values():
+            m.fill_(running.step / 3e4)
+        running._note()
+    result = running.result()
+    assert len(result["curves"]["rates"]["output.weight"]) == 100
+    assert len(as_bytes(result)) < 100_000
+
+
+@pytest.mark.parametrize("learner", ["online-sgd", "c-maml", "maml"])
+def test_a_learner_that_diverges_is_reported(learner):
+    settings = {"rate": 1e30} if learner == "online-sgd" else {"inner_rate": 1e30}
+    if learner == "maml":
+        settings["meta_rate"] = 0.0
+    experiment = tiny(learner, settings=settings)
+    if learner == "maml":  # pretraining has no say
+        experiment = replace(experiment, epochs=1, updates=1)
+    running = OsakaRun(experiment, 0, made_up())
+    result = finish(running)
+    assert result["status"] == "diverged"
+    (where,) = result["diverged_at"]
+    assert where in ("step", "update")
+    if where == "step":
+        assert len(unpack(result["correct"])) == result["diverged_at"]["step"] >= 1
+    assert all(value is None for value in result["final"].values())
+    as_bytes(result)  # valid JSON
+    with pytest.raises(ValueError, match="the run is over"):
+        running.advance()
+
+
+def test_results_of_a_run_that_is_not_over():
+    with pytest.raises(ValueError, match="step 0 of 12 is next"):
+        OsakaRun(tiny(), 0, made_up()).result()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learner": "maml", "alpha": 1.5}, "in \\[0, 1\\]"),
+        ({"steps": 0}, "steps=0"),
+        ({"ways": 1}, "ways=1"),
+        ({"width": 0}, "width=0"),
+        ({"ways": 16, "shots": 16}, "at most 255"),
+    ],
+)
+def test_experiments_that_cannot_be(changes, message):
+    with pytest.raises(ValueError, match=message):
+        tiny(**changes)
+    with pytest.raises(ValueError, match="unknown learner"):
+        OsakaExperiment("x", "y", learner="xyz")
+
+
+def test_data_that_do_not_fit():
+    with pytest.raises(ValueError, match="contexts of 7 classes, but it has 6"):
+        OsakaRun(tiny(ways=7), 0, made_up())
+    few = replace(made_up().pretraining, splits={"train": (0, 1), "val": (2, 3, 4), "test": ()})
+    with pytest.raises(ValueError, match="3-way episodes need 3 classes"):
+        OsakaRun(tiny("maml"), 0, made_up(pretraining=few))
+    OsakaRun(tiny("c-maml"), 0, made_up(pretraining=few))  # which it does not need
+    small = (source("a", side=15),)
+    with pytest.raises(ValueError, match="15 pixels are too few"):
+        OsakaRun(tiny(), 0, made_up(sources=small))
+
+
+def test_run_opens_its_data(monkeypatch, tmp_path):
+    monkeypatch.setenv("WHERETOLEARN_DATA", str(tmp_path / "nothing"))
+    experiment = tiny("anil", stream="glyph-scripts", ways=5, shots=5, steps=4)
+    result = run(experiment, 0)
+    assert result["status"] == "finished"
+    assert result["data"]["name"] == "glyph-scripts"
+    assert result["pretraining"]["updates"] == 4
+
+
+# Pretraining
+
+
+class Scripted:
+    """A trainee with given validation accuracies."""
+
+    def __init__(self, accuracies, loss=1.0):
+        self.accuracies, self.loss = accuracies, loss
+        self.steps = 0
+
+    def step(self, drawn):
+        self.steps += 1
+        return Score([self.loss], [0.5])
+
+    def evaluate(self, tasks):
+        list(tasks)
+        return Score([1.0], [self.accuracies[self.steps // 3 - 1]])
+
+    def state_dict(self):
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state):
+        self.steps = state["steps"]
+
+
+class Drawn:
+    def batch(self, update, size):
+        return update
+
+    def __getitem__(self, index):
+        return index
+
+
+def pretraining(trainee, **changes):
+    numbers = {"size": 1, "updates": 3, "epochs": 9, "patience": 1, "val_tasks": 2} | changes
+    return Pretraining(trainee, Drawn(), Drawn(), **numbers)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "patience", "epochs", "ran", "best"),
+    [
+        ([0.5, 0.6, 0.4, 0.4, 0.9], 1, 9, 4, 2),  # one more than the patience
+        ([0.5, 0.6, 0.6, 0.6], 1, 9, 4, 2),  # as good is no better
+        ([0.5, 0.4, 0.6, 0.5, 0.7], 1, 5, 5, 5),  # the end
+        ([0.5, 0.6], 0, 2, 2, 2),
+        ([0.5, 0.4], 0, 9, 2, 1),
+    ],
+)
+def test_early_stopping(accuracies, patience, epochs, ran, best):
+    trainee = Scripted(accuracies)
+    training = pretraining(trainee, patience=patience, epochs=epochs)
+    while not training.over:
+        training.advance()
+    assert training.result() == {
+        "updates": 3 * ran,
+        "best_epoch": best,
+        "train_loss": [1.0] * ran,
+        "val_accuracy": accuracies[:ran],
+    }
+    assert trainee.steps == 3 * best  # the best is what is left
+    with pytest.raises(ValueError, match="pretraining is over"):
+        training.advance()
+
+
+def test_pretraining_goes_on_where_it_was():
+    accuracies = [0.5, 0.4, 0.6, 0.5, 0.4, 0.9]
+    whole = pretraining(Scripted(accuracies))
+    while not whole.over:
+        whole.advance()
+    assert whole.result()["updates"] == 15
+    for stop in range(15):
+        first = pretraining(Scripted(accuracies))
+        for _ in range(stop):
+            first.advance()
+        second = pretraining(Scripted(accuracies))
+        second.load_state_dict(through_a_file(first.state_dict()))
+        while not second.over:
+            second.advance()
+        assert second.state_dict() == whole.state_dict(), stop
+
+
+def test_pretraining_that_diverges():
+    training = pretraining(Scripted([0.5], loss=float("nan")))
+    training.advance()
+    assert training.over
+    assert training.diverged
+    assert training.result()["best_epoch"] is None
+
+
+@pytest.mark.parametrize("bad", [{"size": 0}, {"epochs": 0}, {"patience": -1}])
+def test_pretraining_that_cannot_be(bad):
+    with pytest.raises(ValueError, match="must be positive"):
+        pretraining(Scripted([]), **bad)
+
+
+def test_pretraining_moves_what_enters_the_stream():
+    for learner, moved in (("maml", True), ("fine-tuning", True), ("c-maml", False)):
+        running = OsakaRun(tiny(learner), 0, made_up())
+        fresh = {n: p.clone() for n, p in running.learner.slow.params.items()}
+        while running.pretraining is not None and not running.pretraining.over:
+            running.advance()
+        now = running.learner.slow.params
+        assert torch.equal(now["layer1.conv.weight"], fresh["layer1.conv.weight"]) is not moved
+        # of a classifier of other classes only the body is of use
+        assert torch.equal(now["output.weight"], fresh["output.weight"]) is (learner != "maml")
+
+
+def test_supervised_pretraining_learns_the_classes():
+    images = replace(image_set((6, 4, 0), per_class=20, size=16, noise=20), mean=(0.0,), std=(1.0,))
+    draws = LabelledImages(images, "train", seed=0)
+    batch = draws.batch(3, 50)
+    assert torch.equal(draws.batch(3, 50).inputs, batch.inputs)
+    assert not torch.equal(draws.batch(4, 50).inputs, batch.inputs)
+    assert batch.inputs.shape == (50, 1, 16, 16)
+    assert 0 <= batch.inputs.min() < batch.inputs.max() <= 1
+    for x, y in zip(batch.inputs[:10], batch.targets, strict=False):
+        c = images.splits["train"][y]
+        own = torch.from_numpy(images.images[images.offsets[c] : images.offsets[c + 1], ..., 0])
+        assert (own == (x * 255).round()).all((1, 2)).any()
+    trainee = Supervised(new_network(6, 16, 6, seed=0), rate=0.01)
+    scores = [trainee.step(draws.batch(u, 60)).accuracy for u in range(40)]
+    assert scores[0] < 0.5
+    assert scores[-1] > 0.9
+    assert not [n for n in trainee.body() if n.startswith("output")]
+    assert trainee.body()["layer4.conv.weight"].shape == (6, 6, 3, 3)
+
+
+def test_nearest_mean_by_hand():
+    support = Batch(torch.zeros(4, 1), torch.tensor([0, 0, 1, 1]))
+    query = Batch(torch.zeros(3, 1), torch.tensor([0, 1, 1]))
+    features = torch.tensor([[0.0], [2.0], [4.0], [6.0]]), torch.tensor([[2.0], [2.9], [9.0]])
+    loss, accuracy = nearest_mean(features, Task(support, query), 2)  # means are 1 and 5
+    assert accuracy == pytest.approx(2 / 3)
+    margins = torch.tensor([(3.0**2 - 1), (2.1**2 - 1.9**2) * -1, 8.0**2 - 4.0**2])
+    assert loss == pytest.approx(float(torch.nn.functional.softplus(-margins).mean()), rel=1e-5)
+
+
+def test_data_is_named_in_the_record():
+    result = finish(OsakaRun(tiny("online-adam"), 0, made_up()))
+    data: OsakaData = made_up()
+    assert data.name == result["data"]["name"]
+    assert all(s.fingerprint in result["data"]["fingerprint"] for s in data.sources)
+    assert data.pretraining.fingerprint in result["data"]["fingerprint"]
