@@ -177,6 +177,12 @@ RATES: dict[str, float] = {
     "convnet4-5shot-boil": 0.5,
     "convnet4-5shot-meta-sgd": 0.2,
     "convnet4-5shot-sparse-maml": 0.2,
+    "convnet4-5shot-sparse-relu-maml": 0.05,
+    "convnet4-1shot-maml": 0.05,
+    "convnet4-1shot-anil": 0.05,
+    "convnet4-1shot-boil": 0.5,
+    "convnet4-1shot-sparse-maml": 0.2,
+    "convnet4-1shot-sparse-relu-maml": 0.05,
 }
 """Inner rates of Table 1: those with the best validation accuracy in the profile ``search``, once
 all of a run's rates were tried."""
