@@ -62,9 +62,10 @@ def test_meta_training_learns(method):
     assert test["n"] == 40
 
 
-def test_the_best_checkpoint_is_tested(monkeypatch):
-    """Validations 0.2, 0.9, 0.9, 0.3: the weights at the test are those of the second."""
-    accuracies = iter([0.2, 0.9, 0.9, 0.3, 0.5])
+@pytest.mark.parametrize("before", [0.2, 0.95])
+def test_the_best_checkpoint_is_tested(before, monkeypatch):
+    """The weights at the test are those of the second validation, not the untrained ones."""
+    accuracies = iter([before, 0.9, 0.9, 0.3, 0.5])
     weights = []
 
     def evaluate(self, tasks):

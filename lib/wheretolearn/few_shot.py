@@ -268,15 +268,23 @@ def best_rates(records: Iterable[Record]) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        By the name of the run that the rate is for.  A rate at which the search diverged is not
-        chosen; of equal ones the smaller is.
+        By the name of the run that the rate is for.  The untrained network does not count, a rate
+        at which the search diverged is not chosen, and of equal ones the smaller is.
     """
     found: dict[str, dict[float, float]] = {}
     for r in records:
         if r["status"] == "finished":
             name, _, rate = r["experiment"].rpartition("-rate")
-            found.setdefault(name, {})[float(rate)] = r["final"]["val_accuracy"]
+            found.setdefault(name, {})[float(rate)] = trained_validation(r)
     return {name: max(sorted(tried), key=tried.__getitem__) for name, tried in found.items()}
+
+
+def trained_validation(record: Record) -> float:
+    """Return the best validation accuracy of a run, that before training left out.
+
+    The search was begun when the untrained network still counted, so its records may say more.
+    """
+    return max(record["curves"]["val_accuracy"][1:])
 
 
 def exact_maml(maml: Experiment) -> Experiment:

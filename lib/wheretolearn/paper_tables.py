@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from . import layers, study
 from .analysis import finished
 from .experiments import Experiment
-from .few_shot import METHODS_OF_TABLE_1, TABLE1, best_rates
+from .few_shot import METHODS_OF_TABLE_1, TABLE1, best_rates, trained_validation
 from .figures import legend_above, rows_of_panels, setting
 from .records import Record, load
 from .statistics import Interval, t_interval
@@ -394,7 +394,7 @@ def _searched(record: Record | None, best: bool) -> str:
         return NOT_RUN
     if not finished([record]):
         return "diverged"
-    accuracy = f"{100 * record['final']['val_accuracy']:.1f}"
+    accuracy = f"{100 * trained_validation(record):.1f}"
     return f"**{accuracy}**" if best else accuracy
 
 

@@ -206,7 +206,9 @@ class Training:
         for name, count in self.learner.frozen().items():
             curves["frozen"].setdefault(name, []).append(count.frozen)
         done.losses, done.accuracies = [], []
-        if not done.best or score.accuracy > done.best["accuracy"]:
+        # the untrained network is tested only where a run ends before its first validation
+        first = not done.best or done.best["update"] == 0
+        if first or score.accuracy > done.best["accuracy"]:
             state = self.learner.state_dict()
             done.best = {
                 "update": done.update,

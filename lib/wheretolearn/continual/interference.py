@@ -1,0 +1,82 @@
+r"""How much what arrives disagrees with what was learned before: cosines between gradients.
+
+Before every so many samples of a task, the gradient `g` of the loss on those that arrive is
+compared with the gradient `h` on a few samples of each earlier task, at the weights as they are.
+The cosine is taken of the gradients whole, and as the learner's rates `r` let them act,
+
+.. math:: \cos(g, h) \qquad\text{and}\qquad \cos(r \circ g,\; r \circ h) .
+
+Below zero, a step that helps the new task harms the old ones (Riemer et al., 2019).  Nothing that
+a learner does depends on these numbers, and all learners are asked the same: the samples of
+earlier tasks are kept here, the first ones that arrived, whatever the learner's own memory holds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..inner_loop import Batch
+from ..rules import Params
+from .learner import Learner
+
+EVERY = 100
+"""Samples of a task between two comparisons."""
+
+EACH = 10
+"""Samples that arrive at a comparison, and that are kept of each earlier task."""
+
+
+class Interference:
+    """Compares gradients along a stream.
+
+    Attributes
+    ----------
+    cosines : dict of str to list
+        Mean cosine of each task learned: ``gradient``, and ``step`` where the learner has rates;
+        None for the first task, and where a gradient was zero.
+    """
+
+    def __init__(self) -> None:
+        self.past: list[list[Tensor]] = []  # inputs and targets of each earlier task
+        self.here: dict[str, list[float]] = {}  # of this task
+        self.cosines: dict[str, list[float | None]] = {}
+
+    def measure(self, learner: Learner, arriving: Batch) -> None:
+        """Compare the gradient on samples that arrive with that on those of earlier tasks."""
+        self.here.setdefault("gradient", [])
+        rates = learner.rates()
+        if rates is not None:
+            self.here.setdefault("step", [])
+        if not self.past:
+            return
+        earlier = Batch(*(torch.cat(parts) for parts in zip(*self.past, strict=True)))
+        new, old = (learner.gradient(b, norm=float("inf"))[1] for b in (arriving, earlier))
+        self._compare("gradient", new, old)
+        if rates is not None:
+            acting = [{n: rates[n] * g[n] for n in rates} for g in (new, old)]
+            self._compare("step", *acting)
+
+    def _compare(self, name: str, new: Params, old: Params) -> None:
+        a, b = (torch.cat([t.flatten() for t in p.values()]) for p in (new, old))
+        if a.any() and b.any():
+            self.here[name].append(float(F.cosine_similarity(a, b, dim=0)))
+
+    def end_task(self, samples: Batch) -> None:
+        """Take the mean of the task, and keep its first samples."""
+        for name, values in self.here.items():
+            mean = sum(values) / len(values) if values else None
+            self.cosines.setdefault(name, []).append(mean)
+        self.here = {}
+        self.past.append([samples.inputs[:EACH].clone(), samples.targets[:EACH].clone()])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the methods change."""
+        return {"past": self.past, "here": self.here, "cosines": self.cosines}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load what :meth:`state_dict` returned."""
+        self.past, self.here, self.cosines = state["past"], state["here"], state["cosines"]

@@ -1,0 +1,272 @@
+"""The experiments of the continual half, by profile and figure.
+
+``study``, ``search`` and ``paper`` are at the full scale of the papers: streams, networks and
+memories are theirs.  ``quick`` and ``smoke`` have small embedded streams.
+
+The settings of :data:`TUNED` learners are chosen on validation streams, of images and moves that
+the study never uses, from :func:`grid`: as many for each learner, on each stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ..records import Record
+from .experiment import ContinualExperiment
+from .methods import LEARNERS, Settings, settings
+from .osaka_run import OsakaExperiment
+
+LA_MAML = "continual_la_maml"
+SPARSITY = "continual_sparsity"
+OSAKA = "continual_osaka"
+
+STREAMS = ("rotations", "permutations", "many-permutations")
+"""The streams of the study."""
+
+TUNED = (
+    "replay",
+    "la-maml",
+    "la-maml-straight",
+    "sparse-la-maml",
+    "sparse-la-maml-plain",
+)
+"""Learners whose settings are searched for: the sparse ones, what they are compared with, and
+experience replay, which has no published settings here.  The others have published ones."""
+
+WITH_RATES = ("sync", "la-maml", "la-maml-straight", "sparse-la-maml", "sparse-la-maml-plain")
+"""Learners with learned rates, any of which can be zero."""
+
+SLIPS: dict[str, Settings] = {
+    "clamped": {"clamp": 2.0},
+    "past-only": {"past_only": True},
+    "off-by-one": {"off_by_one": True},
+}
+"""What the code released with La-MAML meant to do and does not, or does and did not mean to."""
+
+
+def grid(learner: str, stream: str) -> list[Settings]:
+    """Return the settings that are tried for a learner, around the published ones of La-MAML.
+
+    Parameters
+    ----------
+    learner : str
+        One of :data:`TUNED`.
+    stream : str
+        One of :data:`STREAMS`.
+
+    Returns
+    -------
+    list of dict
+        Six of them, smaller rates first.
+
+    Raises
+    ------
+    ValueError
+        If the learner is not searched for.
+    """
+    if learner == "replay":
+        return [{"rate": r, "glances": g} for g in (1, 5) for r in (0.03, 0.1, 0.3)]
+    if learner not in TUNED:
+        raise ValueError(f"the settings of {learner!r} are not searched for")
+    rate = settings("la-maml", stream)["inner_rate"]
+    if learner.startswith("la-maml"):
+        return [
+            {"inner_rate": rate * factor, "rule_rate": r}
+            for r in (0.1, 0.3)
+            for factor in (0.5, 1, 2)
+        ]
+    return [
+        {"inner_rate": rate * factor, "rule_rate": r, "init_sparsity": s}
+        for r, s in ((0.3, 0.0), (3.0, 0.0), (3.0, 0.5))
+        for factor in (1, 2)
+    ]
+
+
+CHOSEN: dict[str, int] = {}
+"""Which line of its grid each tuned learner has on each stream: the one with the best retained
+accuracy on the validation stream, once all were tried."""
+
+
+def _named(stream: str, learner: str, **changes: Any) -> ContinualExperiment:
+    own = {"name": f"{stream}-{learner}", "figure": LA_MAML, "profile": "study"}
+    return ContinualExperiment(**own | {"stream": stream, "learner": learner} | changes)
+
+
+def la_maml(profile: str = "study") -> list[ContinualExperiment]:
+    """Return every learner on every stream of the study.
+
+    Parameters
+    ----------
+    profile : {"study", "paper"}
+        For ``paper``, all settings are those published, where there are any, and Split CIFAR-100
+        is among the streams.
+
+    Returns
+    -------
+    list of ContinualExperiment
+        With published settings called ``<stream>-<learner>``, with chosen ones
+        ``<stream>-<learner>-tuned``.
+    """
+    if profile == "paper":
+        streams = (*STREAMS, "split-cifar100")
+        return [_named(s, learner, profile="paper") for s in streams for learner in LEARNERS]
+    published = [
+        _named(s, learner)
+        for s in STREAMS
+        for learner in LEARNERS
+        if learner not in TUNED or learner == "la-maml"
+    ]
+    tuned = [
+        _named(
+            s,
+            learner,
+            name=f"{s}-{learner}-tuned",
+            settings=grid(learner, s)[CHOSEN.get(f"{s}-{learner}", 0)],
+        )
+        for s in STREAMS
+        for learner in TUNED
+    ]
+    slips = [
+        _named("rotations", "la-maml", name=f"rotations-la-maml-{name}", settings=changes)
+        for name, changes in SLIPS.items()
+    ]
+    return published + tuned + slips
+
+
+def search() -> list[ContinualExperiment]:
+    """Return the runs on validation streams, ``<stream>-<learner>-<line of the grid>``."""
+    return [
+        _named(
+            stream,
+            learner,
+            name=f"{stream}-{learner}-{line}",
+            profile="search",
+            settings=changes,
+            validation=True,
+            probe=100,
+        )
+        for stream in STREAMS
+        for learner in TUNED
+        for line, changes in enumerate(grid(learner, stream))
+    ]
+
+
+def best_lines(records: Iterable[Record]) -> dict[str, int]:
+    """Return which line of its grid retained most, for each learner and stream of a search.
+
+    Parameters
+    ----------
+    records : iterable of dict
+        Records of :func:`search`.
+
+    Returns
+    -------
+    dict of str to int
+        By ``<stream>-<learner>``.  A line that diverged is not chosen; of equal ones the first is.
+    """
+    found: dict[str, dict[int, float]] = {}
+    for r in records:
+        if r["status"] == "finished":
+            name, _, line = r["experiment"].rpartition("-")
+            found.setdefault(name, {})[int(line)] = r["final"]["ra"]
+    return {name: max(sorted(tried), key=tried.__getitem__) for name, tried in found.items()}
+
+
+def quick(profile: str = "quick") -> list[ContinualExperiment]:
+    """Return all learners on the small embedded stream, cut short where they are slow."""
+    short: dict[str, Settings] = {
+        "mer": {"trajectories": 2, "replay": 4},
+        "online": {"rate": 0.01},
+        "ewc": {"rate": 0.01, "strength": 1.0},
+    }
+    return [
+        _named("glyph-rotations", learner, profile=profile, settings=short.get(learner, {}))
+        for learner in LEARNERS
+    ]
+
+
+def smoke() -> list[ContinualExperiment]:
+    """Return a few learners on the small stream, with a tiny network and one glance."""
+    return [
+        e.replace(profile="smoke", width=4, probe=20, settings=e.settings | {"glances": 1})
+        for e in quick()
+        if e.learner in ("replay", "la-maml", "sparse-la-maml")
+    ]
+
+
+def of_sparsity(experiments: Iterable[ContinualExperiment]) -> list[ContinualExperiment]:
+    """Return those of some experiments whose learners can freeze weights."""
+    return [e for e in experiments if e.learner in WITH_RATES]
+
+
+OSAKA_LEARNERS = (
+    "online-sgd",
+    "online-adam",
+    "fine-tuning",
+    "maml",
+    "anil",
+    "sparse-maml",
+    "c-maml",
+    "c-maml-um",
+    "c-maml-pap",
+    "sparse-c-maml",
+    "sparse-c-maml-gates",
+    "sparse-c-maml-weights",
+)
+"""Learners of the study of OSAKA."""
+
+ALPHAS = (0.98, 0.90)
+
+
+def osaka(profile: str = "study", ways: int = 5, **changes: Any) -> list[OsakaExperiment]:
+    """Return the learners in OSAKA's stream at both probabilities.
+
+    Parameters
+    ----------
+    profile : str
+        Name of the profile.
+    ways : int, default 5
+        Classes of a context.
+    **changes
+        Further fields.
+
+    Returns
+    -------
+    list of OsakaExperiment
+        Called ``osaka<alpha>-<ways>way-<learner>``, the probability in percent.
+    """
+    return [
+        OsakaExperiment(
+            **{
+                "name": f"osaka{100 * alpha:.0f}-{ways}way-{learner}",
+                "figure": OSAKA,
+                "profile": profile,
+                "alpha": alpha,
+                "ways": ways,
+                "learner": learner,
+            }
+            | changes
+        )
+        for learner in OSAKA_LEARNERS
+        for alpha in ALPHAS
+    ]
+
+
+def osaka_quick(profile: str = "quick") -> list[OsakaExperiment]:
+    """Return some learners on glyphs, with a narrow network and a short stream."""
+    small: dict[str, Any] = {
+        "stream": "glyph-scripts",
+        "steps": 200 if profile == "quick" else 12,
+        "shots": 2,
+        "width": 8 if profile == "quick" else 4,
+        "queries": 5,
+        "updates": 10 if profile == "quick" else 2,
+        "epochs": 3 if profile == "quick" else 1,
+        "val_tasks": 10 if profile == "quick" else 2,
+    }
+    wanted = ("online-adam", "maml", "c-maml", "c-maml-pap", "sparse-c-maml")
+    if profile == "smoke":
+        wanted = ("c-maml", "sparse-c-maml")
+    runs = osaka(profile, **small)
+    return [e for e in runs if e.learner in wanted and (e.alpha == 0.90 or profile == "quick")]
