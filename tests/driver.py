@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from synthetic import TINY, image_set
-from wheretolearn import cli, records, training
+from wheretolearn import cli, records, runs, training
 from wheretolearn.experiments import Experiment
 from wheretolearn.networks import MLP
 
@@ -27,7 +27,7 @@ def dropout_network(experiment: Experiment) -> MLP:
 def use_small_things() -> None:
     """Make runs small, and checkpoints as frequent as can be."""
     training.load = lambda name, size, root=None: image_set()  # type: ignore[assignment,misc]
-    training._SECONDS_BETWEEN_CHECKPOINTS = 0.0
+    runs._SECONDS_BETWEEN_CHECKPOINTS = 0.0
     records.commit = lambda: None  # type: ignore[assignment]  # git takes its time
     Experiment.build_network = dropout_network  # type: ignore[assignment,method-assign]
 

@@ -259,7 +259,7 @@ def test_cost_of_a_profile_is_that_of_its_runs():
     runs = study.plan("smoke")
     shares = cost.shares("smoke")
     assert sum(s.runs for s in shares) == len(runs)
-    experiments = {e.name: e for e in study.experiments("smoke")}
+    experiments = {e.name: e for e in study.few_shot("smoke")}
     assert cost.total_flops("smoke") == pytest.approx(
         sum(experiments[r.experiment].flops() for r in runs)
     )
@@ -267,9 +267,9 @@ def test_cost_of_a_profile_is_that_of_its_runs():
         experiments[r.experiment].episodes().evaluation for r in runs
     )
     # smoke: 4 updates, validated at 0, 2 and 4 on 2 episodes, tested on 3
-    assert study.find("smoke", "fig1-glyphs-maml").episodes().evaluation == 3 * 2 + 3
+    assert study.find_few_shot("smoke", "fig1-glyphs-maml").episodes().evaluation == 3 * 2 + 3
     # and 11 adaptations more on each of the 3: a loop of 10 K steps, and one of K
-    probed = study.find("smoke", "convnet4-5shot-maml")
+    probed = study.find_few_shot("smoke", "convnet4-5shot-maml")
     assert probed.probes == ("steps", "movement", "interference")
     assert probed.episodes().evaluation == 3 * 2 + 3 + 3 * (10 + 1)
 
@@ -297,7 +297,7 @@ def test_times_follow_from_rate_and_operations():
 def test_rate_of_a_run_is_operations_over_time():
     from wheretolearn import study
 
-    experiment = study.experiments("smoke")[0]
+    experiment = study.few_shot("smoke")[0]
     record = {
         "experiment": experiment.name,
         "status": "finished",

@@ -15,7 +15,7 @@ from wheretolearn.analysis import LAYERS
 from wheretolearn.meta import MetaLearner
 from wheretolearn.statistics import t_interval
 
-STUDY = {e.name: e for e in study.experiments("study", "sparsity_by_problem")}
+STUDY = {e.name: e for e in study.few_shot("study", "sparsity_by_problem")}
 MINI_5, MINI_1, OMNIGLOT, GLYPHS, CUB = STUDY
 
 

@@ -29,20 +29,18 @@ def test_the_best_rate_is_that_of_the_best_validation():
 
 def test_the_rates_of_table_1_are_those_of_the_search():
     """A rate stands in the study once every rate of its run was tried."""
-    planned = study.experiments("search")
+    planned = study.few_shot("search")
     found = load(results_folder(), planned)
     assert found, "the search's records are committed, and missing here"
     tried = {r["experiment"] for r in found}
     open_ones = {e.name.rpartition("-rate")[0] for e in planned if e.name not in tried}
     best = {name: rate for name, rate in best_rates(found).items() if name not in open_ones}
     assert best == study.RATES
-    table = {e.name: e.inner_rate for e in study.experiments("study", study.TABLE1)}
+    table = {e.name: e.inner_rate for e in study.few_shot("study", study.TABLE1)}
     assert {n: table[n] for n in study.RATES} == study.RATES
 
 
 def test_a_run_has_the_rate_of_the_search_before_it_is_made():
-    made = {r["experiment"] for r in load(results_folder(), study.experiments("study"))}
-    waiting = {e.name.rpartition("-rate")[0] for e in study.experiments("search")} - set(
-        study.RATES
-    )
+    made = {r["experiment"] for r in load(results_folder(), study.few_shot("study"))}
+    waiting = {e.name.rpartition("-rate")[0] for e in study.few_shot("search")} - set(study.RATES)
     assert not made & waiting

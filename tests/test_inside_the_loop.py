@@ -13,8 +13,8 @@ from wheretolearn.statistics import t_interval
 
 SEEDS = range(3)
 WOBBLE = (-0.01, 0.0, 0.01)
-LONGER = {e.name: e for e in study.experiments("study", "longer_inner_loops")}
-FEATURES = {e.name: e for e in study.experiments("study", "features_or_reuse")}
+LONGER = {e.name: e for e in study.few_shot("study", "longer_inner_loops")}
+FEATURES = {e.name: e for e in study.few_shot("study", "features_or_reuse")}
 SPARSE, MAML = "convnet4-5shot-sparse-maml", "convnet4-5shot-maml"
 
 

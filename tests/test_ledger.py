@@ -13,7 +13,7 @@ from wheretolearn.analysis import TOO_FEW, Finding, evidence_line
 from wheretolearn.statistics import Interval, t_interval
 
 ROOT = Path(__file__).parents[1]
-RUNS = study.experiments("study", study.FIG1)[:2]  # ten runs
+RUNS = study.few_shot("study", study.FIG1)[:2]  # ten runs
 
 
 def claim(finding, headline="gain", runs=RUNS):
@@ -37,7 +37,7 @@ def test_every_claim_of_the_paper_has_a_line():
     for c in found:
         assert (c.test is None) == (not c.runs) == (not c.page)
         assert not c.page or (ROOT / "notebooks" / f"{c.page}.ipynb").is_file()
-        assert all(e in study.experiments("study") for e in c.runs)
+        assert all(e in study.few_shot("study") for e in c.runs)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from synthetic import image_set
-from wheretolearn import study, training
+from wheretolearn import runs, study
 from wheretolearn.masks import rearrange, unpack
 from wheretolearn.training import Training
 
@@ -26,7 +26,7 @@ SHORT = {
 IMAGES = {c: image_set(size=16, per_class=3, channels=c) for c in (1, 3)}
 RUNS = {
     (e.network, e.method, e.order, e.masks_as, bool(e.masks_from)): e
-    for e in study.experiments("paper")
+    for e in study.few_shot("paper")
 }
 """One run for each kind."""
 
@@ -52,14 +52,14 @@ def test_starts_and_goes_on(experiment, tmp_path, monkeypatch):
     images, masks = IMAGES[short.channels], None
     if short.masks_from:
         shapes = {n: p.shape for n, p in short.build_network().named_parameters()}
-        packed = whole(shortened(study.find("paper", short.masks_from)))["final"]["masks"]
+        packed = whole(shortened(study.find_few_shot("paper", short.masks_from)))["final"]["masks"]
         masks = rearrange(unpack(packed, shapes), short.masks_as, np.random.default_rng(0))
     expected = Training(short, 0, images, device="cpu", progress=False, masks=masks).run()
     assert expected["status"] == "finished"
     assert expected["final"]["update"] == 3
 
     # every update is a checkpoint, and the run is interrupted in the middle of the second
-    monkeypatch.setattr(training, "_SECONDS_BETWEEN_CHECKPOINTS", -1)
+    monkeypatch.setattr(runs, "_SECONDS_BETWEEN_CHECKPOINTS", -1)
     checkpoint = tmp_path / "run.pt"
     options = {"device": "cpu", "progress": False, "masks": masks, "checkpoint": checkpoint}
     run = Training(short, 0, images, **options)

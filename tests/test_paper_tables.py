@@ -17,7 +17,7 @@ ONE, FIVE = TABLE1["ConvNet-4"]
 
 def made_up(name, seed, accuracy, profile="study", probes=None, diverged=False):
     record = made_up_record(name, seed, accuracy=accuracy, diverged=diverged)
-    record["parameters"] = study.find(profile, name).parameters()
+    record["parameters"] = study.find_few_shot(profile, name).parameters()
     record["final"]["probes"] = {
         n: {"mean": v, "low": v, "high": v, "n": 100} for n, v in (probes or {}).items()
     }
@@ -28,7 +28,7 @@ def everything(profile="study", seeds=range(3)):
     """All records of a profile's Table 1, with an answer on CUB and none on the others."""
     return [
         made_up(e.name, s, 0.4 + 0.01 * i + 0.002 * s * (-1) ** i, profile, {"on:cub": 0.3})
-        for i, e in enumerate(study.experiments(profile, "table1_miniimagenet"))
+        for i, e in enumerate(study.few_shot(profile, "table1_miniimagenet"))
         for s in seeds
     ]
 
@@ -39,7 +39,7 @@ def searched(accuracies, rates=(0.05, 0.1, 0.2, 0.5), name="convnet4-5shot-maml"
         if accuracy is not None:
             record = made_up_record(f"{name}-rate{rate}", 100, diverged=accuracy == "diverged")
             record["final"]["val_accuracy"] = accuracy if accuracy != "diverged" else 0.99
-            record["parameters"] = study.find("search", record["experiment"]).parameters()
+            record["parameters"] = study.find_few_shot("search", record["experiment"]).parameters()
             found.append(record)
     return found
 
@@ -136,7 +136,9 @@ def test_the_rate_says_whether_it_was_searched(monkeypatch):
     monkeypatch.setattr(study, "RATES", {"convnet4-5shot-maml": 0.1})
     found = lines_of(pt.side_by_side(TABLE1, []), "ConvNet-4, 5 shots")
     rate = {name: line[4] for name, line in found.items()}
-    of = {m: study.find("study", f"convnet4-5shot-{m}").inner_rate for m in ("maml", "anil")}
+    of = {
+        m: study.find_few_shot("study", f"convnet4-5shot-{m}").inner_rate for m in ("maml", "anil")
+    }
     assert rate["MAML"] == rate["MAML, second order"] == f"{of['maml']:g}"
     assert rate["ANIL"] == f"{of['anil']:g} (not searched)"
 
@@ -166,14 +168,14 @@ def test_data_that_are_not_at_hand():
 
 def test_the_search_marks_the_best_of_a_whole_row():
     assert "**" not in pt.search_tables([])
-    text = pt.search_tables(searched((0.3, 0.5, 0.4, "diverged")))
+    text = pt.search_tables(searched((0.2, 0.3, 0.5, 0.4, 0.3, "diverged")))
     part = text.split("| ConvNet-4, 5 shots ")[1].split("| ConvNet-4, 1 shot ")[0]
     lines = {line[0]: line for line in rows(part)}
-    assert lines["MAML"] == ["MAML", "30.0", "**50.0**", "40.0", "diverged"]
+    assert lines["MAML"] == ["MAML", "20.0", "30.0", "**50.0**", "40.0", "30.0", "diverged"]
     assert set(lines["ANIL"][1:]) == {"not run yet"}
     assert "end of the grid" not in text
-    assert "**" not in pt.search_tables(searched((0.3, 0.5, 0.4, None)))
-    edge = pt.search_tables(searched((0.3, 0.4, 0.4, 0.5)))
+    assert "**" not in pt.search_tables(searched((0.2, 0.3, 0.5, 0.4, 0.3, None)))
+    edge = pt.search_tables(searched((0.2, 0.2, 0.3, 0.4, 0.4, 0.5)))
     assert "more may lie beyond: MAML." in edge
 
 

@@ -363,6 +363,8 @@ def test_committed_records(path):
     experiments = {e.name: e for e in study.experiments(profile)}
     if name in experiments:
         assert records.fits(record, experiments[name])
+    if record.get("kind", "few-shot") != "few-shot":
+        return
     curves = record["curves"]
     total = sum(record["tensors"].values())
     for i, sparsity in enumerate(curves["sparsity"]):
@@ -371,7 +373,11 @@ def test_committed_records(path):
     assert curves["update"] == sorted(set(curves["update"]))
     best = curves["update"].index(record["final"]["best_update"])
     assert record["final"]["val_accuracy"] == curves["val_accuracy"][best]
-    assert record["final"]["val_accuracy"] == max(curves["val_accuracy"])
+    # the first searches were begun when the untrained network still counted
+    if best or profile == "study":
+        assert record["final"]["val_accuracy"] == max(curves["val_accuracy"][1:])
+    else:
+        assert record["final"]["val_accuracy"] == max(curves["val_accuracy"])
     tested = record["status"] == "finished" and record["parameters"]["test_tasks"] > 0
     assert (record["final"]["test_accuracy"] is not None) == tested
 

@@ -17,7 +17,7 @@ import torch
 
 import driver
 from synthetic import TINY, content, image_set
-from wheretolearn import cli, records, study, training
+from wheretolearn import cli, records, runs, study, training
 from wheretolearn.experiments import Experiment
 from wheretolearn.meta import MetaLearner, Score
 from wheretolearn.training import Training
@@ -27,7 +27,7 @@ from wheretolearn.training import Training
 def _small(monkeypatch):
     """Run on a small image set with dropout, and keep a checkpoint after every update."""
     monkeypatch.setattr(training, "load", lambda name, size, root=None: image_set())
-    monkeypatch.setattr(training, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr(runs, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     monkeypatch.setattr(Experiment, "build_network", driver.dropout_network)
 
 
@@ -205,7 +205,7 @@ def whole(tmp_path_factory):
     """Return the record of a run that was never interrupted, and its number of calls."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "load", lambda name, size, root=None: image_set())
-        patch.setattr(training, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+        patch.setattr(runs, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
         patch.setattr(Experiment, "build_network", driver.dropout_network)
         calls = interrupt_at(patch, None, after=False)
         record = run(tmp_path_factory.mktemp("whole"))

@@ -162,7 +162,7 @@ def test_profile_plans_the_study(name, monkeypatch, tmp_path, capfd):
     assert len(re.findall("Training", shown)) == len(missing)
 
 
-PAPER = study.experiments("paper")[0]
+PAPER = study.few_shot("paper")[0]
 
 
 def test_dearer_runs_ask_for_more():

@@ -10,8 +10,8 @@ from synthetic import made_up_record
 from wheretolearn import sparsity_profiles as profiles
 from wheretolearn import study
 
-CONVNETS = study.experiments("study", "learned_rates")
-RESNETS = study.experiments("study", "resnet12_sparsity")
+CONVNETS = study.few_shot("study", "learned_rates")
+RESNETS = study.few_shot("study", "resnet12_sparsity")
 UNLIKE = 0.01
 
 

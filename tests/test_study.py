@@ -9,7 +9,7 @@ from wheretolearn import study
 from wheretolearn.experiments import CPU_FLOPS, Experiment
 from wheretolearn.rules import count_frozen
 
-EVERY = [e for profile in study.PROFILES for e in study.experiments(profile)]
+EVERY = [e for profile in study.PROFILES for e in study.few_shot(profile)]
 _NETWORK = ("network", "width", "image_size", "channels", "ways")
 _RULE = ("method", "init_sparsity", "mask_init", "noise", "adapt_norm")
 BUILT = {tuple(getattr(e, name) for name in (*_NETWORK, *_RULE)): e for e in EVERY}
@@ -65,7 +65,7 @@ def test_every_experiment_can_be_built(experiment):
 
 
 def test_what_is_dear_is_said_to_be():
-    base = study.find("study", "convnet4-5shot-maml").replace(probes=())
+    base = study.find_few_shot("study", "convnet4-5shot-maml").replace(probes=())
     assert base.replace(order=2).seconds() > 4 * base.seconds()
     for probe in ("steps", "masks", "on:cub"):
         method = base.replace(method="sparse-maml", probes=(probe,))
@@ -88,16 +88,16 @@ def test_what_is_dear_is_said_to_be():
     ],
 )
 def test_experiments_that_mean_nothing_are_refused(changes, message):
-    base = study.find("study", "convnet4-5shot-maml")
+    base = study.find_few_shot("study", "convnet4-5shot-maml")
     with pytest.raises(ValueError, match=message):
         base.replace(**changes)
 
 
 def test_the_search_asks_every_run_of_table_1_the_same():
     """Each run with its own inner rate, on a seed of its own, without a test class."""
-    table = {e.name: e for e in study.experiments("study", study.TABLE1) if e.order == 1}
+    table = {e.name: e for e in study.few_shot("study", study.TABLE1) if e.order == 1}
     tried: dict[str, set[float]] = {}
-    for run in study.experiments("search"):
+    for run in study.few_shot("search"):
         name, _, rate = run.name.rpartition("-rate")
         tried.setdefault(name, set()).add(run.inner_rate)
         assert run.inner_rate == float(rate)
@@ -114,14 +114,14 @@ def test_the_search_asks_every_run_of_table_1_the_same():
 
 def test_figure_1_has_the_levels_of_the_claims():
     for profile in ("quick", "study", "paper", "smoke"):
-        names = {e.name for e in study.experiments(profile, study.FIG1)}
+        names = {e.name for e in study.few_shot(profile, study.FIG1)}
         prefixes = {n.removesuffix("-maml") for n in names if n.endswith("-maml")}
         assert prefixes
         for prefix in prefixes:
             for percent in (0, 20, 25, 50, 75, 80, 100):
-                experiment = study.find(profile, f"{prefix}-sparse{percent}")
+                experiment = study.find_few_shot(profile, f"{prefix}-sparse{percent}")
                 assert experiment.init_sparsity == percent / 100
-                maml = study.find(profile, f"{prefix}-maml")
+                maml = study.find_few_shot(profile, f"{prefix}-maml")
                 different = {
                     k for k, v in experiment.parameters().items() if v != maml.parameters()[k]
                 }
@@ -217,10 +217,12 @@ def test_unknown_names_suggest_the_nearest(call, message):
     ],
 )
 def test_parameters_without_meaning_are_refused(change, message):
-    experiment = study.find("smoke", "fig1-glyphs-sparse50")
+    experiment = study.find_few_shot("smoke", "fig1-glyphs-sparse50")
     with pytest.raises(ValueError, match=message):
         experiment.replace(**change)
 
 
 def test_whole_numbers_serve_as_rates():
-    assert study.find("smoke", "fig1-glyphs-maml").replace(inner_rate=1).rule.inner_rate == 1
+    assert (
+        study.find_few_shot("smoke", "fig1-glyphs-maml").replace(inner_rate=1).rule.inner_rate == 1
+    )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from synthetic import TINY, content, image_set
-from wheretolearn import records, training
+from wheretolearn import records, runs, training
 from wheretolearn.data import DataError
 from wheretolearn.meta import MetaLearner, Score
 from wheretolearn.tasks import EpisodeSampler
@@ -342,7 +342,7 @@ def test_provenance(tmp_path, trainings):
 
 def test_without_a_checkpoint_path_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr(runs, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     train()
     assert list(tmp_path.iterdir()) == []
 

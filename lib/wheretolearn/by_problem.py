@@ -58,7 +58,7 @@ def problems(profile: str) -> dict[str, str]:
     ValueError
         For a profile that is unknown or has no such experiments.
     """
-    return {e.name: problem_name(e) for e in study.experiments(profile, BY_PROBLEM)}
+    return {e.name: problem_name(e) for e in study.few_shot(profile, BY_PROBLEM)}
 
 
 def counted(group: Sequence[Record]) -> str:
@@ -253,7 +253,7 @@ def read_masks(records: Sequence[Record]) -> list[Mask]:
     for r in records:
         if not r["final"].get("masks"):  # as those of runs that diverged
             continue
-        experiment = study.find(r["profile"], r["experiment"])
+        experiment = study.find_few_shot(r["profile"], r["experiment"])
         shapes = _kernels(experiment)
         moves = masks.unpack(r["final"]["masks"], dict(shapes.values()))
         start = start_of(experiment, r["seed"])

@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 import tyro
 
 from . import data as datasets
-from . import records, study, training
-from .experiments import Experiment
+from . import launch, records, study
+from .experiments import Planned
 
 
 @dataclass
@@ -48,7 +48,7 @@ class RunCommand:
     def __call__(self) -> None:
         """Run, then print the summary of the record."""
         experiment = _changed(study.find(self.profile, self.experiment), self.change)
-        record = training.run(
+        record = launch.run(
             experiment,
             self.seed,
             results=self.results,
@@ -145,7 +145,7 @@ _Command = (
 )
 
 
-def _changed(experiment: Experiment, changes: tuple[str, ...]) -> Experiment:
+def _changed(experiment: Planned, changes: tuple[str, ...]) -> Planned:
     """Apply ``name=value`` changes; values are read as JSON, or else as text."""
     if not changes:
         return experiment
@@ -165,7 +165,7 @@ def _changed(experiment: Experiment, changes: tuple[str, ...]) -> Experiment:
     return experiment.replace(**values, name="+".join([experiment.name, *changes]))
 
 
-def _state(path: Path, experiment: Experiment) -> str:
+def _state(path: Path, experiment: Planned) -> str:
     if not path.exists():
         return "not run"
     record = records.read(path)
@@ -181,23 +181,43 @@ def _duration(seconds: float) -> str:
 
 
 def _summary(record: records.Record) -> str:
-    final, where = record["final"], record["provenance"]
-    test = final["test_accuracy"]
-    if test:
-        accuracy = f"{test['mean']:.1%} on {test['n']} test episodes of {record['data']['name']}"
-    elif record["status"] == "diverged":
-        accuracy = f"diverged at update {record['diverged_at']}"
-    else:
-        accuracy = "not measured"
+    where = record["provenance"]
     return "\n".join(
         [
             f"{record['experiment']} (profile {record['profile']}), seed {record['seed']}",
-            f"  test accuracy  {accuracy}",
-            f"  sparsity       {final['sparsity']:.1%} after {final['update']} updates",
+            *(f"  {name:14} {value}" for name, value in _found(record).items()),
             f"  made by        {where['commit'] or where['library_version']} on "
             f"{where['processor']}, {_duration(where['wall_seconds'])}",
         ]
     )
+
+
+def _found(record: records.Record) -> dict[str, str]:
+    """Return what a run found, in words, by name."""
+    final, kind = record["final"], record.get("kind", "few-shot")
+    if record["status"] == "diverged":
+        where = record["diverged_at"]
+        if not isinstance(where, dict):
+            where = {"update": where}
+        return {"diverged": "at " + ", ".join(f"{k} {v}" for k, v in where.items())}
+    sparsity = "none" if final["sparsity"] is None else f"{final['sparsity']:.1%}"
+    if kind == "continual":
+        return {
+            "retained": f"{final['ra']:.1%} over all tasks of {record['data']['name']}",
+            "forgotten": f"{-final['bti']:.1%} since each was learned (BTI {final['bti']:.1%})",
+            "sparsity": sparsity,
+        }
+    if kind == "osaka":
+        steps = record["parameters"]["steps"]
+        return {"accuracy": f"{final['accuracy']:.1%} over {steps} steps", "sparsity": sparsity}
+    test = final["test_accuracy"]
+    accuracy = "not measured"
+    if test:
+        accuracy = f"{test['mean']:.1%} on {test['n']} test episodes of {record['data']['name']}"
+    return {
+        "test accuracy": accuracy,
+        "sparsity": f"{sparsity} after {final['update']} updates",
+    }
 
 
 @dataclass

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -28,6 +29,56 @@ SECOND_ORDER = 8
 """How many times as long an exact meta-update takes as one to first order (measured on the
 study's machine, 8.4 times for ConvNet-4 at 32 pixels): most of its second derivatives run through
 torch's own operations."""
+
+
+class Planned(Protocol):
+    """What every kind of experiment has: few-shot ones, and those with streams."""
+
+    @property
+    def name(self) -> str:
+        """File-name-safe name, unique within its profile."""
+
+    @property
+    def figure(self) -> str:
+        """Notebook that shows it."""
+
+    @property
+    def profile(self) -> str:
+        """``quick``, ``study``, ``search``, ``paper`` or ``smoke``."""
+
+    @property
+    def masks_from(self) -> str:
+        """Experiment of the same profile that must have been run before; mostly none."""
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters as plain data, as they stand in a record."""
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some parameters changed."""
+
+    def seconds(self) -> float:
+        """Return the estimated time of one run on one CPU core, in seconds."""
+
+    def flops(self) -> float:
+        """Return the floating-point operations of one run."""
+
+
+PlannedT = TypeVar("PlannedT")
+
+
+def changed(experiment: PlannedT, changes: Mapping[str, Any]) -> PlannedT:
+    """Return a copy of an experiment with some parameters changed.
+
+    Raises
+    ------
+    ValueError
+        For an unknown parameter; the nearest known name is suggested.
+    """
+    known = [f.name for f in dataclasses.fields(experiment)]  # type: ignore[arg-type]
+    for name in changes:
+        if name not in known:
+            raise ValueError(f"an experiment has no parameter {name!r}{closest(name, known)}")
+    return dataclasses.replace(experiment, **changes)  # type: ignore[type-var]
 
 
 class Episodes(NamedTuple):
@@ -166,11 +217,7 @@ class Experiment:
         ValueError
             For an unknown parameter; the nearest known name is suggested.
         """
-        known = [f.name for f in dataclasses.fields(self)]
-        for name in changes:
-            if name not in known:
-                raise ValueError(f"an experiment has no parameter {name!r}{closest(name, known)}")
-        return dataclasses.replace(self, **changes)
+        return changed(self, changes)
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters as plain data, as they stand in a record."""
@@ -205,7 +252,7 @@ class Experiment:
         A forward and backward pass counts as three forward passes.  An exact meta-update
         counts as :data:`SECOND_ORDER` to first order, for so long it takes.
         """
-        image = _image_flops(self.network, self.ways, self.channels, self.image_size, self.width)
+        image = image_flops(self.network, self.ways, self.channels, self.image_size, self.width)
         support, query = self.ways * self.shots, self.ways * self.queries
         adaptation = 3 * self.inner_steps * support
         episodes = self.episodes()
@@ -219,7 +266,7 @@ class Experiment:
 
 
 @functools.cache
-def _image_flops(
+def image_flops(
     network: NetworkName, ways: int, channels: int, image_size: int, width: int
 ) -> float:
     """Return the operations of a forward pass of one image."""

@@ -146,7 +146,17 @@ class Bases(NamedTuple):
 
 
 PROBED = ("maml", "anil", "boil", "sparse-maml", "sparse-relu-maml")
-"""Methods whose inner loops are looked at: longer loops, moving features, interference."""
+"""Methods whose inner loops are looked at: moving features, interference."""
+
+LENGTHENED = ("maml", "sparse-maml")
+"""Methods whose inner loops go on after training: those that claim 11 compares."""
+
+SAME_RATE = {
+    "relu-maml": "sparse-relu-maml",
+    "exp-maml": "sparse-relu-maml",
+    "masked-weights": "sparse-maml",
+}
+"""Variants that take the inner rate of the method that they vary, without a search of their own."""
 
 
 def table1(bases: Bases) -> dict[str, list[Experiment]]:
@@ -167,7 +177,9 @@ def table1(bases: Bases) -> dict[str, list[Experiment]]:
             of_method(
                 column,
                 method,
-                inner_rate=bases.rates.get(f"{column.name}-{method}", column.inner_rate),
+                inner_rate=bases.rates.get(
+                    f"{column.name}-{SAME_RATE.get(method, method)}", column.inner_rate
+                ),
                 probes=_probes(method, bases) if column.network == "convnet4" else (),
                 **bases.own.get(method, {}),
             )
@@ -178,10 +190,11 @@ def table1(bases: Bases) -> dict[str, list[Experiment]]:
 
 
 def _probes(method: str, bases: Bases) -> tuple[str, ...]:
-    inside = ("steps", "movement", "interference") if method in PROBED else ()
+    inside = ("movement", "interference") if method in PROBED else ()
+    steps = ("steps",) if method in LENGTHENED else ()
     masks = ("masks",) if method == "sparse-maml" else ()
     away = [f"on:{data}" for data in bases.elsewhere] if method in METHODS_OF_TABLE_1 else []
-    return (*inside, *masks, *away)
+    return (*steps, *inside, *masks, *away)
 
 
 def after_figure_2(bases: Bases) -> dict[str, list[Experiment]]:
@@ -253,6 +266,7 @@ def search(column: Sequence[Experiment], rates: Sequence[float]) -> list[Experim
             probes=(),
         )
         for run in column
+        if run.method not in SAME_RATE
         for rate in rates
     ]
 

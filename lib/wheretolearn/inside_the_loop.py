@@ -114,7 +114,7 @@ def _methods(planned: Iterable[Experiment], probe: str) -> dict[str, Experiment]
 
 def longer_columns(profile: str) -> list[dict[str, Experiment]]:
     """Return the experiments of the page on longer loops: by method, for each number of shots."""
-    planned = study.experiments(profile, LONGER)
+    planned = study.few_shot(profile, LONGER)
     shots = sorted({e.shots for e in planned}, reverse=True)
     return [_methods((e for e in planned if e.shots == n), "steps") for n in shots]
 
@@ -239,7 +239,7 @@ def trainings(profile: str) -> Trainings:
     -------
     Trainings
     """
-    planned = study.experiments(profile, FEATURES)
+    planned = study.few_shot(profile, FEATURES)
     by_name = {e.name: e for e in planned}
     learned = next(e for e in planned if "masks" in e.probes)
     rows = {"learned along with the weights": learned}
@@ -464,7 +464,7 @@ def interference_table(records: Sequence[Record], profile: str) -> str:
 
 def _looked_at(profile: str) -> dict[str, Experiment]:
     """Return the experiments whose inner loops are looked into, by method."""
-    return _methods(study.experiments(profile, FEATURES), "movement")
+    return _methods(study.few_shot(profile, FEATURES), "movement")
 
 
 def draw_movement(title: str, records: Sequence[Record], profile: str) -> Figure:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import study, training
+from . import launch, study
 from .records import Record, load
 
 
@@ -100,6 +100,4 @@ def own_records(
     if missing:
         minutes = sum(e.seconds() for e, _ in missing) / 60
         print(f"{len(missing)} runs to train, about {minutes:.0f} minutes on one CPU core")
-    return [
-        training.run(e, s, results=root, data=data, device=device, fresh=fresh) for e, s in runs
-    ]
+    return [launch.run(e, s, results=root, data=data, device=device, fresh=fresh) for e, s in runs]

@@ -65,11 +65,11 @@ class Entry(NamedTuple):
 
 def _of_table1(*methods: str, columns: Sequence[str]) -> list[Experiment]:
     wanted = {f"{column}-{method}" for column in columns for method in methods}
-    return [e for e in study.experiments("study", few_shot.TABLE1) if e.name in wanted]
+    return [e for e in study.few_shot("study", few_shot.TABLE1) if e.name in wanted]
 
 
 def _named(figure: str, *endings: str) -> list[Experiment]:
-    return [e for e in study.experiments("study", figure) if e.name.endswith(endings)]
+    return [e for e in study.few_shot("study", figure) if e.name.endswith(endings)]
 
 
 def _figure_1() -> list[Claim]:
@@ -134,7 +134,7 @@ def claims() -> list[Claim]:
             few_shot.FIG2,
             "miniImageNet",
             robustness,
-            study.experiments("study", few_shot.FIG2),
+            study.few_shot("study", few_shot.FIG2),
             "mean gain over all settings",  # the paper's figure cuts MAML off where it collapses
         ),
         Claim(
@@ -153,7 +153,7 @@ def claims() -> list[Claim]:
             few_shot.TABLE1,
             "miniImageNet",
             tests.resnet12_best,
-            [e for e in study.experiments("study", few_shot.TABLE1) if e.network == "resnet12"],
+            [e for e in study.few_shot("study", few_shot.TABLE1) if e.network == "resnet12"],
             "resnet12-5shot: sparse-relu-maml − maml",
             paper=partial(_table1, "ResNet-12", "sparse-ReLU-MAML"),
         ),
@@ -183,7 +183,7 @@ def claims() -> list[Claim]:
             few_shot.BY_PROBLEM,
             "miniImageNet, CUB (2010), Omniglot, glyphs",
             tests.by_problem,
-            study.experiments("study", few_shot.BY_PROBLEM),
+            study.few_shot("study", few_shot.BY_PROBLEM),
             "p by permutation",
             "p",
         ),

@@ -179,7 +179,7 @@ def _reported(numbers: pd.DataFrame) -> dict[str, Reported]:
 
 def search_records() -> list[Record]:
     """Return the records of the search of inner rates, as they came with the project."""
-    return load(layers.results_folder(), study.experiments("search"))
+    return load(layers.results_folder(), study.few_shot("search"))
 
 
 def accuracies(records: Iterable[Record], column: Column, method: str) -> dict[int, float]:
@@ -213,7 +213,7 @@ def _planned(column: Column, profile: str) -> set[str]:
     """Return the methods of a column that a profile runs."""
     return {
         e.name.removeprefix(f"{column.runs}-")
-        for e in study.experiments(profile, TABLE1)
+        for e in study.few_shot(profile, TABLE1)
         if e.name.startswith(f"{column.runs}-")
         and (column.probe is None or column.probe in e.probes)
     }
@@ -341,7 +341,7 @@ def _line(
 
 def _rate(name: str) -> str:
     """Return the inner rate of a run of the study, and whether the search has chosen it."""
-    rate = f"{study.find('study', name).inner_rate:g}"
+    rate = f"{study.find_few_shot('study', name).inner_rate:g}"
     return rate if name.removesuffix("-second-order") in study.RATES else f"{rate} (not searched)"
 
 
@@ -362,7 +362,7 @@ def search_tables(records: Sequence[Record]) -> str:
     found = {r["experiment"]: r for r in records}
     chosen = best_rates(records)
     columns: dict[str, dict[str, list[Experiment]]] = {}  # column -> run -> its searches
-    for e in study.experiments("search"):
+    for e in study.few_shot("search"):
         of_column = columns.setdefault(f"{NETWORKS[e.network]}, {shots(e.shots)}", {})
         of_column.setdefault(e.name.rpartition("-rate")[0], []).append(e)
     parts = []

@@ -92,7 +92,7 @@ def main() -> None:
     root = results_folder().parent
     found = ledger.entries(results_folder())
     ledger.write(results_folder() / "claims.json", found)
-    records = load(results_folder(), study.experiments("study", study.FIG1))
+    records = load(results_folder(), study.few_shot("study", study.FIG1))
     draw(root / PICTURE, records)
     readme = root / "README.md"
     readme.write_text(fill(readme.read_text(encoding="utf-8"), found), encoding="utf-8")

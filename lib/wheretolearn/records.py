@@ -1,7 +1,8 @@
 """Run records: one small JSON file for each (experiment, seed).
 
-The schema, ``record.schema.json`` beside this file, says what each field means.
-A record is validated whenever it is read, and carries a checksum of itself.
+Schemas beside this file say what each field means: ``record.schema.json`` for few-shot runs,
+``continual.schema.json`` and ``osaka.schema.json`` for runs through streams, which name their
+``kind``.  A record is validated whenever it is read, and carries a checksum of itself.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 import jsonschema
 import torch
 
-from .experiments import Experiment
+from .experiments import Planned
 
 SCHEMA_VERSION = 1
 
@@ -40,9 +41,12 @@ class WriteError(OSError):
     """A result that cannot be written; nothing that was there before is lost."""
 
 
+_SCHEMAS = {"few-shot": "record", "continual": "continual", "osaka": "osaka"}
+
+
 @functools.cache
-def _validator() -> jsonschema.Draft202012Validator:
-    text = resources.files(__package__).joinpath("record.schema.json").read_text()
+def _validator(kind: str) -> jsonschema.Draft202012Validator:
+    text = resources.files(__package__).joinpath(f"{_SCHEMAS[kind]}.schema.json").read_text()
     return jsonschema.Draft202012Validator(json.loads(text))
 
 
@@ -88,7 +92,10 @@ def validate(record: Record, where: str = "record") -> Record:
             f"{where}: schema version {version!r}, but this library reads {SCHEMA_VERSION}; "
             "delete the file and run the experiment again, or use the library that wrote it"
         )
-    error = jsonschema.exceptions.best_match(_validator().iter_errors(record))
+    kind = record.get("kind", "few-shot")
+    if kind not in _SCHEMAS:
+        raise RecordError(f"{where}: a record of kind {kind!r}; known are {', '.join(_SCHEMAS)}")
+    error = jsonschema.exceptions.best_match(_validator(kind).iter_errors(record))
     if error is not None:
         place = "/".join(str(p) for p in error.absolute_path) or "top level"
         raise RecordError(f"{where}: {place}: {error.message[:300]}")
@@ -185,7 +192,7 @@ def check_writable(folder: Path) -> None:
     probe.unlink(missing_ok=True)
 
 
-def load(results: Path | str, chosen: Iterable[Experiment]) -> list[Record]:
+def load(results: Path | str, chosen: Iterable[Planned]) -> list[Record]:
     """Read all records of some experiments, ordered by experiment and seed.
 
     Records made with other parameters than the experiment has now are left out.
@@ -196,7 +203,7 @@ def load(results: Path | str, chosen: Iterable[Experiment]) -> list[Record]:
     ----------
     results : path
         The folder that holds ``<profile>/<experiment>/seed<k>.json``.
-    chosen : iterable of Experiment
+    chosen : iterable of Planned
         Which experiments.
 
     Returns
@@ -233,14 +240,14 @@ def read_run(path: Path) -> Record:
     return record
 
 
-def fits(record: Record, experiment: Experiment) -> bool:
+def fits(record: Record, experiment: Planned) -> bool:
     """Return whether a record was made with the parameters of an experiment.
 
     A record that is older than a parameter was made with what is now its default.
     """
     defaults = {
         f.name: f.default
-        for f in dataclasses.fields(experiment)
+        for f in dataclasses.fields(experiment)  # type: ignore[arg-type]
         if f.default is not dataclasses.MISSING
     }
     made_with = json.loads(json.dumps(defaults)) | record["parameters"]

@@ -11,7 +11,7 @@ import math
 
 import torch
 
-from .experiments import CPU_FLOPS, Experiment
+from .experiments import Experiment, Planned
 
 GPU_FLOPS = 1e12
 """Floating-point operations per second that a GPU is assumed to sustain in a run: a cautious
@@ -22,19 +22,19 @@ MARGIN = 3
 
 _MINIMUM_MINUTES = 5  # to start Python and decode the data
 _PROCESS_MB = 1000  # Python, torch and the compiler of the kernels; 550 were measured
+_STREAM_MB = 1500  # images of three data sets, as bytes and, one task at a time, as numbers
 _CUDA_MB = 3000  # the host's share of CUDA's libraries and context
 
 
-def minutes(experiment: Experiment, gpu: bool = False, attempt: int = 1) -> int:
+def minutes(experiment: Planned, gpu: bool = False, attempt: int = 1) -> int:
     """Return the time to ask for.
 
     Parameters
     ----------
-    experiment : Experiment
+    experiment : Planned
         All parameters of the run.
     gpu : bool, default False
-        Whether it runs on a GPU (:data:`GPU_FLOPS`) or on one CPU core
-        (:data:`~wheretolearn.experiments.CPU_FLOPS`).
+        Whether it runs on a GPU (:data:`GPU_FLOPS`) or on one CPU core.
     attempt : int, default 1
         Number of the try; the time is asked for so many times.
 
@@ -43,11 +43,11 @@ def minutes(experiment: Experiment, gpu: bool = False, attempt: int = 1) -> int:
     int
         Minutes.
     """
-    seconds = _flops(experiment) / (GPU_FLOPS if gpu else CPU_FLOPS)
+    seconds = experiment.flops() / GPU_FLOPS if gpu else experiment.seconds()
     return math.ceil(seconds / 60 * MARGIN * attempt) + _MINIMUM_MINUTES
 
 
-def megabytes(experiment: Experiment, gpu: bool = False, attempt: int = 1) -> int:
+def megabytes(experiment: Planned, gpu: bool = False, attempt: int = 1) -> int:
     """Return the memory to ask for, on the host.
 
     In the first order it is that of one step on the larger of the two batches of a
@@ -56,7 +56,7 @@ def megabytes(experiment: Experiment, gpu: bool = False, attempt: int = 1) -> in
 
     Parameters
     ----------
-    experiment : Experiment
+    experiment : Planned
         All parameters of the run.
     gpu : bool, default False
         Whether the network is on a GPU, and the host only feeds it.
@@ -70,17 +70,14 @@ def megabytes(experiment: Experiment, gpu: bool = False, attempt: int = 1) -> in
     """
     if gpu:
         return (_PROCESS_MB + _CUDA_MB) * attempt
+    if not isinstance(experiment, Experiment):  # a stream's data, and a small network
+        return (_PROCESS_MB + _STREAM_MB) * attempt
     support, query = experiment.shots * experiment.ways, experiment.queries * experiment.ways
     images = 2 * max(support, query)
     if experiment.order == 2:  # a step's forward pass, its backward pass, and theirs
         images += 3 * support * experiment.inner_steps
     kept = images * _kept_for_backward(experiment)
     return math.ceil(_PROCESS_MB + kept / 1e6) * attempt
-
-
-@functools.cache  # seeds and tries share it
-def _flops(experiment: Experiment) -> float:
-    return experiment.flops()
 
 
 @functools.cache

@@ -9,10 +9,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .experiments import Experiment
+from .continual import plan as continual
+from .experiments import Experiment, Planned
 from .few_shot import (
     BY_PROBLEM,
     FEATURES,
@@ -146,9 +147,7 @@ _FEW_SHOT = Experiment(
     val_tasks=40,
     test_tasks=300,
 )
-_STUDY_GRID = Grid(
-    inner_rate=(0.01, 0.1, 0.2, 0.5, 1.0), inner_steps=(1, 5, 15), width=(16, 32, 64)
-)
+_STUDY_GRID = Grid(inner_rate=(0.01, 0.1, 0.2, 0.5, 1.0), inner_steps=(1, 5, 10), width=(8, 16, 32))
 
 _SEEDS = {
     "quick": range(2),
@@ -277,7 +276,7 @@ def _in_bf16(runs: list[Experiment]) -> list[Experiment]:
     return [r.replace(name=f"{r.name}-bf16", figure=SPEED, precision="bf16") for r in runs]
 
 
-FIGURES: dict[str, dict[str, list[Experiment]]] = {
+FEW_SHOT_FIGURES: dict[str, dict[str, list[Experiment]]] = {
     "quick": {
         FIG1: fig1(_QUICK),
         FIG2: fig2(_QUICK_FIG2, _QUICK_GRID),
@@ -312,10 +311,45 @@ FIGURES: dict[str, dict[str, list[Experiment]]] = {
         },
     },
 }
-"""The experiments that each figure shows, by profile; several may show the same one."""
+"""The few-shot experiments that each figure shows, by profile; several may show the same one."""
 
 
-def experiments(profile: str, figure: str | None = None) -> list[Experiment]:
+def _with_streams(
+    la_maml: list[continual.ContinualExperiment],
+    osaka: Sequence[continual.OsakaExperiment] = (),
+) -> dict[str, Sequence[Planned]]:
+    found: dict[str, Sequence[Planned]] = {
+        continual.LA_MAML: la_maml,
+        continual.SPARSITY: continual.of_sparsity(la_maml),
+        continual.OSAKA: osaka,
+    }
+    return {figure: runs for figure, runs in found.items() if runs}
+
+
+CONTINUAL_FIGURES: dict[str, dict[str, Sequence[Planned]]] = {
+    "quick": _with_streams(continual.quick(), continual.osaka_quick()),
+    "study": _with_streams(continual.la_maml(), continual.osaka()),
+    "search": {continual.LA_MAML: continual.search()},
+    "paper": _with_streams(
+        continual.la_maml("paper"),
+        [e for ways in (5, 10) for e in continual.osaka("paper", ways)],
+    ),
+    "smoke": _with_streams(continual.smoke(), continual.osaka_quick("smoke")),
+}
+"""Those of the continual half."""
+
+FIGURES: dict[str, dict[str, Sequence[Planned]]] = {
+    profile: {**FEW_SHOT_FIGURES[profile], **CONTINUAL_FIGURES[profile]} for profile in PROFILES
+}
+"""All of them."""
+
+
+def few_shot(profile: str, figure: str | None = None) -> list[Experiment]:
+    """Return the few-shot experiments of a profile, as :func:`experiments` returns all."""
+    return [e for e in experiments(profile, figure) if isinstance(e, Experiment)]
+
+
+def experiments(profile: str, figure: str | None = None) -> list[Planned]:
     """Return the experiments of a profile.
 
     Parameters
@@ -327,7 +361,7 @@ def experiments(profile: str, figure: str | None = None) -> list[Experiment]:
 
     Returns
     -------
-    list of Experiment
+    list of Planned
         Each once.
 
     Raises
@@ -344,7 +378,7 @@ def experiments(profile: str, figure: str | None = None) -> list[Experiment]:
     return list({e.name: e for group in chosen for e in group}.values())
 
 
-def find(profile: str, name: str) -> Experiment:
+def find(profile: str, name: str) -> Planned:
     """Return an experiment by name.
 
     Raises
@@ -358,14 +392,30 @@ def find(profile: str, name: str) -> Experiment:
     return known[name]
 
 
-def seeds(experiment: Experiment) -> list[int]:
+def find_few_shot(profile: str, name: str) -> Experiment:
+    """Return a few-shot experiment by name, as :func:`find` returns any.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, or that of an experiment with a stream.
+    """
+    found = find(profile, name)
+    if not isinstance(found, Experiment):
+        raise ValueError(f"{name!r} is no few-shot experiment")
+    return found
+
+
+def seeds(experiment: Planned) -> list[int]:
     """Return the seeds that a profile runs of an experiment."""
     if experiment.profile == "quick" and experiment.figure in (TABLE1, FEATURES):
         return [0]  # the many methods are there to be looked at, not to be compared
+    if experiment.profile == "paper" and experiment.figure == continual.OSAKA:
+        return list(range(20))
     return list(_SEEDS[experiment.profile])
 
 
-def record_path(experiment: Experiment, seed: int) -> str:
+def record_path(experiment: Planned, seed: int) -> str:
     """Return where the record of a run stands, relative to the results' parent folder."""
     return f"results/{experiment.profile}/{experiment.name}/seed{seed}.json"
 

@@ -1,8 +1,7 @@
-"""Meta-training, meta-testing, and the life of a run: lock, checkpoint, resume, record."""
+"""Meta-training and meta-testing: one few-shot run, from its first episode to its record."""
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import sys
@@ -12,13 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import filelock
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from . import records
-from .allocator import keep_memory
+from . import records, runs
 from .data import DataError, ImageSet, at_hand, load
 from .experiments import Experiment
 from .inner_loop import Task
@@ -34,8 +31,6 @@ SPLITS = ("train", "val", "test")
 
 DIVERGED = 1e6
 """A training loss above this, or one that is not finite, ends a run as diverged."""
-
-_SECONDS_BETWEEN_CHECKPOINTS = 20.0
 
 
 @dataclass
@@ -106,7 +101,7 @@ class Training:
         others: Mapping[str, ImageSet] | None = None,
     ) -> None:
         self.experiment, self.seed, self.images = experiment, seed, images
-        self.checkpoint, self.show = checkpoint, progress
+        self.show = progress
         self._borrowed = masks
         self._streams = {split: self._episodes(images, split) for split in SPLITS}
         self._others = {n: self._episodes(i, "test") for n, i in (others or {}).items()}
@@ -130,7 +125,8 @@ class Training:
             m = self.learner.rule_params[name]
             m.copy_(torch.from_numpy(mask).to(m) - 0.5)
         self.done = _Progress()
-        self._started = self._saved = time.monotonic()
+        self._started = time.monotonic()
+        self._checkpoint = runs.Checkpoint(checkpoint, self._identity(), self.learner.device)
         self._resume()
 
     def _episodes(self, images: ImageSet, split: str) -> EpisodeSampler:
@@ -151,7 +147,7 @@ class Training:
             unit="update",
             disable=not self.show,
             file=sys.stdout,
-            mininterval=_seconds_between_bars(),
+            mininterval=runs.seconds_between_bars(),
         )
         stream = self._streams["train"]
         last = exp.updates if done.diverged_at is None else done.update
@@ -163,7 +159,7 @@ class Training:
                 self._update(tasks)
                 bar.update()
                 bar.set_postfix(self._postfix(), refresh=False)
-                if time.monotonic() - self._saved > _SECONDS_BETWEEN_CHECKPOINTS:
+                if self._checkpoint.due():
                     self._save()
                 if done.diverged_at is not None:
                     break
@@ -230,7 +226,7 @@ class Training:
                 disable=not self.show,
                 leave=False,
                 file=sys.stdout,
-                mininterval=_seconds_between_bars(),
+                mininterval=runs.seconds_between_bars(),
             )
         )
         answers: dict[str, Interval] = {}
@@ -319,48 +315,19 @@ class Training:
         return json.dumps(parts, sort_keys=True)
 
     def _save(self) -> None:
-        if self.checkpoint is None:
-            return
-        state = {
-            "identity": self._identity(),
-            "device": self.learner.device.type,
-            "learner": self.learner.state_dict(),
-            "progress": vars(self.done) | {"seconds": self._seconds()},
-            "random": torch.get_rng_state(),
-        }
-        if self.learner.device.type == "cuda":
-            state["random_cuda"] = torch.cuda.get_rng_state(self.learner.device)
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        records.write_atomically(self.checkpoint, buffer.getvalue())
-        self._saved = time.monotonic()
+        self._checkpoint.save(
+            {
+                "learner": self.learner.state_dict(),
+                "progress": vars(self.done) | {"seconds": self._seconds()},
+            }
+        )
 
     def _resume(self) -> None:
-        if self.checkpoint is None or not self.checkpoint.exists():
-            return
-        try:
-            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            if state["identity"] != self._identity():
-                print(f"{self.checkpoint} belongs to other parameters; starting afresh")
-                return
-            if state.get("device", "cpu") != self.learner.device.type:
-                print(f"{self.checkpoint} was made on {state['device']}; starting afresh")
-                return
-            progress = _Progress(**state["progress"])
-        except Exception as error:  # torch.load raises many types for a damaged file
-            print(f"{self.checkpoint} cannot be read ({type(error).__name__}); starting afresh")
-            return
-        self.learner.load_state_dict(state["learner"])
-        self.done = progress
-        self.done.interruptions += 1
-        torch.set_rng_state(state["random"])
-        if self.learner.device.type == "cuda":
-            torch.cuda.set_rng_state(state["random_cuda"], self.learner.device)
-
-
-def _seconds_between_bars() -> float:
-    """Return how often a progress bar is drawn: seldom in a log file."""
-    return 1.0 if sys.stdout.isatty() or "ipykernel" in sys.modules else 10.0
+        found = self._checkpoint.load(lambda s: (s["learner"], _Progress(**s["progress"])))
+        if found is not None:
+            self.learner.load_state_dict(found[0])
+            self.done = found[1]
+            self.done.interruptions += 1
 
 
 def _plain(interval: Interval) -> dict[str, float | None]:
@@ -428,31 +395,11 @@ def run(
         If masks of another run are wanted that is missing, diverged, or of another network.
     """
     results = Path(results)
-    place = Path(experiment.profile) / experiment.name / f"seed{seed}"
-    path = results / place.with_suffix(".json")
     root = Path(data) if data is not None else None
-    checkpoint = results / ".checkpoints" / place.with_suffix(".pt")
-    if not fresh and (record := _existing(path, experiment, root)) is not None:
-        return record
-    records.check_writable(path.parent)
-    records.check_writable(checkpoint.parent)
-    lock = filelock.FileLock(checkpoint.with_suffix(".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        if not wait:
-            raise TimeoutError(f"another process works on {experiment.name} seed {seed}") from None
-        print(f"another process works on {experiment.name} seed {seed}; waiting for it")
-        lock.acquire()
-    try:
-        if not fresh and (record := _existing(path, experiment, root)) is not None:
-            return record
-        if fresh:
-            checkpoint.unlink(missing_ok=True)
-        torch.set_num_threads(threads)
-        keep_memory()
+
+    def train(checkpoint: Path) -> records.Record:
         images = load(experiment.data, experiment.image_size, root=root)
-        training = Training(
+        return Training(
             experiment,
             seed,
             images,
@@ -461,12 +408,18 @@ def run(
             progress=progress,
             masks=_learned_masks(experiment, seed, results),
             others=_others(_tested_on(experiment), experiment.image_size, root),
-        )
-        record = records.write(path, training.run())
-        checkpoint.unlink(missing_ok=True)
-    finally:
-        lock.release()
-    return record
+        ).run()
+
+    return runs.live(
+        experiment,
+        seed,
+        train,
+        lambda path: _existing(path, experiment, root),
+        results=results,
+        fresh=fresh,
+        threads=threads,
+        wait=wait,
+    )
 
 
 def _learned_masks(experiment: Experiment, seed: int, results: Path) -> Masks | None:
@@ -521,13 +474,8 @@ def _lacks(record: records.Record, experiment: Experiment, root: Path | None) ->
 
 
 def _existing(path: Path, experiment: Experiment, root: Path | None) -> records.Record | None:
-    if not path.exists():
-        return None
-    record = records.read_run(path)
-    if not records.fits(record, experiment):
-        print(f"{path} was made with other parameters; running again")
-    elif names := _lacks(record, experiment, root):
+    record = runs.existing(path, experiment)
+    if record is not None and (names := _lacks(record, experiment, root)):
         print(f"{path} was made without {' and '.join(names)}, now at hand; running again")
-    else:
-        return record
-    return None
+        return None
+    return record

@@ -30,8 +30,8 @@ def in_bf16(results: Path | str) -> str:
         pairs lies below zero.
     """
     rows, differences = [], []
-    for experiment in study.experiments("study", study.SPEED):
-        twin = study.find("study", experiment.name.removesuffix(SUFFIX))
+    for experiment in study.few_shot("study", study.SPEED):
+        twin = study.find_few_shot("study", experiment.name.removesuffix(SUFFIX))
         lower, full = (accuracies_by_seed(load(results, [e])) for e in (experiment, twin))
         seeds = sorted(lower.keys() & full.keys())
         if not seeds:

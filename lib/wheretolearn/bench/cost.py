@@ -61,7 +61,7 @@ def shares(profile: str) -> list[Share]:
     list of Share
     """
     groups: dict[tuple[str, str], list[Experiment]] = {}
-    for e in study.experiments(profile):
+    for e in study.few_shot(profile):
         what = f"{e.data}, {e.network}, {e.image_size} px, {e.width} channels"
         groups.setdefault((e.figure, what), []).append(e)
     found = []

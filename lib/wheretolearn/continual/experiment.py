@@ -10,14 +10,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from ..experiments import changed
 from ..inner_loop import Batch
 from ..rules import count_frozen
 from .cifar100 import SplitCIFAR100
-from .methods import BATCH, Settings, make_learner, settings
+from .interference import EACH, EVERY, Interference
+from .methods import BATCH, LEARNERS, Settings, make_learner, settings
 from .metrics import summarise
-from .pixel_streams import make_stream
+from .pixel_streams import RECIPES, make_stream
 from .streams import Stream
+
+_FINAL = ("ra", "bti", "la", "sparsity", "gradient", "step")
+
+_STREAM_SAMPLES = {name: r.tasks * r.samples for name, r in RECIPES.items()}
+_PASSES = dict.fromkeys(LEARNERS, 30) | {
+    "online": 1,
+    "replay": 2,
+    "ewc": 2,
+    "gem": 40,
+    "mer": 55,
+}
+"""How many samples are propagated for each that arrives, at each glance, about."""
+
+_FLOPS = 4e9
+"""Operations per second that one CPU core is assumed to sustain here; measured on the study's
+machine."""
 
 DIVERGED = 1e6
 """A training loss above this, or one that is not finite, ends a run as diverged."""
@@ -70,6 +89,40 @@ class ContinualExperiment:
         """Samples that arrive together."""
         return self.batch or BATCH.get(self.learner, 10)
 
+    @property
+    def masks_from(self) -> str:
+        """No other experiment must have been run before."""
+        return ""
+
+    def replace(self, **changes: Any) -> ContinualExperiment:
+        """Return a copy with some parameters changed.
+
+        Raises
+        ------
+        ValueError
+            For an unknown parameter; the nearest known name is suggested.
+        """
+        return changed(self, changes)
+
+    def flops(self) -> float:
+        """Return the floating-point operations of one run, products only, roughly."""
+        samples, passes = _STREAM_SAMPLES.get(self.stream, 50_000), _PASSES[self.learner]
+        glances = self.parameters()["settings"].get("glances", 1)
+        side = 32 if self.stream == "split-cifar100" else 28
+        weights = side**2 * self.width + self.width**2 + 10 * self.width
+        return 6.0 * weights * samples * passes * glances
+
+    def seconds(self) -> float:
+        """Return the estimated time of one run on one CPU core, in seconds.
+
+        Matrices are small here, so operations take longer than elsewhere.
+        """
+        return self.flops() / _FLOPS
+
+    def start(self, seed: int, data: Path | None = None, device: str = "cpu") -> ContinualRun:
+        """Return a run that has not begun; these learners are small, and always on the CPU."""
+        return ContinualRun(self, seed, open_stream(self, seed, data))
+
 
 class ContinualRun:
     """One run of an experiment with a seed, batch by batch.
@@ -98,7 +151,14 @@ class ContinualRun:
         self.losses: list[float] = []  # of this task
         self.curves: dict[str, Any] = {"train_loss": [], "accuracy": [], "frozen": {}}
         self.diverged_at: dict[str, int] | None = None
+        self.interference = Interference()
         self._data: tuple[int, Batch] | None = None  # training samples of a task
+        self.device = torch.device("cpu")
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Tasks learned, and all tasks."""
+        return self.task, len(self.stream)
 
     @property
     def over(self) -> bool:
@@ -112,6 +172,10 @@ class ContinualRun:
         if self._data is None or self._data[0] != self.task:
             self._data = (self.task, self.stream.train(self.task))
         samples = self._data[1]
+        if self.position % EVERY == 0:
+            arriving = slice(self.position, self.position + EACH)
+            here = Batch(samples.inputs[arriving], samples.targets[arriving])
+            self.interference.measure(self.learner, here)
         part = slice(self.position, self.position + self.experiment.together)
         loss = self.learner.observe(Batch(samples.inputs[part], samples.targets[part]))
         self.position += self.experiment.together
@@ -122,6 +186,7 @@ class ContinualRun:
         self.losses.append(loss)
         if self.position >= len(samples.targets):
             self.learner.end_task()
+            self.interference.end_task(samples)
             self._evaluate()
             self.task, self.position, self.losses = self.task + 1, 0, []
 
@@ -149,9 +214,10 @@ class ContinualRun:
         dict
             ``status`` (``finished`` or ``diverged``), ``diverged_at`` (task and samples of it
             seen, or None), ``curves`` (for each task learned: the mean training loss, the accuracy
-            on every task, the frozen weights of each tensor where the learner has rates), and
-            ``final`` (``ra``, ``bti``, ``la`` in [-1, 1], and ``sparsity``; None where there is
-            none).
+            on every task, the frozen weights of each tensor where the learner has rates, and the
+            cosines of :mod:`~wheretolearn.continual.interference`), and ``final`` (``ra``, ``bti``,
+            ``la`` in [-1, 1], ``sparsity``, and the mean cosines ``gradient`` and ``step``; None
+            where there is none).
 
         Raises
         ------
@@ -160,12 +226,15 @@ class ContinualRun:
         """
         if not self.over:
             raise ValueError(f"the run is not over: task {self.task} of {len(self.stream)} is next")
-        final: dict[str, float | None] = dict.fromkeys(("ra", "bti", "la", "sparsity"))
+        final: dict[str, float | None] = dict.fromkeys(_FINAL)
         if self.diverged_at is None:
             final |= summarise(np.array(self.curves["accuracy"]))._asdict()
             if self.curves["frozen"]:
                 frozen = sum(counts[-1] for counts in self.curves["frozen"].values())
                 final["sparsity"] = frozen / sum(p.numel() for p in self.learner.params.values())
+            for name, cosines in self.interference.cosines.items():
+                known = [c for c in cosines if c is not None]
+                final[name] = math.fsum(known) / len(known) if known else None
         return {
             "experiment": self.experiment.name,
             "seed": self.seed,
@@ -174,7 +243,7 @@ class ContinualRun:
             "tensors": {n: p.numel() for n, p in self.learner.params.items()},
             "status": "finished" if self.diverged_at is None else "diverged",
             "diverged_at": self.diverged_at,
-            "curves": self.curves,
+            "curves": self.curves | {"interference": self.interference.cosines},
             "final": final,
         }
 
@@ -183,11 +252,13 @@ class ContinualRun:
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of all that :meth:`advance` changes; ``torch.save`` can write it."""
         own = {name: getattr(self, name) for name in self._SAVED}
+        own["interference"] = self.interference.state_dict()
         return copy.deepcopy(own) | {"learner": self.learner.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load what :meth:`state_dict` of a run with the same parameters and seed returned."""
         self.learner.load_state_dict(state["learner"])
+        self.interference.load_state_dict(copy.deepcopy(state["interference"]))
         for name in self._SAVED:
             setattr(self, name, copy.deepcopy(state[name]))
 

@@ -87,7 +87,5 @@ def _train(running: ContinualRun | OsakaRun, path: Path, progress: bool) -> reco
     kind = "osaka" if isinstance(running, OsakaRun) else "continual"
     head = {"schema_version": records.SCHEMA_VERSION, "kind": kind}
     own = {"profile": experiment.profile, "figure": experiment.figure}
-    made = records.provenance(
-        running.device, torch.get_num_threads(), worked(), 0.0, interruptions
-    )
+    made = records.provenance(running.device, torch.get_num_threads(), worked(), 0.0, interruptions)
     return head | json.loads(json.dumps(running.result())) | own | {"provenance": made}

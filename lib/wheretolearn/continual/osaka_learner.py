@@ -107,7 +107,16 @@ class OnlineLearner(ABC):
             if hasattr(value, "load_state_dict"):
                 value.load_state_dict(state[name])
             else:
-                setattr(self, name, state[name])
+                setattr(self, name, _on(self.slow.device, state[name]))
+
+
+def _on(device: torch.device, value: Any) -> Any:
+    """Return tensors, in lists and dicts too, on a device: a state read from a file is not."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {k: _on(device, v) for k, v in value.items()}
+    return [_on(device, v) for v in value] if isinstance(value, list) else value
 
 
 class Adapter(OnlineLearner):

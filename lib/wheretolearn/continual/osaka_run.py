@@ -16,11 +16,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from ..experiments import CPU_FLOPS, changed, image_flops
 from ..tasks import EpisodeSampler
 from .osaka_data import OsakaData, open_data
 from .osaka_methods import LEARNERS, Settings, make_learner, new_network, settings
 from .osaka_metrics import around, by_source, detection, pack
 from .osaka_pretraining import Draws, Pretraining, Trainee
+from .osaka_prolonged import ProlongedCMAML
 from .osaka_stream import ContextStream
 from .osaka_supervised import LabelledImages, Supervised
 
@@ -91,6 +93,51 @@ class OsakaExperiment:
     def chosen(self) -> Settings:
         """All settings of the learner."""
         return settings(self.learner, self.alpha, self.ways) | self.settings
+
+    @property
+    def masks_from(self) -> str:
+        """No other experiment must have been run before."""
+        return ""
+
+    def replace(self, **changes: Any) -> OsakaExperiment:
+        """Return a copy with some parameters changed.
+
+        Raises
+        ------
+        ValueError
+            For an unknown parameter; the nearest known name is suggested.
+        """
+        return changed(self, changes)
+
+    def flops(self) -> float:
+        """Return the floating-point operations of one run, convolutions and products only.
+
+        Pretraining, which stops early, is counted as 50 epochs, or fewer if there are.
+        """
+        chosen, images = self.chosen, self.ways * self.shots
+        epochs = min(50, self.epochs)
+        method = LEARNERS[self.learner]
+        inner = 3 * chosen.get("inner_steps", 1) * images
+        step = inner + 3 * images + 2 * images  # adapt, learn, predict and judge
+        if method.make is ProlongedCMAML:  # adapts again to the half of what it kept
+            step += inner // 2
+        per_image = image_flops("convnet4", self.ways, 1, 28, self.width)
+        total = self.steps * step
+        if method.pretraining == "meta":
+            episode = inner + 3 * self.ways * self.queries
+            drawn = self.updates * chosen["meta_batch"] + self.val_tasks
+            total += epochs * drawn * episode
+        elif method.pretraining == "supervised":
+            total += epochs * self.updates * chosen["meta_batch"] * 3
+        return per_image * total
+
+    def seconds(self) -> float:
+        """Return the estimated time of one run on one CPU core, in seconds."""
+        return self.flops() / CPU_FLOPS
+
+    def start(self, seed: int, data: Path | None = None, device: str = "cpu") -> OsakaRun:
+        """Return a run that has not begun."""
+        return OsakaRun(self, seed, open_experiment(self, data), device=device)
 
 
 class OsakaRun:
@@ -174,6 +221,11 @@ class OsakaRun:
             patience=exp.chosen["patience"],
             val_tasks=exp.val_tasks,
         )
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Steps of the stream lived through, and all of them."""
+        return self.step, len(self.stream)
 
     @property
     def over(self) -> bool:

@@ -238,16 +238,13 @@ def osaka(profile: str = "study", ways: int = 5, **changes: Any) -> list[OsakaEx
     """
     return [
         OsakaExperiment(
-            **{
-                "name": f"osaka{100 * alpha:.0f}-{ways}way-{learner}",
-                "figure": OSAKA,
-                "profile": profile,
-                "alpha": alpha,
-                "ways": ways,
-                "learner": learner,
-            }
-            | changes
-        )
+            name=f"osaka{100 * alpha:.0f}-{ways}way-{learner}",
+            figure=OSAKA,
+            profile=profile,
+            alpha=alpha,
+            ways=ways,
+            learner=learner,
+        ).replace(**changes)
         for learner in OSAKA_LEARNERS
         for alpha in ALPHAS
     ]
@@ -265,8 +262,8 @@ def osaka_quick(profile: str = "quick") -> list[OsakaExperiment]:
         "epochs": 3 if profile == "quick" else 1,
         "val_tasks": 10 if profile == "quick" else 2,
     }
-    wanted = ("online-adam", "maml", "c-maml", "c-maml-pap", "sparse-c-maml")
-    if profile == "smoke":
-        wanted = ("c-maml", "sparse-c-maml")
+    wanted: tuple[str, ...] = ("c-maml", "sparse-c-maml")
+    if profile == "quick":
+        wanted += ("online-adam", "c-maml-pap")
     runs = osaka(profile, **small)
     return [e for e in runs if e.learner in wanted and (e.alpha == 0.90 or profile == "quick")]
