@@ -148,8 +148,8 @@ class Bases(NamedTuple):
 PROBED = ("maml", "anil", "boil", "sparse-maml", "sparse-relu-maml")
 """Methods whose inner loops are looked at: moving features, interference."""
 
-LENGTHENED = ("maml", "sparse-maml")
-"""Methods whose inner loops go on after training: those that claim 11 compares."""
+LENGTHENED = ("maml", "anil", "sparse-maml")
+"""Methods whose inner loops go on after training: those that claim 11 compares, and a control."""
 
 SAME_RATE = {
     "relu-maml": "sparse-relu-maml",
