@@ -1,0 +1,136 @@
+"""Runs through streams live as few-shot runs do: a record, a checkpoint, a command line."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from synthetic import content
+from wheretolearn import cli, launch, records, runs, study
+from wheretolearn.continual import plan
+from wheretolearn.continual.experiment import ContinualRun
+from wheretolearn.continual.osaka_run import OsakaRun
+from wheretolearn.experiments import Planned
+
+SHORT: dict[str, Planned] = {
+    "continual": study.find("smoke", "glyph-rotations-sparse-la-maml"),
+    "osaka": study.find("smoke", "osaka90-5way-sparse-c-maml"),
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    where = tmp_path_factory.mktemp("whole")
+    return {
+        kind: launch.run(experiment, 0, results=where, progress=False)
+        for kind, experiment in SHORT.items()
+    }
+
+
+@pytest.mark.parametrize("kind", SHORT)
+def test_a_record_says_what_it_is_of(kind, whole):
+    record, experiment = whole[kind], SHORT[kind]
+    assert (record["kind"], record["profile"]) == (kind, "smoke")
+    assert record["experiment"] == experiment.name
+    assert record["figure"] == experiment.figure
+    assert records.fits(record, experiment)
+    assert not records.fits(record, experiment.replace(width=5))
+    assert record["status"] == "finished"
+
+
+@pytest.mark.parametrize("kind", SHORT)
+def test_a_run_that_is_stopped_gives_the_same_record(kind, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    run: Any = {"continual": ContinualRun, "osaka": OsakaRun}[kind]
+    advance, calls = run.advance, 0
+
+    def stopped(self):
+        nonlocal calls
+        calls += 1
+        if calls in (5, 8):
+            raise KeyboardInterrupt
+        advance(self)
+
+    monkeypatch.setattr(run, "advance", stopped)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            launch.run(SHORT[kind], 0, results=tmp_path, progress=False)
+        torch.manual_seed(calls)  # as in another process
+        assert len(list(tmp_path.rglob("*.pt"))) == 1
+    record = launch.run(SHORT[kind], 0, results=tmp_path, progress=False)
+    assert record["provenance"]["interruptions"] == 2
+    assert content(record) == content(whole[kind])
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+@pytest.mark.parametrize("kind", SHORT)
+def test_a_record_is_not_made_twice(kind, whole, tmp_path, monkeypatch):
+    path = tmp_path / "smoke" / SHORT[kind].name / "seed0.json"
+    sealed = {k: v for k, v in whole[kind].items() if k != "content_sha256"}
+    records.write(path, sealed)
+    monkeypatch.setattr(type(SHORT[kind]), "start", None)  # would fail
+    assert launch.run(SHORT[kind], 0, results=tmp_path) == whole[kind]
+
+
+@pytest.mark.parametrize("kind", SHORT)
+@pytest.mark.parametrize("change", [{"kind": "other"}, {"final": {}}, {"status": "lost"}])
+def test_a_record_that_breaks_its_schema_is_refused(kind, change, whole):
+    broken = json.loads(json.dumps(whole[kind])) | change
+    broken["content_sha256"] = records.checksum(
+        {k: v for k, v in broken.items() if k != "content_sha256"}
+    )
+    with pytest.raises(records.RecordError):
+        records.validate(broken)
+
+
+def test_a_learner_that_diverges_has_a_record(tmp_path):
+    experiment = SHORT["continual"].replace(settings={"inner_rate": 1e9, "glances": 1})
+    record = launch.run(experiment, 0, results=tmp_path, progress=False)
+    assert record["status"] == "diverged"
+    assert record["diverged_at"]["task"] == 0
+    assert set(record["final"].values()) == {None}
+
+
+def test_the_command_line_runs_streams(tmp_path, monkeypatch, capsys):
+    for kind, experiment in SHORT.items():
+        arguments = ["run", experiment.name, "--profile", "smoke", "--results", str(tmp_path)]
+        monkeypatch.setattr("sys.argv", ["wheretolearn", *arguments, "--no-progress"])
+        cli.main()
+        said = capsys.readouterr().out
+        assert ("retained" if kind == "continual" else "accuracy") in said
+    wrong = [*arguments, "--change", "learnr=online"]
+    monkeypatch.setattr("sys.argv", ["wheretolearn", *wrong])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "did you mean 'learner'" in capsys.readouterr().err
+
+
+def test_something_else_cannot_be_launched():
+    with pytest.raises(TypeError, match="no experiment: dict"):
+        launch.run({}, 0)  # type: ignore[arg-type]
+
+
+def test_each_tuned_learner_is_tried_as_often():
+    tried: dict[str, int] = {}
+    for e in plan.search():
+        assert e.validation
+        name = e.name.rpartition("-")[0]
+        tried[name] = tried.get(name, 0) + 1
+    assert set(tried) == {f"{s}-{learner}" for s in plan.STREAMS for learner in plan.TUNED}
+    assert set(tried.values()) == {6}
+    assert not {e.name for e in plan.la_maml()} & {e.name for e in plan.search()}
+    with pytest.raises(ValueError, match="not searched for"):
+        plan.grid("gem", "rotations")
+
+
+def test_what_was_chosen_is_the_best_of_the_search():
+    """A line stands in the plan once all of its learner's lines on the stream were tried."""
+    from wheretolearn.layers import results_folder
+
+    planned = plan.search()
+    found = records.load(results_folder(), planned)
+    waiting = {e.name for e in planned} - {r["experiment"] for r in found}
+    open_ones = {name.rpartition("-")[0] for name in waiting}
+    best = {n: line for n, line in plan.best_lines(found).items() if n not in open_ones}
+    assert best == plan.CHOSEN
