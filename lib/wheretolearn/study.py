@@ -176,7 +176,7 @@ RATES: dict[str, float] = {
     "convnet4-5shot-boil": 0.5,
     "convnet4-5shot-meta-sgd": 0.2,
     "convnet4-5shot-sparse-maml": 0.2,
-    "convnet4-5shot-sparse-relu-maml": 0.05,
+    "convnet4-5shot-sparse-relu-maml": 0.02,
     "convnet4-1shot-maml": 0.05,
     "convnet4-1shot-anil": 0.05,
     "convnet4-1shot-boil": 0.5,
