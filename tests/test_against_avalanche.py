@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import torch
 from scipy.stats import chi2_contingency
 
-from wheretolearn.continual import ewc, gem, learner
+from wheretolearn.continual import ewc, gem, learner, mer
 from wheretolearn.continual.ewc import EWC
 from wheretolearn.continual.gem import GEM
 from wheretolearn.continual.learner import Learner
@@ -53,6 +54,7 @@ def _no_clipping(monkeypatch):
     """Avalanche does not clip gradients."""
     for module in (learner, ewc):
         monkeypatch.setattr(module, "clip", lambda *_: None)
+    monkeypatch.setattr(mer, "CLIP", math.inf)
 
 
 def check(ours: Learner, found: dict[str, Any], batch: int, tolerance: float) -> None:

@@ -8,8 +8,8 @@ inner_loop   adaptation, and its meta-gradient in closed form
 meta         a meta-learner around any ``torch.nn.Module``
 networks     ConvNet-4, ResNet-12, MLP; kernels: what makes them fast on a CPU
 data, tasks  labelled images, few-shot episodes
-training     meta-training with checkpoints; experiments, study: what is run
-continual    La-MAML and its relatives, on streams of tasks
+training     meta-training; experiments, study: what is run; runs, launch: how a run lives
+continual    La-MAML, C-MAML and their relatives, on streams
 records      one JSON file for each run; statistics, figures: what it shows
 """
 

@@ -408,7 +408,8 @@ def find_few_shot(profile: str, name: str) -> Experiment:
 
 def seeds(experiment: Planned) -> list[int]:
     """Return the seeds that a profile runs of an experiment."""
-    if experiment.profile == "quick" and experiment.figure in (TABLE1, FEATURES):
+    streams = (continual.LA_MAML, continual.OSAKA)
+    if experiment.profile == "quick" and experiment.figure in (TABLE1, FEATURES, *streams):
         return [0]  # the many methods are there to be looked at, not to be compared
     if experiment.profile == "paper" and experiment.figure == continual.OSAKA:
         return list(range(20))

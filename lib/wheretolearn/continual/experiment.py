@@ -30,7 +30,7 @@ _MILLISECONDS = dict.fromkeys(LEARNERS, 0.6) | {
     "replay": 0.25,
     "ewc": 3.0,
     "gem": 6.0,
-    "mer": 50.0,
+    "mer": 5.0,
 }
 """For each sample at each glance, on one CPU core of the study's machine, about; most of it is not
 arithmetic, for the network is small."""

@@ -32,7 +32,6 @@ from typing import Any
 import torch
 
 from ..inner_loop import Batch
-from ..networks import MLP
 from ..rules import Rates, Rule
 from .learner import Learner, clip
 from .memory import Reservoir
@@ -90,9 +89,7 @@ class LaMAML(Learner):
         self.rule_params = rule.init(self.params, self.generator)
         self.memory = Reservoir(memory, self.generator, off_by_one=off_by_one)
         self.past = self.memory.copy()
-        plain = isinstance(self.network, MLP) and not self.network.dropout
-        on_cpu = all(p.device.type == "cpu" for p in self.params.values())
-        self._by_hand = plain and on_cpu and self.ways is None and clamp is None
+        self._by_hand = self.plain_mlp and clamp is None
 
     def observe(self, batch: Batch) -> float:
         """Learn a batch, and return the meta-loss at the last glance."""

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..inner_loop import Batch, Criterion, as_function
+from ..networks import MLP
 from ..rules import Params, Rates
 
 CLIP = 2.0
@@ -43,6 +44,12 @@ class Learner(ABC):
         self.params: Params = {n: p.detach().clone() for n, p in network.named_parameters()}
 
         self.tasks_ended = 0
+
+    @property
+    def plain_mlp(self) -> bool:
+        """Whether gradients can be had by hand: an MLP with one head, on the CPU."""
+        plain = isinstance(self.network, MLP) and not self.network.dropout and self.ways is None
+        return plain and all(p.device.type == "cpu" for p in self.params.values())
 
     @abstractmethod
     def observe(self, batch: Batch) -> float:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from ..inner_loop import Batch
-from .learner import Learner
+from ..rules import Params
+from .learner import CLIP, Learner
 from .memory import Reservoir
+from .mlp_steps import descend
 
 
 class MER(Learner):
@@ -66,13 +70,17 @@ class MER(Learner):
         return sum(losses) / len(losses)
 
     def _trajectory(self, incoming: Batch) -> list[float]:
-        start, losses = self.params, []
+        start: Params = self.params
+        losses: list[float] = []
         replayed = self.memory.sample(self.replay, incoming)
-        samples = zip(replayed.inputs.split(1), replayed.targets.split(1), strict=True)
-        for sample in (incoming, *(Batch(x, y) for x, y in samples if len(y))):
-            loss, grads = self.gradient(sample)
-            self.descend(grads, self.rate)
-            losses.append(loss)
+        both = Batch(*(torch.cat(pair) for pair in zip(incoming, replayed, strict=True)))
+        if self.plain_mlp:
+            self.params, losses = descend(self.params, both, self.rate, CLIP)
+        else:
+            for x, y in zip(both.inputs.split(1), both.targets.split(1), strict=True):
+                loss, grads = self.gradient(Batch(x, y))
+                self.descend(grads, self.rate)
+                losses.append(loss)
         self._back(start, self.beta)
         return losses
 

@@ -176,7 +176,6 @@ def best_lines(records: Iterable[Record]) -> dict[str, int]:
 def quick(profile: str = "quick") -> list[ContinualExperiment]:
     """Return all learners on the small embedded stream, cut short where they are slow."""
     short: dict[str, Settings] = {
-        "mer": {"trajectories": 2, "replay": 4},
         "online": {"rate": 0.01},
         "ewc": {"rate": 0.01, "strength": 1.0},
     }
