@@ -90,6 +90,11 @@ CHOSEN: dict[str, int] = {}
 """Which line of its grid each tuned learner has on each stream: the one with the best retained
 accuracy on the validation stream, once all were tried."""
 
+SPARSE_FORM = ""
+"""Which form of sparse-La-MAML is compared with La-MAML, ``sparse-la-maml`` or
+``sparse-la-maml-plain``: the one that retained more in the search, over all streams, once all was
+tried; see :func:`wheretolearn.continual_claims.form`."""
+
 
 def _named(stream: str, learner: str, **changes: Any) -> ContinualExperiment:
     own = {"name": f"{stream}-{learner}", "figure": LA_MAML, "profile": "study"}

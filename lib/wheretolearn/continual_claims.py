@@ -1,0 +1,152 @@
+"""Claims about continual learning: the tests that the chapter "Decided beforehand" states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from .analysis import TOO_FEW, Finding, by_experiment, evidence_line, finished
+from .continual import plan
+from .records import Record
+from .statistics import t_interval
+
+# Claim 9: sparse-La-MAML
+
+FORMS = {"sparse-la-maml": "masked outer step", "sparse-la-maml-plain": "plain outer step"}
+"""The two forms of sparse-La-MAML; one of them is compared with La-MAML."""
+
+NO_FORM = "not testable (the search has not chosen a form of sparse-La-MAML)"
+"""Verdict on claim 9 while it is open which form is compared."""
+
+CHANCE = {"ra": 10.0, "bti": 0.0}
+"""What a run that diverged counts with, percent."""
+
+
+def retained_in_search(search: Iterable[Record]) -> dict[str, dict[str, float]]:
+    """Return what each form of sparse-La-MAML retains with its best settings.
+
+    Parameters
+    ----------
+    search : iterable of dict
+        Records of :func:`wheretolearn.continual.plan.search`.
+
+    Returns
+    -------
+    dict of str to dict of str to float
+        Retained accuracy on the validation stream, percent, by form and stream, where all
+        settings were tried; that of chance, if all of them diverged.
+    """
+    runs = {r["experiment"]: r for r in search}
+    found: dict[str, dict[str, float]] = {learner: {} for learner in FORMS}
+    for learner, by_stream in found.items():
+        for stream in plan.STREAMS:
+            lines = range(len(plan.grid(learner, stream)))
+            tried = [runs.get(f"{stream}-{learner}-{line}") for line in lines]
+            known = [r for r in tried if r is not None]
+            if len(known) == len(tried):
+                retained = [100 * r["final"]["ra"] for r in finished(known)]
+                by_stream[stream] = max(retained, default=CHANCE["ra"])
+    return found
+
+
+def form(search: Iterable[Record]) -> str | None:
+    """Return which form of sparse-La-MAML is compared with La-MAML.
+
+    Parameters
+    ----------
+    search : iterable of dict
+        Records of :func:`wheretolearn.continual.plan.search`.
+
+    Returns
+    -------
+    str or None
+        The one that retains more on the validation streams, averaged over the three, each with
+        the best of its settings; of equal ones the first of :data:`FORMS`.  None while some of
+        the runs that decide it are missing.
+    """
+    found = retained_in_search(search)
+    if any(len(by_stream) < len(plan.STREAMS) for by_stream in found.values()):
+        return None
+    return max(found, key=lambda learner: float(np.mean(list(found[learner].values()))))
+
+
+def retains_more(records: Iterable[Record], form: str = "") -> Finding:
+    """Test claim 9: sparse-La-MAML interferes less than La-MAML, and retains more.
+
+    Parameters
+    ----------
+    records : iterable of dict
+        Records of the study, of runs with chosen settings.
+    form : str, default ""
+        Which of :data:`FORMS` is compared, as :func:`form` decided; "" while that is open.
+
+    Returns
+    -------
+    Finding
+        Differences in percentage points, paired by seed.
+
+    Raises
+    ------
+    ValueError
+        For an unknown form.
+    """
+    if form and form not in FORMS:
+        raise ValueError(f"sparse-La-MAML has no form {form!r}; known are {', '.join(FORMS)}")
+    which = f" ({FORMS[form]})" if form else ""
+    claim = f"9. sparse-La-MAML{which} interferes less than La-MAML and retains more"
+    groups = by_experiment(records)
+    if not form:
+        several = any(len(group) > 1 for group in groups.values())
+        return Finding(claim, NO_FORM if several else TOO_FEW, pd.DataFrame())
+    sparse, base = (
+        {s: groups.get(f"{s}-{learner}-tuned", []) for s in plan.STREAMS}
+        for learner in (form, "la-maml")
+    )
+    gains = {(name, s): _gains(sparse[s], base[s], name) for name in CHANCE for s in plan.STREAMS}
+    if any(len(by_seed) < 2 for by_seed in gains.values()):
+        return Finding(claim, TOO_FEW, pd.DataFrame())
+    found = {key: t_interval(by_seed) for key, by_seed in gains.items()}
+    less, more = ([found[name, s] for s in plan.STREAMS] for name in ("bti", "ra"))
+    lines = [
+        evidence_line(_statistic("BTI", s), i, "interval above 0", i.low > 0)
+        for s, i in zip(plan.STREAMS, less, strict=True)
+    ]
+    lines += [
+        evidence_line(_statistic("RA", s), i, "interval not below 0, above 0 on one", i.high >= 0)
+        for s, i in zip(plan.STREAMS, more, strict=True)
+    ]
+    no_price = all(i.high >= 0 for i in more)
+    if all(i.low > 0 for i in less) and any(i.low > 0 for i in more) and no_price:
+        verdict = "supported"
+    elif any(i.low > 0 for i in less) and no_price:
+        verdict = "partly supported"
+    else:
+        verdict = "not supported"
+    return Finding(
+        claim, verdict + _as_chance([*sparse.values(), *base.values()]), pd.DataFrame(lines)
+    )
+
+
+def _statistic(metric: str, stream: str) -> str:
+    return f"{metric}, {stream}: sparse-La-MAML − La-MAML"
+
+
+def _gains(a: Sequence[Record], b: Sequence[Record], name: str) -> list[float]:
+    """Return a − b in percentage points, for the seeds that both have."""
+    first, second = ({r["seed"]: _counted(r, name) for r in group} for group in (a, b))
+    return [first[s] - second[s] for s in sorted(first.keys() & second.keys())]
+
+
+def _counted(record: Record, name: str) -> float:
+    """Return what a run counts with, percent: chance where it diverged."""
+    return 100 * record["final"][name] if finished([record]) else CHANCE[name]
+
+
+def _as_chance(compared: Iterable[Sequence[Record]]) -> str:
+    """Return the end of a verdict: how many of the runs compared diverged."""
+    runs = [r for group in compared for r in group]
+    diverged = len(runs) - len(finished(runs))
+    of = f"{diverged} of {len(runs)} runs diverged"
+    return f" ({of}; they count with chance, and a BTI of 0)" if diverged else ""
