@@ -1,0 +1,364 @@
+"""Tables and drawings of La-MAML and its relatives, on records that are made up."""
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+
+from synthetic_streams import TENSORS, stream_record
+from wheretolearn import la_maml_figures as shown
+from wheretolearn import study
+from wheretolearn.continual import plan
+from wheretolearn.layers import results_folder
+from wheretolearn.statistics import t_interval
+
+STUDY = {e.name: e for e in plan.la_maml()}
+SEARCH = {e.name: e for e in plan.search()}
+SEEDS = range(3)
+WOBBLE = (-0.01, 0.0, 0.01)
+QUOTED = shown.reported(results_folder() / "paper")
+
+
+def runs(name, ra=0.6, bti=-0.1, **options):
+    """Three seeds; RA and BTI wobble alike, so that LA is always the same."""
+    return [
+        stream_record(STUDY[name], s, ra=ra + w, bti=bti + w, **options)
+        for s, w in zip(SEEDS, WOBBLE, strict=True)
+    ]
+
+
+def interval(*values):
+    return str(t_interval(values))
+
+
+def tables(text):
+    """Return the rows of each table by the heading above it, without its own header."""
+    parts = text.split("\n\n")
+    return {t.strip("*"): cells(rows)[2:] for t, rows in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def cells(table):
+    return [[c.strip() for c in line.strip("|").split("|")] for line in table.splitlines()]
+
+
+def texts(ax):
+    return [t.get_text() for t in ax.texts]
+
+
+def legend(ax):
+    return [t.get_text() for t in ax.get_legend().get_texts()]
+
+
+def xs(line):
+    return np.asarray(line.get_xdata(), dtype=float).tolist()
+
+
+def ys(line):
+    return np.asarray(line.get_ydata(), dtype=float).tolist()
+
+
+def test_reported_numbers():
+    assert len(QUOTED) == 21
+    assert QUOTED["la-maml", "many-permutations"]["ra"] == (48.46, 0.45)
+    assert str(QUOTED["c-maml", "rotations"]["bti"]) == "-7.88 ± 0.05"
+
+
+def test_results_by_hand():
+    records = [
+        *runs("rotations-la-maml", ra=0.76),
+        *runs("rotations-la-maml-tuned", ra=0.8, bti=-0.05),
+        stream_record(STUDY["rotations-gem"], 0, diverged=True),
+        stream_record(STUDY["rotations-mer"], 0, ra=0.7, bti=-0.2),
+        stream_record(STUDY["rotations-mer"], 1, diverged=True),
+    ]
+    text = shown.results_table(records, "study", QUOTED)
+    found = tables(text)
+    assert list(found) == ["Rotations", "Permutations", "Many Permutations"]
+    rows = {(r[0], r[1]): r[2:] for r in found["Rotations"]}
+    assert rows["La-MAML", "published"] == [
+        interval(75, 76, 77),
+        interval(-11, -10, -9),
+        "86.0 [86.0, 86.0]",
+        "3",
+        "77.42 ± 0.65",
+        "-8.64 ± 0.40",
+        "-2.2",  # (76 - 77.42) / 0.65
+    ]
+    assert rows["La-MAML", "tuned"] == [
+        interval(79, 80, 81),
+        interval(-6, -5, -4),
+        "85.0 [85.0, 85.0]",
+        "3",
+        *["–"] * 3,
+    ]
+    diverged = [*["–"] * 3, "0 (1 diverged)", "67.38 ± 1.75", "-18.02 ± 1.99", "–"]
+    assert rows["GEM", "published"] == diverged
+    assert rows["MER", "not searched"][:4] == ["70.0", "-20.0", "90.0", "1 (1 diverged)"]
+    assert rows["MER", "not searched"][-1] == "–"  # its settings are not those of the number
+    assert rows["Sync", "published"][3] == "not run yet"
+    assert all(r[5] == "not run yet" for r in found["Permutations"])
+    assert [r[0] for r in found["Rotations"]][-2:] == [
+        "sparse-La-MAML, masked step",
+        "sparse-La-MAML, plain step",
+    ]
+    assert "reported" not in shown.results_table(records, "study")
+
+
+@pytest.mark.parametrize("profile", ["quick", "study", "paper", "smoke"])
+def test_every_experiment_has_a_line(profile):
+    chosen = shown.planned(profile)
+    slips = len(plan.SLIPS) if profile == "study" else 0
+    assert len(chosen) == len(study.FIGURES[profile][plan.LA_MAML]) - slips
+    found = tables(shown.results_table([], profile))
+    assert sum(len(rows) for rows in found.values()) == len(chosen)
+    assert [e.learner for e in chosen if e.stream == chosen[0].stream] == sorted(
+        (e.learner for e in chosen if e.stream == chosen[0].stream), key=list(shown.LOOKS).index
+    )
+
+
+def test_results_are_drawn():
+    records = [
+        *runs("rotations-la-maml", ra=0.76),
+        stream_record(STUDY["rotations-gem"], 0, diverged=True),
+        stream_record(STUDY["rotations-online"], 0),
+    ]
+    figure = shown.draw_results("The study", records, "study", QUOTED)
+    assert [p.get_suptitle() for p in figure.subfigs] == [
+        "The study: Rotations",
+        "The study: Permutations",
+        "The study: Many Permutations",
+    ]
+    left, right = figure.subfigs[0].axes
+    labels = [t.get_text() for t in left.get_yticklabels()]
+    y = labels.index("La-MAML")
+    at = {
+        (round(xs(line)[0], 9), line.get_marker())
+        for line in left.lines
+        if xs(line) and ys(line)[0] == y
+    }
+    assert at == {(76.0, "o"), (77.42, "D")}
+    notes = texts(right)
+    assert notes[y] == "3 seeds"
+    assert notes[labels.index("La-MAML, tuned")] == "not run yet"
+    assert notes[labels.index("GEM")] == "1 diverged"
+    (bar,) = left.collections
+    (path,) = bar.get_paths()
+    assert np.asarray(path.vertices, dtype=float)[:, 0] == pytest.approx(
+        t_interval([75, 76, 77])[1:3]
+    )
+    note = figure.subfigs[0].get_supxlabel()
+    assert note.startswith("profile study · Rotations · 20 tasks × 1,000 samples · memory 200")
+    assert "left out: rotations-gem (1 of 1)" in note
+    assert "not run yet: rotations-ewc" in note
+    assert figure.subfigs[1].get_supxlabel() == "not run yet"
+    empty = shown.draw_results("The study", [], "study").subfigs[0].axes
+    assert not empty[0].lines
+    assert set(texts(empty[1])) == {"not run yet"}
+
+
+MATRICES = ([[0.9, 0.1], [0.5, 0.8]], [[0.7, 0.1], [0.3, 0.6]])
+
+
+def course_runs():
+    name = "rotations-sparse-la-maml-tuned"
+    made = [stream_record(STUDY[name], s, matrix=m) for s, m in enumerate(MATRICES)]
+    return [*made, stream_record(STUDY[name], 2, diverged=True)]
+
+
+def test_matrices_by_hand():
+    records = course_runs()
+    np.testing.assert_allclose(np.array(shown.matrix(records)), [[80, 10], [40, 70]])
+    assert shown.matrix(records[2:]) is None
+    other = stream_record(STUDY["rotations-la-maml-tuned"], 0, diverged=True)
+    figure = shown.draw_matrices("The study", [*records, other], "study")
+    axes = figure.subfigs[0].axes
+    assert [ax.get_title() for ax in axes[:4]] == [
+        "online SGD",
+        "replay,\ntuned",
+        "La-MAML,\ntuned",
+        "sparse-La-MAML,\nmasked step, tuned",
+    ]
+    assert [texts(ax) for ax in axes[:3]] == [["not run yet"], ["not run yet"], ["diverged"]]
+    np.testing.assert_allclose(np.array(axes[3].images[0].get_array()), [[80, 10], [40, 70]])
+    assert axes[3].images[0].get_clim() == (0, 100)
+    assert "mean over these seeds" in figure.subfigs[0].get_supxlabel()
+
+
+def test_the_form_that_is_compared_is_drawn(monkeypatch):
+    monkeypatch.setattr(plan, "SPARSE_FORM", "sparse-la-maml-plain")
+    axes = shown.draw_matrices("", [], "study").subfigs[0].axes
+    assert axes[3].get_title() == "sparse-La-MAML,\nplain step, tuned"
+
+
+def test_course_by_hand():
+    records = course_runs()
+    assert shown.first_task(records[0]) == pytest.approx([90, 50])
+    assert shown.seen(records[0]) == pytest.approx([90, 65])
+    c = shown.course(records, shown.seen)
+    assert list(c.x) == [1, 2]
+    assert list(c.mean) == pytest.approx([80, 55])
+    assert c.low[1] == pytest.approx(t_interval([65, 45]).low)
+    assert len(shown.course(records[2:], shown.seen).x) == 0
+    figure = shown.draw_course("The study", records, "study")
+    above, left, right = figure.subfigs[0].axes
+    assert ys(left.lines[0]) == pytest.approx([80, 40])
+    assert ys(right.lines[0]) == pytest.approx([80, 55])
+    assert legend(above) == ["sparse-La-MAML, masked step"]
+    assert [texts(ax) for ax in figure.subfigs[1].axes[1:]] == [["not run yet"]] * 2
+    lost = shown.draw_course("The study", records[2:], "study").subfigs[0].axes
+    assert texts(lost[1]) == ["diverged"]
+
+
+def frozen(first, last):
+    """Layer 1 has 400 weights, its bias 10, all together 580."""
+    counts = {name: [0, 0] for name in TENSORS}
+    return counts | {"layers.0.weight": [0, first], "layers.2.weight": [0, last]}
+
+
+def sparse_runs():
+    name = "rotations-la-maml"
+    return [
+        stream_record(STUDY[name], s, frozen=frozen(first, 10))
+        for s, first in enumerate((100, 200, 300))
+    ]
+
+
+def test_sparsity_by_hand():
+    records = sparse_runs()
+    assert shown.frozen_share(records[0]) == pytest.approx([0, 100 * 110 / 580])
+    assert shown.frozen_share(records[0], "layers.0.weight") == pytest.approx([0, 25])
+    assert list(shown.kernels(records[0]).values()) == ["layer 1", "layer 2", "output"]
+    lost = stream_record(STUDY["rotations-sync"], 0, diverged=True)
+    found = tables(shown.sparsity_table([*records, lost], "study"))
+    rows = {(r[0], r[1]): r[2:] for r in found["Rotations"]}
+    assert rows["La-MAML", "published"] == [
+        interval(25, 50, 75),
+        "0.0 [0.0, 0.0]",
+        "20.0 [20.0, 20.0]",
+        interval(*(100 * (n + 10) / 580 for n in (100, 200, 300))),
+        "3",
+    ]
+    assert rows["Sync", "published"] == [*["–"] * 4, "0 (1 diverged)"]
+    assert rows["La-MAML", "tuned"][-1] == "not run yet"
+    assert {r[0] for r in found["Rotations"]} == {
+        shown.LOOKS[learner].name for learner in plan.WITH_RATES
+    }
+
+
+def test_sparsity_is_drawn():
+    tuned = [
+        stream_record(STUDY["rotations-la-maml-tuned"], s, frozen=frozen(200, 10)) for s in SEEDS
+    ]
+    lost = stream_record(STUDY["rotations-sync"], 0, diverged=True)
+    figure = shown.draw_sparsity("The study", [*sparse_runs(), *tuned, lost], "study")
+    above, *axes = figure.subfigs[0].axes
+    assert legend(above) == ["layer 1", "layer 2", "output"]
+    by_title = {ax.get_title(): ax for ax in axes}
+    assert len(by_title) == len(plan.WITH_RATES)
+    lines = by_title["La-MAML,\ntuned"].lines
+    assert [line.get_linestyle() for line in lines] == ["-", "--"] * 3
+    assert ys(lines[0]) == pytest.approx([0, 50])  # of the tuned runs
+    assert to_hex(lines[0].get_color()) == to_hex(lines[1].get_color())
+    assert texts(by_title["Sync"]) == ["diverged"]
+    assert texts(by_title["sparse-La-MAML,\nplain step, tuned"]) == ["not run yet"]
+
+
+def cosine_runs():
+    records = []
+    for s in SEEDS:
+        whole = {"gradient": [None, 0.1, 0.3], "step": [None, 0.2 + 0.1 * s, 0.4 + 0.1 * s]}
+        other = {"gradient": [None, 0.1, 0.3], "step": [None, 0.4, 0.6]}
+        records.append(stream_record(STUDY["rotations-la-maml-tuned"], s, cosines=whole))
+        records.append(stream_record(STUDY["rotations-sparse-la-maml-tuned"], s, cosines=other))
+    return records
+
+
+def test_cosines_by_hand():
+    records = cosine_runs()
+    text = shown.cosine_table(records, "study")
+    assert "its steps − those of La-MAML, tuned" in text
+    rows = {(r[0], r[1]): r[2:] for r in tables(text)["Rotations"]}
+    assert rows["La-MAML", "tuned"] == [
+        "20.0 [20.0, 20.0]",
+        interval(30, 40, 50),
+        interval(10, 20, 30),
+        "–",
+        "3",
+    ]
+    assert rows["sparse-La-MAML, masked step", "tuned"][2:4] == [
+        "30.0 [30.0, 30.0]",
+        interval(20, 10, 0),
+    ]
+    assert rows["La-MAML", "published"] == [*["–"] * 4, "not run yet"]
+    figure = shown.draw_cosines("The study", records, "study")
+    _, left, right = figure.subfigs[0].axes
+    assert xs(left.lines[0]) == [2, 3]  # there is none in the first task
+    assert ys(left.lines[0]) == pytest.approx([10, 30])
+    assert ys(right.lines[0]) == pytest.approx([30, 50])
+    assert ys(right.lines[-1]) == [0, 0]  # dotted, at zero
+    empty = shown.draw_cosines("The study", [], "quick")
+    assert [texts(ax) for ax in empty.subfigs[0].axes[1:]] == [["not run yet"]] * 2
+
+
+def test_slips_by_hand():
+    base = runs("rotations-la-maml", ra=0.7, bti=-0.1)
+    clamped = [
+        stream_record(STUDY["rotations-la-maml-clamped"], s, ra=0.71 + 2 * w, bti=-0.1 + w)
+        for s, w in zip(SEEDS, WOBBLE, strict=True)
+    ]
+    lost = stream_record(STUDY["rotations-la-maml-past-only"], 0, diverged=True)
+    rows = cells(shown.slips_table([*base, *clamped, lost]))[2:]
+    assert rows[0][1:] == [interval(0, 1, 2), "0.0 [0.0, 0.0]", interval(0, 1, 2), "3"]
+    assert rows[1][1:] == ["–", "–", "–", "0 (1 diverged)"]
+    assert rows[2][1:] == ["–", "–", "–", "not run yet"]
+    assert shown.SLIPS.keys() == plan.SLIPS.keys()
+
+
+def searched(name, ra, diverged=False):
+    return stream_record(SEARCH[name], 100, ra=ra, diverged=diverged)
+
+
+def test_search_by_hand():
+    records = [searched(f"rotations-replay-{i}", 0.5 + 0.02 * (i == 4)) for i in range(6)]
+    records[5] = searched("rotations-replay-5", 0.9, diverged=True)
+    records.append(searched("permutations-replay-0", 0.4))
+    rows = cells(shown.search_table(records))[2:]
+    assert len(rows) == 6 * len(plan.TUNED)
+    assert rows[4][:3] == ["replay", "rate 0.1, 5 glances", "**52.0**"]
+    assert [r[2] for r in rows[:6]] == ["50.0", *["50.0"] * 3, "**52.0**", "diverged"]
+    assert rows[0][3] == "40.0"  # the best so far, while others are missing
+    assert rows[1][3:] == ["not run yet"] * 2
+    assert [r[1] for r in rows if r[0] == "La-MAML"][:2] == [
+        "α × 0.5, γ = 0.1",
+        "α × 1, γ = 0.1",
+    ]
+    assert rows[-1][:2] == ["sparse-La-MAML, plain step", "α × 2, γ = 3, 50 % frozen at first"]
+
+
+def test_a_line_of_the_grid_is_the_same_on_every_stream():
+    """The table says it once for all streams, as multiples of La-MAML's own rate there."""
+    own = {"rotations": 0.15, "permutations": 0.15, "many-permutations": 0.1}
+    for learner in plan.TUNED:
+        grids = [plan.grid(learner, stream) for stream in own]
+        for lines in zip(*grids, strict=True):
+            relative = [
+                {k: v / rate if k == "inner_rate" else v for k, v in line.items()}
+                for line, rate in zip(lines, own.values(), strict=True)
+            ]
+            assert relative == [pytest.approx(relative[0])] * 3
+
+
+def test_forms_by_hand():
+    records = [
+        searched(f"{stream}-{form}-{i}", base + 0.01 * i)
+        for form, base in (("sparse-la-maml", 0.5), ("sparse-la-maml-plain", 0.6))
+        for stream in plan.STREAMS
+        for i in range(6)
+    ]
+    rows = cells(shown.forms_table(records))[2:]
+    assert rows == [
+        ["sparse-La-MAML, masked step", *["55.0"] * 3, "55.00"],
+        ["sparse-La-MAML, plain step", *["65.0"] * 3, "**65.00**"],
+    ]
+    rows = cells(shown.forms_table(records[1:]))[2:]
+    assert rows[0] == ["sparse-La-MAML, masked step", "not run yet", "55.0", "55.0", "–"]
+    assert rows[1][-1] == "65.00"
