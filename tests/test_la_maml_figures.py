@@ -183,6 +183,17 @@ def test_matrices_by_hand():
     assert "mean over these seeds" in figure.subfigs[0].get_supxlabel()
 
 
+def test_axes_end_where_accuracies_end():
+    """The interval of two seeds that differ by half is far wider than accuracies can be."""
+    name = "rotations-la-maml-tuned"
+    records = [stream_record(STUDY[name], s, ra=ra) for s, ra in enumerate((0.3, 0.8))]
+    assert t_interval([30, 80]).low < -200
+    left, _ = shown.draw_results("", records, "study").subfigs[0].axes
+    assert left.get_xlim() == (-2, 102)
+    _, first, _ = shown.draw_course("", records, "study").subfigs[0].axes
+    assert first.get_ylim() == (-2, 102)
+
+
 def test_the_form_that_is_compared_is_drawn(monkeypatch):
     monkeypatch.setattr(plan, "SPARSE_FORM", "sparse-la-maml-plain")
     axes = shown.draw_matrices("", [], "study").subfigs[0].axes

@@ -65,6 +65,9 @@ COMPARED = ("online", "replay", "la-maml", "sparse-la-maml", "sparse-la-maml-pla
 METRICS = {"ra": "RA", "bti": "BTI", "la": "LA"}
 """Numbers at the end of a run."""
 
+POSSIBLE = {"ra": (-2, 102), "bti": (-102, 102)}
+"""Ends of an axis for a number in percent."""
+
 COSINES = {"gradient": "gradients", "step": "steps under the rule"}
 """Kinds of cosine, and what they are called."""
 
@@ -302,6 +305,8 @@ def draw_results(
                 _point(ax, y, e, groups.get(e.name, []), name, there.get(name))
             ax.set_xlabel(f"{METRICS[name]} (%)")
             ax.margins(x=0.09)
+            low, high = ax.get_xlim()  # of two seeds an interval may go beyond what there is
+            ax.set_xlim(max(low, POSSIBLE[name][0]), min(high, POSSIBLE[name][1]))
             if not ax.lines:
                 ax.set_xticks([])
         axes[0].set_yticks(range(len(experiments)), [_named(e) for e in experiments])
@@ -525,6 +530,8 @@ def _courses(
             if not ax.lines:
                 _nothing(ax, [r for e in shown.values() for r in groups.get(e.name, [])])
                 continue
+            low, high = ax.get_ylim()
+            ax.set_ylim(max(low, POSSIBLE["bti" if zero else "ra"][0]), min(high, 102))
             if zero:
                 ax.axhline(0, color=_GREY, ls=":", lw=1)
             ax.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True))
