@@ -342,7 +342,7 @@ def test_search_by_hand():
         "α × 0.5, γ = 0.1",
         "α × 1, γ = 0.1",
     ]
-    assert rows[-1][:2] == ["sparse-La-MAML, plain step", "α × 2, γ = 3, 50 % frozen at first"]
+    assert rows[-1][:2] == ["sparse-La-MAML, plain step", "α × 2, γ = 30, 50 % frozen at first"]
 
 
 def test_a_line_of_the_grid_is_the_same_on_every_stream():
