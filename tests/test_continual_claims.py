@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from synthetic_streams import stream_record
-from wheretolearn import continual_claims
+from wheretolearn import continual_claims, ledger, study
 from wheretolearn.analysis import TOO_FEW
 from wheretolearn.continual import plan
 from wheretolearn.continual_claims import FORMS, NO_FORM, form, retained_in_search, retains_more
@@ -165,6 +165,25 @@ def test_the_study_has_what_the_search_chose():
     assert (form(found) or "") == plan.SPARSE_FORM
     made = {r["experiment"] for r in load(results_folder(), STUDY.values())}
     assert not made & {f"{name}-tuned" for name in waiting}
+
+
+def test_claim_9_in_the_ledger(monkeypatch):
+    monkeypatch.setattr(plan, "SPARSE_FORM", MASKED)
+    (claim,) = [c for c in ledger.claims() if c.number == "9"]
+    assert {e.name for e in claim.runs} == {
+        f"{stream}-{learner}-tuned" for stream in plan.STREAMS for learner in ("la-maml", *FORMS)
+    }
+    assert all(e in study.experiments("study") for e in claim.runs)
+    records = make_records((5, 5, 5), (5, 5, 5))
+    entry = ledger._entry(claim, records, results_folder() / "paper")
+    assert entry.verdict == "supported, so far (18 of 45 runs)"
+    assert entry.headline is not None
+    assert entry.headline["mean"] == pytest.approx(5)
+    text = ledger.setting(claim.runs)
+    assert text.startswith("rotations, permutations, many-permutations, in a single pass")
+    assert text.endswith("settings chosen on validation streams")
+    nothing = ledger._entry(claim, [], results_folder() / "paper")
+    assert nothing.verdict == "not run yet (0 of 45 runs)"
 
 
 def test_made_up_records_are_records():

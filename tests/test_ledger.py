@@ -8,8 +8,11 @@ import pandas as pd
 import pytest
 
 from synthetic import made_up_record
+from synthetic_streams import stream_record
 from wheretolearn import few_shot_claims, ledger, study
 from wheretolearn.analysis import TOO_FEW, Finding, evidence_line
+from wheretolearn.continual import plan
+from wheretolearn.continual.experiment import ContinualExperiment
 from wheretolearn.statistics import Interval, t_interval
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +40,7 @@ def test_every_claim_of_the_paper_has_a_line():
     for c in found:
         assert (c.test is None) == (not c.runs) == (not c.page)
         assert not c.page or (ROOT / "notebooks" / f"{c.page}.ipynb").is_file()
-        assert all(e in study.few_shot("study") for e in c.runs)
+        assert all(e in study.experiments("study") for e in c.runs)
 
 
 @pytest.mark.parametrize(
@@ -58,8 +61,9 @@ def test_a_headline_must_be_among_the_evidence():
         ledger._entry(claim(finding(), headline="loss"), records(10), Path())
 
 
-def test_the_headlines_are_statistics_of_the_tests():
+def test_the_headlines_are_statistics_of_the_tests(monkeypatch):
     """Made-up records of every run that a claim needs: each test finds its headline."""
+    monkeypatch.setattr(plan, "SPARSE_FORM", "sparse-la-maml")
     for c in ledger.claims():
         if c.test is not None and c.test is not few_shot_claims.by_problem:
             entry = ledger._entry(c, list(everything(c.runs)), ROOT / "results/paper")
@@ -71,6 +75,9 @@ def everything(runs):
     for run in runs:
         for seed in study.seeds(run):
             wobble = 0.01 * seed
+            if isinstance(run, ContinualExperiment):
+                yield stream_record(run, seed, ra=0.6 + wobble)
+                continue
             record = made_up_record(
                 run.name,
                 seed,

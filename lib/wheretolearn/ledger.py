@@ -17,10 +17,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from . import few_shot, study
+from . import continual_claims, few_shot, study
 from . import few_shot_claims as tests
 from .analysis import TOO_FEW, Finding, accuracy_gain, emergence, layer_order
-from .experiments import Experiment
+from .continual import plan as continual
+from .continual.experiment import ContinualExperiment
+from .experiments import Experiment, Planned
 from .records import Record, load
 from .robustness import robustness
 from .tables import table, verdicts
@@ -39,7 +41,7 @@ class Claim(NamedTuple):
     """What it is tested on."""
     test: Callable[[Sequence[Record]], Finding] | None
     """From records to the outcome; None where no test has been stated yet."""
-    runs: Sequence[Experiment] = ()
+    runs: Sequence[Planned] = ()
     """The experiments that the test needs."""
     headline: str = ""
     """The statistic that stands for the evidence: a line of it."""
@@ -70,6 +72,12 @@ def _of_table1(*methods: str, columns: Sequence[str]) -> list[Experiment]:
 
 def _named(figure: str, *endings: str) -> list[Experiment]:
     return [e for e in study.few_shot("study", figure) if e.name.endswith(endings)]
+
+
+def _tuned(*learners: str) -> list[ContinualExperiment]:
+    """Return the runs of some continual learners with the settings of the search."""
+    wanted = {f"{s}-{learner}-tuned" for s in continual.STREAMS for learner in learners}
+    return [e for e in continual.la_maml() if e.name in wanted]
 
 
 def _figure_1() -> list[Claim]:
@@ -189,10 +197,12 @@ def claims() -> list[Claim]:
         ),
         Claim(
             "9",
-            "Continual learning: sparse-La-MAML interferes less than La-MAML",
-            "",
+            "Continual learning: sparse-La-MAML interferes less than La-MAML and retains more",
+            continual.LA_MAML,
             "MNIST Rotations, Permutations, Many Permutations",
-            None,
+            partial(continual_claims.retains_more, form=continual.SPARSE_FORM),
+            _tuned("la-maml", *continual_claims.FORMS),
+            "BTI, rotations: sparse-La-MAML − La-MAML",
         ),
         Claim(
             "10",
@@ -417,8 +427,28 @@ def _shown(entry: Entry) -> str:
     return f"{line['statistic']}: {text}{unit}, {line['seeds']} seeds"
 
 
-def setting(runs: Sequence[Experiment]) -> str:
+def setting(runs: Sequence[Planned]) -> str:
     """Say in one line what some experiments have in common, and what they go through."""
+    of_streams = [e for e in runs if isinstance(e, ContinualExperiment)]
+    return (
+        _of_streams(of_streams)
+        if of_streams
+        else _of_few_shot([e for e in runs if isinstance(e, Experiment)])
+    )
+
+
+def _of_streams(runs: Sequence[ContinualExperiment]) -> str:
+    streams = ", ".join(dict.fromkeys(e.stream for e in runs))
+    learners = ", ".join(dict.fromkeys(e.learner for e in runs))
+    width = ", ".join(str(w) for w in sorted({e.width for e in runs}))
+    searched = all(e.name.endswith("-tuned") for e in runs)
+    return (
+        f"{streams}, in a single pass, perceptron with two hidden layers of {width} units, "
+        f"{learners}" + (", settings chosen on validation streams" if searched else "")
+    )
+
+
+def _of_few_shot(runs: Sequence[Experiment]) -> str:
     if not runs:
         return ""
 
