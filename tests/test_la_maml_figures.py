@@ -67,8 +67,8 @@ def test_results_by_hand():
         *runs("rotations-la-maml", ra=0.76),
         *runs("rotations-la-maml-tuned", ra=0.8, bti=-0.05),
         stream_record(STUDY["rotations-gem"], 0, diverged=True),
-        stream_record(STUDY["rotations-mer"], 0, ra=0.7, bti=-0.2),
-        stream_record(STUDY["rotations-mer"], 1, diverged=True),
+        stream_record(STUDY["rotations-mer-tuned"], 0, ra=0.7, bti=-0.2),
+        stream_record(STUDY["rotations-mer-tuned"], 1, diverged=True),
     ]
     text = shown.results_table(records, "study", QUOTED)
     found = tables(text)
@@ -92,8 +92,9 @@ def test_results_by_hand():
     ]
     diverged = [*["–"] * 3, "0 (1 diverged)", "67.38 ± 1.75", "-18.02 ± 1.99", "–"]
     assert rows["GEM", "published"] == diverged
-    assert rows["MER", "not searched"][:4] == ["70.0", "-20.0", "90.0", "1 (1 diverged)"]
-    assert rows["MER", "not searched"][-1] == "–"  # its settings are not those of the number
+    assert rows["MER", "tuned"][:4] == ["70.0", "-20.0", "90.0", "1 (1 diverged)"]
+    assert rows["MER", "tuned"][4].startswith("77.42")
+    assert rows["MER", "tuned"][-1] == "–"  # its settings are not those of the number
     assert rows["Sync", "published"][3] == "not run yet"
     assert all(r[5] == "not run yet" for r in found["Permutations"])
     assert [r[0] for r in found["Rotations"]][-2:] == [
@@ -342,7 +343,10 @@ def test_search_by_hand():
         "α × 0.5, γ = 0.1",
         "α × 1, γ = 0.1",
     ]
-    assert rows[-1][:2] == ["sparse-La-MAML, plain step", "α × 2, γ = 30, 50 % frozen at first"]
+    assert rows[-1][:2] == [
+        "sparse-La-MAML, plain step",
+        "α × 2, γ = 30, 50 % frozen at first, η the same as α",
+    ]
 
 
 def test_a_line_of_the_grid_is_the_same_on_every_stream():
@@ -352,7 +356,7 @@ def test_a_line_of_the_grid_is_the_same_on_every_stream():
         grids = [plan.grid(learner, stream) for stream in own]
         for lines in zip(*grids, strict=True):
             relative = [
-                {k: v / rate if k == "inner_rate" else v for k, v in line.items()}
+                {k: v / rate if k in ("inner_rate", "outer_rate") else v for k, v in line.items()}
                 for line, rate in zip(lines, own.values(), strict=True)
             ]
             assert relative == [pytest.approx(relative[0])] * 3

@@ -162,6 +162,11 @@ def tuned(experiment: ContinualExperiment) -> bool:
     return experiment.name.endswith("-tuned")
 
 
+def _shown_above(experiment: ContinualExperiment) -> bool:
+    """Return whether the learner has a run with published settings, beside which a quote stands."""
+    return tuned(experiment) and experiment.learner in _PUBLISHED
+
+
 def settings_of(experiment: ContinualExperiment) -> str:
     """Return where the settings of an experiment come from, as a table says it."""
     if tuned(experiment):
@@ -250,8 +255,8 @@ def results_table(records: Sequence[Record], profile: str, quoted: Quoted | None
 
 def _beside(e: ContinualExperiment, group: Sequence[Record], quoted: Quoted) -> list[str]:
     """Return what was reported of a learner with published settings, and how far RA is away."""
-    found = quoted.get((e.learner, e.stream))
-    if found is None or tuned(e):
+    found = None if _shown_above(e) else quoted.get((e.learner, e.stream))
+    if found is None:
         return ["–"] * 3
     away = distance(group, found["ra"]) if settings_of(e) == "published" else None
     return [str(found["ra"]), str(found["bti"]), "–" if away is None else f"{away:+.1f}"]
@@ -301,7 +306,7 @@ def draw_results(
         axes = part.subplots(1, 2, sharey=True)
         for ax, name in zip(axes, ("ra", "bti"), strict=True):
             for y, e in enumerate(experiments):
-                there = {} if tuned(e) else quoted.get((e.learner, stream), {})
+                there = {} if _shown_above(e) else quoted.get((e.learner, stream), {})
                 _point(ax, y, e, groups.get(e.name, []), name, there.get(name))
             ax.set_xlabel(f"{METRICS[name]} (%)")
             ax.margins(x=0.09)
@@ -843,6 +848,8 @@ def tried(changes: Mapping[str, float]) -> str:
     str
         Rates of La-MAML and its relatives are told as multiples of the published one.
     """
+    if "beta" in changes:
+        return f"rate {changes['rate']:g}, β = {changes['beta']:g}"
     if "rate" in changes:
         glances = "1 glance" if changes["glances"] == 1 else f"{changes['glances']} glances"
         return f"rate {changes['rate']:g}, {glances}"
@@ -850,6 +857,8 @@ def tried(changes: Mapping[str, float]) -> str:
     text = f"α × {factor:g}, γ = {changes['rule_rate']:g}"
     if "init_sparsity" in changes:
         text += f", {100 * changes['init_sparsity']:g} % frozen at first"
+    if "outer_rate" in changes:
+        text += ", η the same as α"
     return text
 
 

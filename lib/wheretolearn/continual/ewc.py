@@ -52,13 +52,12 @@ class EWC(Learner):
     The springs of all tasks add up to one for each weight, with stiffness
     :math:`\sum F` and rest position :math:`\sum F w^* / \sum F`, so memory does not grow.
 
-    A strength means something for one estimate only.  Those in
-    :mod:`wheretolearn.continual.methods` (100, 10 and 1) stand in the script released with MER
-    (Riemer et al., 2019), which runs a copy of the EWC released with GEM (Lopez-Paz and
-    Ranzato, 2017): ``fisher="mean"`` with 10 samples, batches of one, no clipping, and no
-    factor 1/2 before the springs.  That is :math:`\lambda` = 200, 20 and 2 here, with gradients
-    clipped.  Whether the accuracies that Gupta et al. (2020) report for EWC are those of that
-    script is not known.
+    A strength means something for one estimate only.  The script released with MER (Riemer et
+    al., 2019) has 100, 10 and 1 for the three streams, and runs a copy of the EWC released with
+    GEM (Lopez-Paz and Ranzato, 2017): ``fisher="mean"`` with 10 samples, batches of one, no
+    clipping, and no factor 1/2 before the springs.  That is :math:`\lambda` = 200, 20 and 2 here,
+    with gradients clipped, and so it stands in :mod:`wheretolearn.continual.methods`.  Whether the
+    accuracies that Gupta et al. (2020) report for EWC are those of that script is not known.
     """
 
     saved = ("stiffness", "pull", "samples")

@@ -2,10 +2,11 @@
 
 On the streams made of MNIST, C-MAML, Sync and La-MAML have the settings that Gupta et al.
 (2020) released; online SGD, EWC and GEM have the rates and strengths of the script released with
-MER (Riemer et al., 2019), for memories of the same size.  EWC's strengths belong to another
-estimate than its default, see :class:`~wheretolearn.continual.ewc.EWC`.  That script has settings
-of experience replay and MER too, for single samples; those here are not the same, but where a
-search begins, as are those of the sparse learners, which are not published.
+MER (Riemer et al., 2019), for memories of the same size; EWC has that script's estimate of the
+Fisher information, too, and strengths that mean the same here, see
+:class:`~wheretolearn.continual.ewc.EWC`.  The script has settings of experience replay and MER as
+well, for single samples; those here are not the same, but where a search begins, as are those of
+the sparse learners, which are not published.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ _EVERYWHERE: dict[str, Settings] = {
     "replay": {"rate": 0.1, "glances": 5},
     "mer": {"rate": 0.03},
 }
+_FISHER = {"fisher": "mean", "fisher_samples": 10}
 _PUBLISHED: dict[str, dict[str, Settings]] = {
     "online": {
         "rotations": {"rate": 0.0003},
@@ -82,9 +84,9 @@ _PUBLISHED: dict[str, dict[str, Settings]] = {
         "many-permutations": {"rate": 0.003},
     },
     "ewc": {
-        "rotations": {"rate": 0.001, "strength": 100.0},
-        "permutations": {"rate": 0.01, "strength": 10.0},
-        "many-permutations": {"rate": 0.003, "strength": 1.0},
+        "rotations": {"rate": 0.001, "strength": 200.0} | _FISHER,
+        "permutations": {"rate": 0.01, "strength": 20.0} | _FISHER,
+        "many-permutations": {"rate": 0.003, "strength": 2.0} | _FISHER,
     },
     "gem": {
         "rotations": {"rate": 0.01},

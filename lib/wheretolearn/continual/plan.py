@@ -26,13 +26,14 @@ STREAMS = ("rotations", "permutations", "many-permutations")
 
 TUNED = (
     "replay",
+    "mer",
     "la-maml",
     "la-maml-straight",
     "sparse-la-maml",
     "sparse-la-maml-plain",
 )
 """Learners whose settings are searched for: the sparse ones, what they are compared with, and
-experience replay, which has no published settings here.  The others have published ones."""
+experience replay and MER, which have no published settings here.  The others have."""
 
 WITH_RATES = ("sync", "la-maml", "la-maml-straight", "sparse-la-maml", "sparse-la-maml-plain")
 """Learners with learned rates, any of which can be zero."""
@@ -70,6 +71,8 @@ def grid(learner: str, stream: str) -> list[Settings]:
     """
     if learner == "replay":
         return [{"rate": r, "glances": g} for g in (1, 5) for r in (0.03, 0.1, 0.3)]
+    if learner == "mer":
+        return [{"rate": r, "beta": b} for b in (0.03, 0.1) for r in (0.01, 0.03, 0.1)]
     if learner not in TUNED:
         raise ValueError(f"the settings of {learner!r} are not searched for")
     rate = settings("la-maml", stream)["inner_rate"]
@@ -79,8 +82,10 @@ def grid(learner: str, stream: str) -> list[Settings]:
             for r in (0.1, 0.3)
             for factor in (0.5, 1, 2)
         ]
+    plain = learner == "sparse-la-maml-plain"
     return [
         {"inner_rate": rate * factor, "rule_rate": r, "init_sparsity": s}
+        | ({"outer_rate": rate * factor} if plain else {})
         for r, s in ((3.0, 0.5), (30.0, 0.0), (30.0, 0.5))
         for factor in (1, 2)
     ]
