@@ -9,14 +9,15 @@ import torch
 
 from synthetic import image_set
 from test_osaka_stream import made_up, source
-from wheretolearn.continual import osaka_run
+from wheretolearn.continual import osaka_learner, osaka_run
 from wheretolearn.continual.osaka_data import OsakaData
 from wheretolearn.continual.osaka_methods import LEARNERS, new_network
 from wheretolearn.continual.osaka_metrics import unpack
 from wheretolearn.continual.osaka_pretraining import Pretraining
+from wheretolearn.continual.osaka_prolonged import ProlongedCMAML
 from wheretolearn.continual.osaka_run import OsakaExperiment, OsakaRun, run
 from wheretolearn.continual.osaka_supervised import LabelledImages, Supervised, nearest_mean
-from wheretolearn.inner_loop import Batch, Task
+from wheretolearn.inner_loop import Batch, Task, adapt
 from wheretolearn.meta import Score
 
 FAST = {"inner_steps": 2}
@@ -420,3 +421,33 @@ def test_data_is_named_in_the_record():
     assert data.name == result["data"]["name"]
     assert all(s.fingerprint in result["data"]["fingerprint"] for s in data.sources)
     assert data.pretraining.fingerprint in result["data"]["fingerprint"]
+
+
+@pytest.mark.parametrize(("alpha", "late"), [(0.7, False), (0.7, True), (1.0, False)])
+def test_tensors_without_a_rate_are_skipped_and_nothing_else_changes(alpha, late, monkeypatch):
+    """The record is the same to the bit, also where slow weights learn while fast ones go on."""
+    frozen = {"layer1.conv.weight", "layer1.conv.bias", "layer3.conv.weight"}
+    given = []
+
+    def spy(forward, criterion, start, rates, *others):
+        given.append(set(rates))
+        return adapt(forward, criterion, start, rates, *others)
+
+    monkeypatch.setattr(osaka_learner, "adapt", spy)
+    experiment = tiny(alpha=alpha, steps=30, settings={"margin": 0.2, "late": late})
+    records, weights = [], []
+    for every in (False, True):
+        monkeypatch.setattr(ProlongedCMAML, "uses_sums", every)
+        running = OsakaRun(experiment, 0, made_up())
+        before = {n: p.clone() for n, p in running.learner.slow.params.items()}
+        for name in frozen:
+            running.learner.slow.rule_params[name].fill_(-1.0)
+        given.clear()
+        records.append(as_bytes(finish(running)))
+        weights.append({n: p.numpy().tobytes() for n, p in running.learner.weights.items()})
+        assert len(given) >= 30
+        assert all(frozen.isdisjoint(names) is not every for names in given)
+        name = "layer1.conv.weight"
+        assert not torch.equal(running.learner.slow.params[name], before[name])  # learned
+    assert records[0] == records[1]
+    assert weights[0] == weights[1]

@@ -51,6 +51,8 @@ class CMAML(OnlineLearner):
         If a number is negative.
     """
 
+    uses_sums = True
+
     def __init__(
         self,
         slow: MetaLearner,

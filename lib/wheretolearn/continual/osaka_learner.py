@@ -40,10 +40,13 @@ class OnlineLearner(ABC):
     saved: tuple[str, ...] = ()
     """Attributes that learning changes, besides those of every learner."""
 
+    uses_sums = False
+    """Whether it learns from the sums of inner gradients, for which all have to be taken."""
+
     def __init__(self, slow: MetaLearner) -> None:
         self.slow = slow
         self.fast: Params = {}
-        self.sums: Params = {}  # of the inner gradients that led to the fast weights
+        self.sums: Params = {}  # of the inner gradients that led there, of tensors that moved
         self.shifted = False
         self.gradients = 0
 
@@ -62,10 +65,17 @@ class OnlineLearner(ABC):
         """Learn a batch whose labels are now known."""
 
     def adapt(self, batch: Batch, start: Mapping[str, Tensor]) -> None:
-        """Run the inner loop on a batch from some weights; its end are the fast weights."""
+        """Run the inner loop on a batch from some weights; its end are the fast weights.
+
+        Tensors whose rates are all zero stay where they are, so nothing is differentiated for
+        them, and layers before the first that moves are computed once.  The end is the same; where
+        the sums are used, all gradients are taken.
+        """
         forward, criterion, _, rates = self.slow.begin()
-        adapted = adapt(forward, criterion, start, rates, batch, self.slow.inner_steps)
-        self.fast = {n: adapted.params[n] for n in rates}
+        moving = {n: r for n, r in rates.items() if self.uses_sums or torch.as_tensor(r).any()}
+        adapted = adapt(forward, criterion, start, moving, batch, self.slow.inner_steps)
+        # the others still share memory with the start, which may be the slow weights
+        self.fast = {n: adapted.params[n].clone() for n in rates}
         self.sums = adapted.gradient_sum
         self.gradients += self.slow.inner_steps * len(batch.targets)
 

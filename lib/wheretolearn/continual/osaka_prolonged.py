@@ -48,6 +48,7 @@ class ProlongedCMAML(CMAML):
     """
 
     saved = ("kept", "restart")
+    uses_sums = False  # it takes those of the kept batches anew
 
     def __init__(self, slow: MetaLearner, *, late: bool = False, **others: Any) -> None:
         super().__init__(slow, **others)
