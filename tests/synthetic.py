@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from wheretolearn.continual.osaka_metrics import pack
+from wheretolearn.continual.osaka_run import OsakaExperiment
 from wheretolearn.data import ImageSet
 from wheretolearn.experiments import Experiment
 
@@ -96,6 +98,30 @@ LAYER_SIZES = {
 }
 
 
+OSAKA_SIZES = {
+    "layer1.conv.weight": 200,
+    "layer1.conv.bias": 10,
+    "layer2.conv.weight": 400,
+    "layer3.conv.weight": 400,
+    "layer4.conv.weight": 400,
+    "output.weight": 100,
+    "output.bias": 5,
+}
+
+PROVENANCE = {
+    "library_version": "0",
+    "commit": None,
+    "torch": "2",
+    "python": "3",
+    "device": "cpu",
+    "processor": "none",
+    "threads": 1,
+    "finished": "2026-01-01T00:00:00+00:00",
+    "wall_seconds": 1.0,
+    "interruptions": 0,
+}
+
+
 def made_up_record(
     experiment: str,
     seed: int,
@@ -160,17 +186,57 @@ def made_up_record(
                 "sparsity": sparsity[-1],
                 "best_sparsity": sparsity[-1],
             },
-            "provenance": {
-                "library_version": "0",
-                "commit": None,
-                "torch": "2",
-                "python": "3",
-                "device": "cpu",
-                "processor": "none",
-                "threads": 1,
-                "finished": "2026-01-01T00:00:00+00:00",
-                "wall_seconds": 1.0,
-                "interruptions": 0,
-            },
+            "provenance": PROVENANCE,
+        }
+    )
+
+
+def made_up_osaka_record(
+    experiment: OsakaExperiment,
+    seed: int,
+    correct: list[int] | None = None,
+    *,
+    diverged: dict[str, int] | None = None,
+    curves: dict[str, Any] | None = None,
+    **final: Any,
+) -> dict[str, Any]:
+    """Return a record of a run through OSAKA's stream with given numbers.
+
+    Parameters
+    ----------
+    experiment, seed
+        What the record is of.
+    correct : list of int
+        Correct images of each step.
+    diverged : dict
+        Where the run diverged, if it did.
+    curves : dict
+        Instead of empty ones.
+    **final
+        Numbers of the end; accuracy is 0.5 and the others are None by default.
+    """
+    names = ("by_source", "around", "precision", "recall", "f1", "sparsity")
+    end = {"accuracy": 0.5, "gradients": 1000} | dict.fromkeys(names) | final
+    correct = [10, 15] if correct is None else correct
+    return copy.deepcopy(
+        {
+            "schema_version": 1,
+            "kind": "osaka",
+            "experiment": experiment.name,
+            "profile": experiment.profile,
+            "figure": experiment.figure,
+            "seed": seed,
+            "parameters": experiment.parameters(),
+            "data": {"name": experiment.stream, "fingerprint": ""},
+            "tensors": OSAKA_SIZES,
+            "status": "diverged" if diverged else "finished",
+            "diverged_at": diverged,
+            "pretraining": None,
+            "contexts": {"starts": [0], "sources": [0], "names": ["one", "two"]},
+            "correct": pack(correct),
+            "detected": pack([0] * len(correct)),
+            "curves": {"step": [], "loss": [], "frozen": {}, "rates": {}} | (curves or {}),
+            "final": dict.fromkeys(end) if diverged else end,
+            "provenance": PROVENANCE,
         }
     )
