@@ -1,0 +1,513 @@
+"""OSAKA's stream: tables and figures of accuracy, switches of context, and learned rates.
+
+Shares are shown in percent.  Runs that diverged are left out of means, and named; only in
+differences they count with the accuracy of chance, as in claim 10.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+from . import study
+from .analysis import Curve, by_experiment, finished
+from .by_problem import counted, intervals
+from .continual.osaka_metrics import AFTER, BEFORE, cumulative, unpack
+from .continual.osaka_run import OsakaExperiment
+from .continual.plan import OSAKA
+from .figures import rows_of_panels
+from .inside_the_loop import minus, over_seeds
+from .osaka_claims import AS_SELECTED, SAME_BUT_DENSE, accuracies
+from .records import Record
+from .statistics import t_interval
+from .tables import interval, table
+
+Groups = Mapping[str, Sequence[Record]]
+
+
+class Setting(NamedTuple):
+    """What the runs of a table or a row of panels have in common."""
+
+    alpha: float
+    """Probability that the context stays, p on the pages."""
+    ways: int
+
+    def __str__(self) -> str:
+        """Format as on the pages."""
+        return f"p = {self.alpha:.2f}, {self.ways}-way"
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of guessing, percent."""
+        return 100 / self.ways
+
+    @property
+    def ceiling(self) -> float:
+        """The most that can be expected, percent: chance at the first step of each context."""
+        return 100 * self.alpha + (1 - self.alpha) * self.chance
+
+
+class Look(NamedTuple):
+    """How a learner is drawn."""
+
+    colour: int
+    """Place in seaborn's palette."""
+    line: str
+
+
+PANELS: dict[str, dict[str, Look]] = {
+    "without meta-learning in the stream": {
+        "online-sgd": Look(7, ":"),
+        "online-adam": Look(1, ":"),
+        "fine-tuning": Look(5, ":"),
+        "maml": Look(2, "--"),
+        "anil": Look(4, "--"),
+        "sparse-maml": Look(0, "-"),
+    },
+    "with meta-learning in the stream": {
+        "c-maml": Look(2, "--"),
+        "c-maml-um": Look(7, "--"),
+        "c-maml-pap": Look(3, "--"),
+        "sparse-c-maml": Look(0, "-"),
+        "sparse-c-maml-gates": Look(1, "-"),
+        "sparse-c-maml-weights": Look(4, "-"),
+    },
+}
+"""Learners by panel."""
+
+FREEZING = ("sparse-c-maml", "sparse-c-maml-gates", "sparse-c-maml-weights")
+"""Learners whose sparsity over time is drawn."""
+
+RATES = ("c-maml", "c-maml-pap", "sparse-c-maml")
+"""Learners whose rates over time are drawn; those of gates follow from the sparsity."""
+
+TENSORS = {
+    "layer1.conv.weight": "layer1",
+    "layer2.conv.weight": "layer2",
+    "layer3.conv.weight": "layer3",
+    "layer4.conv.weight": "layer4",
+    "output.weight": "output",
+    "output.bias": "output bias",
+}
+"""Tensors that are drawn; the biases of convolutions have no effect."""
+
+_POINTS = 100  # of the curve along the stream
+
+
+def settings(profile: str) -> dict[Setting, dict[str, OsakaExperiment]]:
+    """Return the experiments of a profile by setting and learner.
+
+    Parameters
+    ----------
+    profile : str
+        One with the page on OSAKA.
+
+    Returns
+    -------
+    dict
+        Settings with few classes first, and with long contexts first.
+    """
+    found: dict[Setting, dict[str, OsakaExperiment]] = {}
+    for e in study.experiments(profile, OSAKA):
+        if isinstance(e, OsakaExperiment):
+            found.setdefault(Setting(e.alpha, e.ways), {})[e.learner] = e
+    return dict(sorted(found.items(), key=lambda item: (item[0].ways, -item[0].alpha)))
+
+
+# Tables
+
+
+def accuracy_tables(records: Sequence[Record], profile: str) -> str:
+    """Return accuracy, detections, sparsity and work of every learner, a table for each setting.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Records of OSAKA.
+    profile : str
+        Whose experiments have a line, run or not.
+
+    Returns
+    -------
+    str
+        Markdown: shares in percent with Student's 95 % intervals over runs.
+    """
+    groups = by_experiment(records)
+    parts = []
+    for setting, column in settings(profile).items():
+        shown = [r for e in column.values() for r in groups.get(e.name, [])]
+        sources = shown[0]["contexts"]["names"] if shown else []
+        rows = []
+        for learner, e in column.items():
+            group = groups.get(e.name, [])
+            row = [f"`{learner}`", _cell(group, "accuracy")]
+            row += [_cell(group, "by_source", name) for name in sources]
+            row += [_cell(group, name) for name in ("precision", "recall", "f1", "sparsity")]
+            rows.append([*row, _work(group), counted(group)])
+        header = (
+            "learner",
+            "accuracy (%)",
+            *(f"{name} (%)" for name in sources),
+            "precision (%)",
+            "recall (%)",
+            "F1 (%)",
+            "sparsity at the end (%)",
+            "gradient images (thousands)",
+            "seeds",
+        )
+        limits = f"Chance is {setting.chance:.1f} %; expect at most {setting.ceiling:.1f} %."
+        parts += [f"**{_stream(column)}.** {limits}", table(header, rows)]
+    return "\n\n".join(parts)
+
+
+def difference_tables(records: Sequence[Record], profile: str) -> str:
+    """Return how much more accurate each learner is than two others, a table for each setting.
+
+    Parameters
+    ----------
+    records, profile
+        As for :func:`accuracy_tables`.
+
+    Returns
+    -------
+    str
+        Markdown: percentage points of accuracy over the whole stream, paired by seed, with
+        Student's 95 % intervals.  A run that diverged counts as chance.
+    """
+    groups = by_experiment(records)
+    others = (AS_SELECTED, SAME_BUT_DENSE)
+    parts = []
+    for column in settings(profile).values():
+        found = {m: accuracies(groups.get(e.name, [])) for m, e in column.items()}
+        rows = []
+        for learner, e in column.items():
+            cells = []
+            for other in others:
+                gain = over_seeds(minus(found[learner], found.get(other, {})))
+                cells.append("–" if gain is None or other == learner else interval(gain))
+            rows.append([f"`{learner}`", *cells, counted(groups.get(e.name, []))])
+        header = ("learner", *(f"it − `{other}`" for other in others), "seeds")
+        parts += [f"**{_stream(column)}.** Percentage points.", table(header, rows)]
+    return "\n\n".join(parts)
+
+
+def _stream(column: Mapping[str, OsakaExperiment]) -> str:
+    e = next(iter(column.values()))
+    return (
+        f"p = {e.alpha:.2f}, {e.ways}-way {e.shots}-shot, {e.steps:,} steps of {e.stream}, "
+        f"profile {e.profile}"
+    )
+
+
+def _cell(group: Sequence[Record], *path: str) -> str:
+    """Return the mean of a share with its interval, or why there is none."""
+    done = finished(group)
+    if group and not done:
+        return "diverged"
+    found = {r["seed"]: _at(r["final"], path) for r in done}
+    value = over_seeds({s: 100 * v for s, v in found.items() if v is not None})
+    return "–" if value is None else interval(value)
+
+
+def _at(value: Any, path: Sequence[str]) -> float | None:
+    for name in path:
+        value = value[name]
+    return value
+
+
+def _work(group: Sequence[Record]) -> str:
+    counts = [r["final"]["gradients"] for r in finished(group)]
+    return f"{sum(counts) / len(counts) / 1000:,.1f}" if counts else "–"
+
+
+# Figures
+
+
+def draw_stream(title: str, records: Sequence[Record], profile: str) -> Figure:
+    """Draw the accuracy over all steps so far, by learner.
+
+    Parameters
+    ----------
+    title : str
+        Heading.
+    records : sequence of dict
+        Records of OSAKA.
+    profile : str
+        Whose experiments are shown.
+
+    Returns
+    -------
+    Figure
+        A row of panels for each setting that has records.
+    """
+
+    def limits(ax: Axes, setting: Setting) -> None:
+        for y in (setting.chance, setting.ceiling):
+            ax.axhline(y, color="0.5", ls=":", lw=1)
+        ax.set(xlabel="steps so far", ylabel="accuracy so far (%)", ylim=(-2, 102))
+
+    return _by_learner(title, records, profile, along, limits)
+
+
+def draw_switches(title: str, records: Sequence[Record], profile: str) -> Figure:
+    """Draw the accuracy before and after contexts switch, by learner.
+
+    Parameters and result are those of :func:`draw_stream`.
+    """
+
+    def limits(ax: Axes, setting: Setting) -> None:
+        ax.axhline(setting.chance, color="0.5", ls=":", lw=1)
+        ax.axvline(0, color="0.5", ls=":", lw=1)
+        ax.set(xlabel="steps since the switch", ylabel="accuracy (%)", ylim=(-2, 102))
+
+    return _by_learner(title, records, profile, around_switches, limits)
+
+
+def along(record: Record) -> tuple[np.ndarray, np.ndarray]:
+    """Return about a hundred numbers of steps, and the accuracy so far at each, percent."""
+    p = record["parameters"]
+    so_far = 100 * cumulative(unpack(record["correct"]), p["ways"] * p["shots"])
+    every = math.ceil(len(so_far) / _POINTS)
+    steps = np.unique([*range(every, len(so_far) + 1, every), len(so_far)])
+    return steps, so_far[steps - 1]
+
+
+def around_switches(record: Record) -> tuple[np.ndarray, np.ndarray]:
+    """Return steps since a switch, and the accuracy at each, percent; NaN where there is none."""
+    accuracy = np.array(record["final"]["around"], dtype=float)  # None becomes NaN
+    return np.arange(-BEFORE, AFTER + 1), 100 * accuracy
+
+
+def mean_curve(
+    group: Sequence[Record], values: Callable[[Record], tuple[np.ndarray, np.ndarray]]
+) -> Curve:
+    """Average a curve over the finished runs of an experiment.
+
+    Parameters
+    ----------
+    group : sequence of dict
+        At least one of them finished.
+    values : callable
+        From a record to places, which are the same for all, and a number at each, or NaN.
+
+    Returns
+    -------
+    Curve
+        With Student's 95 % intervals over the runs that have a number; without one, NaN.
+    """
+    found = [values(r) for r in finished(group)]
+    points = [_mean(column) for column in np.stack([y for _, y in found]).T]
+    mean, low, high = np.array(points).T
+    return Curve(found[0][0], mean, low, high)
+
+
+def _mean(numbers: np.ndarray) -> tuple[float, float, float]:
+    known = numbers[np.isfinite(numbers)].tolist()
+    return t_interval(known)[:3] if known else (math.nan, math.nan, math.nan)
+
+
+def _by_learner(
+    title: str,
+    records: Sequence[Record],
+    profile: str,
+    values: Callable[[Record], tuple[np.ndarray, np.ndarray]],
+    finish: Callable[[Axes, Setting], None],
+) -> Figure:
+    groups = by_experiment(records)
+    rows, missing = _rows(groups, profile)
+    figure, parts = rows_of_panels([f"{title}: {s}" for s in rows], height=4.0)
+    for part, (setting, column) in zip(parts, rows.items(), strict=True):
+        axes = part.subplots(1, len(PANELS))
+        for ax, (name, looks) in zip(axes, PANELS.items(), strict=True):
+            chosen = {m: groups.get(column[m].name, []) for m in looks if m in column}
+            for learner, group in chosen.items():
+                if finished(group):
+                    look = looks[learner]
+                    colour = sns.color_palette("deep")[look.colour]
+                    shown = mean_curve(group, values)
+                    _line(ax, shown, colour, learner, look.line)
+                    _band(ax, shown, colour)
+            finish(ax, setting)
+            _label(ax, name, _lacking(chosen))
+        _under(part, groups, column, missing if setting == list(rows)[-1] else [], intervals)
+    plt.close(figure)  # the caller shows it, once
+    return figure
+
+
+def draw_rates(title: str, records: Sequence[Record], profile: str) -> Figure:
+    """Draw sparsity over time by tensor, and the mean rate of each.
+
+    Parameters
+    ----------
+    title, records, profile
+        As for :func:`draw_stream`.
+
+    Returns
+    -------
+    Figure
+        Panels for each setting that has records, one for each learner and quantity; means over
+        seeds.
+    """
+    groups = by_experiment(records)
+    rows, missing = _rows(groups, profile)
+    figure, parts = rows_of_panels([f"{title}: {s}" for s in rows], height=6.2)
+    for part, (setting, column) in zip(parts, rows.items(), strict=True):
+        panels = [("frozen", m) for m in FREEZING if m in column]
+        panels += [("rates", m) for m in RATES if m in column]
+        axes = part.subplots(2, 3).ravel()
+        for ax, (what, learner) in zip(axes, panels, strict=False):
+            _tensors(ax, groups.get(column[learner].name, []), what, learner)
+        for ax in axes[len(panels) :]:
+            ax.set_axis_off()
+        shown = {m: column[m] for m in dict.fromkeys((*FREEZING, *RATES)) if m in column}
+        _under(part, groups, shown, missing if setting == list(rows)[-1] else [], _means)
+    plt.close(figure)  # the caller shows it, once
+    return figure
+
+
+def over_time(record: Record, what: str, tensor: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return steps, and at each the sparsity of a tensor in percent or its mean rate.
+
+    Parameters
+    ----------
+    record : dict
+        Of a learner with learned rates.
+    what : {"frozen", "rates"}
+        Sparsity, or rate.
+    tensor : str
+        Name of the tensor.
+
+    Returns
+    -------
+    steps, values : ndarray
+    """
+    curves = record["curves"]
+    values = np.array(curves[what][tensor], dtype=float)
+    factor = 100 / record["tensors"][tensor] if what == "frozen" else 1.0
+    return np.array(curves["step"]), factor * values
+
+
+def _tensors(ax: Axes, group: Sequence[Record], what: str, learner: str) -> None:
+    if finished(group):
+        colours = sns.color_palette("crest", len(TENSORS))
+        for colour, (tensor, name) in zip(colours, TENSORS.items(), strict=True):
+            shown = mean_curve(group, partial(over_time, what=what, tensor=tensor))
+            _line(ax, shown, colour, name, "--" if tensor.endswith("bias") else "-")
+    if what == "frozen":
+        ax.set(ylim=(-2, 102), ylabel="sparsity (%)")
+    else:
+        ax.axhline(0, color="0.5", ls=":", lw=1)
+        ax.set(ylabel="mean rate")
+    ax.set(xlabel="steps")
+    _label(ax, learner, _lacking({learner: group}))
+
+
+def _line(ax: Axes, shown: Curve, colour: Any, name: str, line: str) -> None:
+    marker = "." if len(shown.x) < 30 else None
+    ax.plot(shown.x, shown.mean, line, color=colour, lw=1.4, marker=marker, ms=3, label=name)
+
+
+def _band(ax: Axes, shown: Curve, colour: Any) -> None:
+    if np.isfinite(shown.low).any():
+        ax.fill_between(shown.x, shown.low, shown.high, color=colour, alpha=0.15, lw=0)
+
+
+def _label(ax: Axes, name: str, lacking: str) -> None:
+    """Put a title and a legend over a panel, or say why it is empty."""
+    handles, names = ax.get_legend_handles_labels()
+    ax.set_title(name, fontsize="medium", pad=6 + 13 * math.ceil(len(names) / 3))
+    if names:
+        ax.legend(
+            handles,
+            names,
+            loc="lower center",
+            bbox_to_anchor=(0.5, 0.98),
+            ncols=3,
+            handlelength=1.4,
+            handletextpad=0.4,
+            columnspacing=0.8,
+            borderaxespad=0.1,
+        )
+    else:
+        ax.text(0.5, 0.5, lacking, transform=ax.transAxes, ha="center", color="0.35")
+        ax.set_xticks([])
+        ax.set_yticks([])
+
+
+def _lacking(groups: Groups) -> str:
+    """Say why a panel is empty, if it is."""
+    if not groups:
+        return "not in this profile"
+    return "diverged" if any(groups.values()) else "not run yet"
+
+
+def _rows(
+    groups: Groups, profile: str
+) -> tuple[dict[Setting, dict[str, OsakaExperiment]], list[Setting]]:
+    """Return the settings with records, or else the first one; and the others."""
+    planned = settings(profile)
+    known = {s: c for s, c in planned.items() if any(e.name in groups for e in c.values())}
+    rows = known or dict([next(iter(planned.items()))])
+    return rows, [s for s in planned if s not in rows]
+
+
+def _means(shown: Sequence[Record]) -> str:
+    return "means over seeds"
+
+
+def _under(
+    part: SubFigure,
+    groups: Groups,
+    column: Mapping[str, OsakaExperiment],
+    missing: Sequence[Setting],
+    lines_are: Callable[[Sequence[Record]], str],
+) -> None:
+    """Write under a row what its runs were made with, which are missing and which diverged."""
+    note = "\n".join(_note(groups, column, missing, lines_are))
+    part.supxlabel(note, fontsize=7, color="0.35")
+
+
+def _note(
+    groups: Groups,
+    column: Mapping[str, OsakaExperiment],
+    missing: Sequence[Setting],
+    lines_are: Callable[[Sequence[Record]], str],
+) -> list[str]:
+    shown = [r for e in column.values() for r in groups.get(e.name, [])]
+    if not shown:
+        return ["not run yet"]
+    lacking = [m for m, e in column.items() if e.name not in groups]
+    diverged = [
+        f"{m} seed {r['seed']} ({what} {where})"
+        for m, e in column.items()
+        for r in groups.get(e.name, [])
+        if r["status"] == "diverged"
+        for what, where in r["diverged_at"].items()
+    ]
+    lines = [f"{_setting(shown)} · {lines_are(shown)}"]
+    for what, names in (("not run yet", lacking), ("× diverged, left out", diverged)):
+        if names:
+            lines += textwrap.wrap(f"{what}: {', '.join(names)}", 150, break_on_hyphens=False)
+    if missing:
+        lines.append("not run yet at all: " + "; ".join(map(str, missing)))
+    return lines
+
+
+def _setting(shown: Sequence[Record]) -> str:
+    p = shown[0]["parameters"]
+    seeds = set.intersection(*({r["seed"] for r in g} for g in by_experiment(shown).values()))
+    listed = ", ".join(map(str, sorted(seeds)))
+    return (
+        f"profile {p['profile']} · {p['stream']} · p (alpha) = {p['alpha']:.2f} · "
+        f"{p['ways']}-way {p['shots']}-shot · {p['steps']:,} steps · {p['width']} channels · "
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {listed or '(none in common)'}"
+    )

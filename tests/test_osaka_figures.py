@@ -1,0 +1,250 @@
+"""Tables and figures of OSAKA, from records that are made up: none, some and all of them."""
+
+import math
+
+import matplotlib.text
+import numpy as np
+import pytest
+
+from synthetic import OSAKA_SIZES, made_up_osaka_record
+from wheretolearn import osaka_figures, study
+from wheretolearn.continual.plan import OSAKA, OSAKA_LEARNERS
+from wheretolearn.osaka_figures import Setting
+
+DRAW = (osaka_figures.draw_stream, osaka_figures.draw_switches, osaka_figures.draw_rates)
+
+
+def planned(learner, alpha=0.98):
+    return study.find("study", f"osaka{100 * alpha:.0f}-5way-{learner}")
+
+
+def made_up(learner, seed=0, correct=None, alpha=0.98, **numbers):
+    return made_up_osaka_record(planned(learner, alpha), seed, correct, **numbers)
+
+
+def rows(markdown):
+    """Return the cells of each table in Markdown, by learner."""
+    tables = []
+    for part in markdown.split("\n\n"):
+        lines = [line.strip("| ").split(" | ") for line in part.splitlines() if line[0] == "|"]
+        if lines:
+            tables.append({line[0]: dict(zip(lines[0], line, strict=True)) for line in lines[2:]})
+    return tables
+
+
+def texts(figure):
+    return [t.get_text() for t in figure.findobj(matplotlib.text.Text) if t.get_text()]
+
+
+def drawn(figure):
+    """Return the lines with a name, by the title of their panel."""
+    found: dict = {}
+    for part in figure.subfigs:
+        for ax in part.axes:
+            named = {x.get_label(): x for x in ax.lines if not x.get_label().startswith("_")}
+            found.setdefault(ax.get_title(), []).append(named)
+    return found
+
+
+def test_settings_of_the_study():
+    found = osaka_figures.settings("study")
+    assert list(found) == [Setting(0.98, 5), Setting(0.90, 5)]
+    assert all(tuple(column) == OSAKA_LEARNERS for column in found.values())
+    assert list(osaka_figures.settings("paper")) == [
+        Setting(alpha, ways) for ways in (5, 10) for alpha in (0.98, 0.90)
+    ]
+    assert Setting(0.90, 5).chance == 20
+    assert Setting(0.90, 5).ceiling == pytest.approx(92)
+    assert Setting(0.98, 10).ceiling == pytest.approx(98.2)
+
+
+def test_every_learner_is_drawn():
+    looks = [look for panel in osaka_figures.PANELS.values() for look in panel]
+    assert sorted(looks) == sorted(OSAKA_LEARNERS)
+    for panel in osaka_figures.PANELS.values():
+        assert len({look.colour for look in panel.values()}) == len(panel)
+
+
+def test_accuracy_table_by_hand():
+    """50 and 70 %: mean 60, half of the interval 12.706 × 14.142 / √2 = 127.06."""
+    numbers = {"precision": 0.25, "recall": None, "f1": None, "sparsity": 0.125}
+    found = [
+        made_up("c-maml", 0, accuracy=0.5, by_source={"one": 0.5, "two": None}, **numbers),
+        made_up("c-maml", 1, accuracy=0.7, by_source={"one": 0.7, "two": 0.3}, **numbers)
+        | {"provenance": None},
+        made_up("c-maml", 2, diverged={"step": 4}),
+        made_up("anil", 0, diverged={"update": 4}),
+        made_up("maml", 0, accuracy=0.9, by_source={"one": 0.9, "two": 0.9}, gradients=2_500_000),
+    ]
+    found[1]["final"]["gradients"] = 4000
+    text = osaka_figures.accuracy_tables(found, "study")
+    first, second = rows(text)
+    assert first["`c-maml`"] == {
+        "learner": "`c-maml`",
+        "accuracy (%)": "60.0 [-67.1, 187.1]",
+        "one (%)": "60.0 [-67.1, 187.1]",
+        "two (%)": "30.0",
+        "precision (%)": "25.0 [25.0, 25.0]",
+        "recall (%)": "–",
+        "F1 (%)": "–",
+        "sparsity at the end (%)": "12.5 [12.5, 12.5]",
+        "gradient images (thousands)": "2.5",
+        "seeds": "2 (1 diverged)",
+    }
+    assert first["`anil`"]["accuracy (%)"] == "diverged"
+    assert first["`anil`"]["seeds"] == "0 (1 diverged)"
+    assert first["`maml`"]["gradient images (thousands)"] == "2,500.0"
+    assert first["`sparse-c-maml`"]["seeds"] == "not run yet"
+    assert first.keys() == second.keys() == {f"`{m}`" for m in OSAKA_LEARNERS}
+    assert {row["seeds"] for row in second.values()} == {"not run yet"}
+    assert "**p = 0.98, 5-way 5-shot, 10,000 steps of omniglot-mnist-fashion" in text
+    assert "Chance is 20.0 %; expect at most 98.4 %." in text
+    assert "p = 0.90, 5-way 5-shot, 10,000 steps" in text
+
+
+def test_difference_table_by_hand():
+    """Gains of 10 and 12 points: 11, half 12.706.  A run that diverged is at 20 %."""
+    found = [
+        *(made_up("c-maml", s, accuracy=a) for s, a in enumerate((0.5, 0.6))),
+        *(made_up("sparse-c-maml", s, accuracy=a) for s, a in enumerate((0.6, 0.72))),
+        made_up("c-maml-pap", 1, diverged={"step": 3}),
+        made_up("maml", 7, accuracy=0.9),
+    ]
+    first, second = rows(osaka_figures.difference_tables(found, "study"))
+    assert list(first["`sparse-c-maml`"].values()) == [
+        "`sparse-c-maml`",
+        "11.0 [-1.7, 23.7]",
+        "52.0",
+        "2",
+    ]
+    assert list(first["`c-maml-pap`"].values())[1:] == ["-40.0", "–", "0 (1 diverged)"]
+    assert list(first["`c-maml`"].values())[1:3] == ["–", "40.0"]
+    assert list(first["`maml`"].values())[1:] == ["–", "–", "1"]  # no seed in common
+    assert list(second["`maml`"].values())[1:] == ["–", "–", "not run yet"]
+
+
+def test_accuracy_along_the_stream():
+    steps, accuracy = osaka_figures.along(made_up("c-maml", correct=[25, 0, 5]))
+    assert steps.tolist() == [1, 2, 3]
+    np.testing.assert_allclose(accuracy, [100, 50, 40])
+    steps, accuracy = osaka_figures.along(made_up("c-maml", correct=[25] * 125 + [0] * 126))
+    assert steps.tolist() == [*range(3, 250, 3), 251]  # every third, and the last
+    assert accuracy[-1] == pytest.approx(100 * 125 / 251)
+
+
+def test_accuracy_around_switches_has_gaps():
+    around = [None] * 5 + [0.2, 0.5] + [None] * 19
+    x, y = osaka_figures.around_switches(made_up("c-maml", around=around))
+    assert x.tolist() == list(range(-5, 21))
+    assert y[5:7].tolist() == [20, 50]
+    assert np.isnan(y).sum() == 24
+
+
+def test_mean_curve_by_hand():
+    """A number that one run lacks is left to the others; diverged runs have no say."""
+    around = [[0.2] * 26, [0.4] * 25 + [None], [0.6] * 24 + [None, None]]
+    group = [made_up("c-maml", s, around=a) for s, a in enumerate(around)]
+    group.append(made_up("c-maml", 3, diverged={"step": 1}))
+    found = osaka_figures.mean_curve(group, osaka_figures.around_switches)
+    np.testing.assert_allclose(found.mean[-3:], [40, 30, 20])
+    half = 4.302653 * 20 / math.sqrt(3)
+    assert found.high[0] - found.mean[0] == pytest.approx(half, rel=1e-6)
+    assert np.isnan(found.low[-1])  # one run
+    nothing = osaka_figures.mean_curve(
+        [made_up("c-maml", around=[None] * 26)], osaka_figures.around_switches
+    )
+    assert np.isnan(nothing.mean).all()
+
+
+def test_rates_over_time():
+    curves = {
+        "step": [1, 2],
+        "frozen": {"layer1.conv.weight": [50, 200]},
+        "rates": {"layer1.conv.weight": [0.1, -0.2]},
+    }
+    record = made_up("sparse-c-maml", curves=curves)
+    steps, sparsity = osaka_figures.over_time(record, "frozen", "layer1.conv.weight")
+    assert steps.tolist() == [1, 2]
+    assert sparsity.tolist() == [25, 100]
+    assert osaka_figures.over_time(record, "rates", "layer1.conv.weight")[1].tolist() == [0.1, -0.2]
+
+
+def with_rates(learner, seed, share=0.5, **numbers):
+    """Return a record in which a share of each tensor is frozen, and all rates are 0.1."""
+    shared = {"step": [1, 2], "loss": [1.0, 1.0]}
+    frozen = {n: [0, round(share * size)] for n, size in OSAKA_SIZES.items()}
+    rates = {n: [0.1, 0.1 * share] for n in OSAKA_SIZES}
+    curves = shared | {"frozen": frozen, "rates": rates}
+    return made_up(learner, seed, around=[0.5] * 26, curves=curves, **numbers)
+
+
+@pytest.mark.parametrize("draw", DRAW)
+@pytest.mark.parametrize("profile", ["quick", "study", "paper", "smoke"])
+def test_nothing_was_run(draw, profile):
+    figure = draw("The study", [], profile)
+    assert len(figure.subfigs) == 1
+    assert all(not lines for panels in drawn(figure).values() for lines in panels)
+    assert texts(figure).count("not run yet") >= 2  # in a panel and below
+    assert osaka_figures.accuracy_tables([], profile).count("not run yet") == len(
+        study.experiments(profile, OSAKA)
+    )
+    assert "it − `c-maml`" in osaka_figures.difference_tables([], profile)
+
+
+def test_some_were_run():
+    found = [
+        with_rates("c-maml", 0),
+        with_rates("c-maml", 1),
+        with_rates("sparse-c-maml", 0),
+        made_up("anil", 0, diverged={"update": 9}),
+        made_up("c-maml", 2, diverged={"step": 7}),
+    ]
+    figure = osaka_figures.draw_stream("The study", found, "study")
+    assert len(figure.subfigs) == 1
+    left, right = (panels[0] for panels in drawn(figure).values())
+    assert list(left) == []
+    assert list(right) == ["c-maml", "sparse-c-maml"]
+    shown = "\n".join(texts(figure))
+    assert "The study: p = 0.98, 5-way" in shown
+    assert (
+        "profile study · omniglot-mnist-fashion · p (alpha) = 0.98 · 5-way 5-shot · 10,000 steps · "
+        "64 channels · seed 0 · mean, Student's 95 % interval over seeds"
+    ) in shown
+    assert "× diverged, left out: anil seed 0 (update 9), c-maml seed 2 (step 7)" in shown
+    note = shown[shown.index("not run yet: ") :]
+    assert "not run yet: online-sgd, online-adam, fine-tuning, maml, sparse-maml," in note
+    assert "not run yet at all: p = 0.90, 5-way" in note
+    assert "diverged" in texts(figure)  # in the panel without a line
+    figure.canvas.draw()
+
+
+def test_all_were_run():
+    found = [
+        with_rates(learner, seed, alpha=alpha)
+        for learner in OSAKA_LEARNERS
+        for seed in (0, 1)
+        for alpha in (0.98, 0.90)
+    ]
+    for draw in DRAW[:2]:
+        figure = draw("The study", found, "study")
+        assert len(figure.subfigs) == 2
+        for panel, looks in osaka_figures.PANELS.items():
+            assert [list(lines) for lines in drawn(figure)[panel]] == [list(looks)] * 2
+        assert not [t for t in texts(figure) if "not run yet" in t]
+    figure = osaka_figures.draw_rates("The study", found, "study")
+    shown = drawn(figure)
+    names = [*osaka_figures.FREEZING, *osaka_figures.RATES]
+    assert sorted(shown) == sorted(set(names))
+    assert all(list(x) == [*osaka_figures.TENSORS.values()] for p in shown.values() for x in p)
+    sparsity, rate = shown["sparse-c-maml"][:2]
+    assert sparsity["layer2"].get_ydata().tolist() == [0, 50]
+    assert rate["layer2"].get_ydata().tolist() == [0.1, 0.05]
+    assert any("means over seeds" in t for t in texts(figure))
+
+
+def test_curves_are_those_of_the_records():
+    found = [made_up("c-maml", s, correct=c) for s, c in enumerate(([25, 0], [5, 5]))]
+    figure = osaka_figures.draw_stream("The study", found, "study")
+    line = drawn(figure)["with meta-learning in the stream"][0]["c-maml"]
+    assert line.get_xdata().tolist() == [1, 2]
+    np.testing.assert_allclose(line.get_ydata(), [60, 35])
