@@ -7,12 +7,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from synthetic import made_up_record
+from synthetic import made_up_osaka_record, made_up_record
 from synthetic_streams import stream_record
 from wheretolearn import few_shot_claims, ledger, study
 from wheretolearn.analysis import TOO_FEW, Finding, evidence_line
 from wheretolearn.continual import plan
 from wheretolearn.continual.experiment import ContinualExperiment
+from wheretolearn.continual.osaka_run import OsakaExperiment
 from wheretolearn.statistics import Interval, t_interval
 
 ROOT = Path(__file__).parents[1]
@@ -77,6 +78,9 @@ def everything(runs):
             wobble = 0.01 * seed
             if isinstance(run, ContinualExperiment):
                 yield stream_record(run, seed, ra=0.6 + wobble)
+                continue
+            if isinstance(run, OsakaExperiment):
+                yield made_up_osaka_record(run, seed, accuracy=0.5 + wobble)
                 continue
             record = made_up_record(
                 run.name,

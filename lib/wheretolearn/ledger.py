@@ -17,11 +17,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from . import continual_claims, few_shot, study
+from . import continual_claims, few_shot, osaka_claims, study
 from . import few_shot_claims as tests
 from .analysis import TOO_FEW, Finding, accuracy_gain, emergence, layer_order
 from .continual import plan as continual
 from .continual.experiment import ContinualExperiment
+from .continual.osaka_run import OsakaExperiment
 from .experiments import Experiment, Planned
 from .records import Record, load
 from .robustness import robustness
@@ -205,11 +206,23 @@ def claims() -> list[Claim]:
             "BTI, rotations: sparse-La-MAML − La-MAML",
         ),
         Claim(
-            "10",
-            "Continual learning: sparse-C-MAML gains online accuracy in OSAKA",
-            "",
+            "10a",
+            "Continual learning: sparse-C-MAML gains online accuracy in OSAKA, against C-MAML "
+            "as selected",
+            continual.OSAKA,
             "Omniglot, MNIST, FashionMNIST",
-            None,
+            osaka_claims.against_selected,
+            osaka_claims.runs(osaka_claims.AS_SELECTED),
+            osaka_claims.gain_at(0.98),
+        ),
+        Claim(
+            "10b",
+            "Continual learning: the gain in OSAKA is one of the sparse rates alone",
+            continual.OSAKA,
+            "Omniglot, MNIST, FashionMNIST",
+            osaka_claims.sparse_rates_alone,
+            osaka_claims.runs(osaka_claims.SAME_BUT_DENSE),
+            osaka_claims.gain_at(0.98),
         ),
         Claim(
             "11",
@@ -429,12 +442,11 @@ def _shown(entry: Entry) -> str:
 
 def setting(runs: Sequence[Planned]) -> str:
     """Say in one line what some experiments have in common, and what they go through."""
-    of_streams = [e for e in runs if isinstance(e, ContinualExperiment)]
-    return (
-        _of_streams(of_streams)
-        if of_streams
-        else _of_few_shot([e for e in runs if isinstance(e, Experiment)])
-    )
+    if osaka := [e for e in runs if isinstance(e, OsakaExperiment)]:
+        return osaka_claims.setting(osaka)
+    if of_streams := [e for e in runs if isinstance(e, ContinualExperiment)]:
+        return _of_streams(of_streams)
+    return _of_few_shot([e for e in runs if isinstance(e, Experiment)])
 
 
 def _of_streams(runs: Sequence[ContinualExperiment]) -> str:
