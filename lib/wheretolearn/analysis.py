@@ -122,6 +122,46 @@ def paired_gain(a: Iterable[Record], b: Iterable[Record]) -> Interval | None:
     return t_interval([first[s] - second[s] for s in common]) if common else None
 
 
+def adam_walk(
+    start: torch.Tensor,
+    updates: int,
+    rule_rate: float,
+    share: Callable[[torch.Tensor], torch.Tensor],
+    generator: torch.Generator,
+) -> tuple[Curve, torch.Tensor]:
+    """Let numbers walk as Adam makes them walk where gradients are pure noise.
+
+    Parameters
+    ----------
+    start : Tensor
+        The numbers before the first update.
+    updates : int
+        Meta-updates.
+    rule_rate : float
+        Adam's rate.
+    share : callable
+        ``share(m)`` says of each number whether it counts.
+    generator : torch.Generator
+        Source of the gradients.
+
+    Returns
+    -------
+    curve : Curve
+        How many count, in percent, without an interval, at each update.
+    end : Tensor
+        The numbers after the last update.
+    """
+    m = start.clone().requires_grad_()
+    optimizer = torch.optim.Adam([m], lr=rule_rate)
+    shares = [100 * float(share(m).double().mean())]
+    for _ in range(updates):
+        m.grad = torch.randn(m.shape, generator=generator)
+        optimizer.step()
+        shares.append(100 * float(share(m).double().mean()))
+    nothing = np.full(updates + 1, np.nan)
+    return Curve(np.arange(updates + 1), np.array(shares), nothing, nothing), m.detach()
+
+
 @functools.cache
 def noise_curve(
     level: int, updates: int, rule_rate: float = 7.5e-3, weights: int = 20_000
@@ -147,16 +187,8 @@ def noise_curve(
         In percent, without an interval, at each update.
     """
     generator = torch.Generator().manual_seed(0)
-    m = torch.rand(weights, generator=generator) - level / 100
-    m.requires_grad_()
-    optimizer = torch.optim.Adam([m], lr=rule_rate)
-    shares = [100 * float((m < 0).double().mean())]
-    for _ in range(updates):
-        m.grad = torch.randn(weights, generator=generator)
-        optimizer.step()
-        shares.append(100 * float((m < 0).double().mean()))
-    nothing = np.full(updates + 1, np.nan)
-    return Curve(np.arange(updates + 1), np.array(shares), nothing, nothing)
+    start = torch.rand(weights, generator=generator) - level / 100
+    return adam_walk(start, updates, rule_rate, lambda m: m < 0, generator)[0]
 
 
 class Finding(NamedTuple):

@@ -14,7 +14,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .analysis import Curve, by_experiment, curve, finished, noise_curve
+from .analysis import Curve, adam_walk, by_experiment, curve, finished, noise_curve
 from .experiments import Experiment
 from .figures import legend_above, rows_of_panels, setting, stamp
 from .paper_tables import NETWORKS, NOT_RUN, TITLES, colour, shots
@@ -118,16 +118,9 @@ def noise_rates(
     NoiseRates
     """
     generator = torch.Generator().manual_seed(0)
-    m = torch.full((weights,), start, requires_grad=True)
-    optimizer = torch.optim.Adam([m], lr=rule_rate)
-    shares = [100 * float((m <= 0).double().mean())]
-    for _ in range(updates):
-        m.grad = torch.randn(weights, generator=generator)
-        optimizer.step()
-        shares.append(100 * float((m <= 0).double().mean()))
-    nothing = np.full(updates + 1, np.nan)
-    zero = Curve(np.arange(updates + 1), np.array(shares), nothing, nothing)
-    return NoiseRates(zero, np.percentile(m.detach().double().numpy(), LEVELS))
+    rates = torch.full((weights,), start)
+    zero, end = adam_walk(rates, updates, rule_rate, lambda m: m <= 0, generator)
+    return NoiseRates(zero, np.percentile(end.double().numpy(), LEVELS))
 
 
 def _noise(e: Experiment) -> Curve:
