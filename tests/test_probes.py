@@ -138,10 +138,14 @@ def test_interference_is_a_cosine_of_gradients_and_of_steps():
 @pytest.mark.parametrize("probe", PROBES)
 def test_a_probe_leaves_the_learner_as_it_was(probe):
     model = learner()
-    before = {n: p.clone() for n, p in model.params.items()}
+    before = model.state_dict()
+    assert before["rule_params"]
     ask(probe, model, EPISODE)
-    assert all(torch.equal(p, before[n]) for n, p in model.params.items())
-    assert not any(p.requires_grad for p in model.params.values())
+    after = model.state_dict()
+    for part in ("params", "rule_params"):
+        assert after[part].keys() == before[part].keys()
+        assert all(torch.equal(p, before[part][n]) for n, p in after[part].items())
+        assert not any(p.requires_grad for p in getattr(model, part).values())
 
 
 def test_a_run_answers_its_probes_and_leaves_out_absent_data():
