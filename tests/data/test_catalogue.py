@@ -509,10 +509,19 @@ def test_mnist_arrays_and_set_agree(small_mnist: Path) -> None:
     assert test_labels.tolist() == list(range(10))
     images = load("mnist", 28, root=small_mnist, cache=small_mnist / "cache")
     assert images.classes == tuple("0123456789")
-    assert images.splits == {"train": tuple(range(10)), "val": (), "test": ()}
+    assert images.splits == {"train": (), "val": (), "test": tuple(range(10))}
+    assert (images.mean, images.std) == ((0.0,), (1.0,)), "scaled as Omniglot is"
     for c in range(10):
         rows = images.images[images.offsets[c] : images.offsets[c + 1], :, :, 0]
         assert (rows == train[labels == c]).all()
+
+
+def test_mnist_is_for_tests(small_mnist: Path) -> None:
+    images = load("mnist", 28, root=small_mnist, cache=small_mnist / "cache")
+    episodes = EpisodeSampler(images, "test", ways=10, shots=1, queries=1, seed=0)
+    assert len(episodes[0].support.inputs) == 10
+    with pytest.raises(ValueError, match="split 'train' of mnist has 0"):
+        EpisodeSampler(images, "train", ways=2, shots=1, queries=1, seed=0)
 
 
 def test_mnist_uncompressed(small_mnist: Path) -> None:

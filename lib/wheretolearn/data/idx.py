@@ -126,7 +126,7 @@ def read_arrays(
 def read_pictures(
     paths: Sequence[Path], image_size: int, expected_md5: Sequence[str], classes: Sequence[str]
 ) -> Iterator[Picture]:
-    """Yield the training images, resized.
+    """Yield the training images, resized; none says a split.
 
     Parameters
     ----------
@@ -146,6 +146,4 @@ def read_pictures(
     images, labels, _, _ = read_arrays(paths, expected_md5)
     rows: Iterable[tuple[np.ndarray, int]] = zip(images, labels.tolist(), strict=True)
     for row, (image, label) in enumerate(rows):
-        yield Picture(
-            "train", classes[label], f"{row:05}", resize(Image.fromarray(image), image_size)
-        )
+        yield Picture(None, classes[label], f"{row:05}", resize(Image.fromarray(image), image_size))
