@@ -167,6 +167,33 @@ def test_data_that_are_not_at_hand():
     assert (cars.study, cars.note) == (None, "no data here")
 
 
+def test_trained_on_omniglot_tested_on_other_images():
+    line = {cells[0]: cells for cells in rows(pt.from_omniglot([]))}
+    assert list(line) == ["tested on", "---", "Omniglot", "FashionMNIST", "MNIST", "glyphs"]
+    for name in ("Omniglot", "FashionMNIST", "MNIST", "glyphs"):
+        nothing = ["not run yet", "–"]
+        assert line[name][1:] == [*nothing, *nothing, "–", "not run yet", "not run yet"]
+    records = [
+        made_up(f"grey-5shot-{m}", s, a + 0.01 * s, probes={"on:mnist": b + 0.01 * s * k})
+        for m, a, b, k in (("maml", 0.9, 0.6, 1), ("sparse-maml", 0.92, 0.55, 3))
+        for s in (0, 1)
+    ]
+    ours = [made_up("grey-5shot-maml", 0, 0.97, "paper", {"on:mnist": 0.7})]
+    text = pt.from_omniglot(records, ours)
+    line = {cells[0]: cells for cells in rows(text)}
+    assert line["Omniglot"][5].startswith("2.0 [2.0")
+    assert line["Omniglot"][6:] == ["97.0 (seeds: 1)", "not run yet"]
+    assert line["MNIST"][1].startswith("60.5 [")
+    assert line["MNIST"][3].startswith("56.5 [")
+    half = 12.706 * 1  # gains of -5 and -3
+    assert line["MNIST"][5] == f"-4.0 [{-4 - half:.1f}, {-4 + half:.1f}]"
+    assert line["MNIST"][2::2][:2] == ["2", "2"]
+    assert line["MNIST"][6] == "70.0 (seeds: 1)"
+    assert line["glyphs"][1] == "no data here"
+    assert "the study: profile study · omniglot 5-way 5-shot · 28 px" in text
+    assert "paper's budget: profile paper" in text
+
+
 def test_the_search_marks_the_best_of_a_whole_row():
     assert "**" not in pt.search_tables([])
     text = pt.search_tables(searched((0.2, 0.3, 0.5, 0.4, 0.3, "diverged")))

@@ -2,6 +2,9 @@
 
 A profile is one base experiment for each network and number of shots; everything else
 is that base with one thing changed.  Runs that several figures show are the same run.
+With the paper's settings :func:`without_twins` sees to it where figures start from equal
+bases under different names; in the other profiles a figure may have a run of its own that
+equals another's but for its probes.
 """
 
 from __future__ import annotations
@@ -143,6 +146,8 @@ class Bases(NamedTuple):
     """What else a method has of its own."""
     elsewhere: Sequence[str] = ()
     """Data sets that the networks of Table 1 are tested on, too."""
+    grey: Sequence[Experiment] = ()
+    """Further problems whose networks are tested on other kinds of images, of one channel."""
 
 
 PROBED = ("maml", "anil", "boil", "sparse-maml", "sparse-relu-maml")
@@ -157,6 +162,13 @@ SAME_RATE = {
     "masked-weights": "sparse-maml",
 }
 """Variants that take the inner rate of the method that they vary, without a search of their own."""
+
+
+GREY_ELSEWHERE = ("fashion-mnist", "mnist", "glyphs")
+"""What networks that were trained on images of one channel are tested on, too."""
+
+GREY_METHODS = ("maml", "sparse-maml")
+"""By which methods they are trained."""
 
 
 def table1(bases: Bases) -> dict[str, list[Experiment]]:
@@ -221,9 +233,14 @@ def after_figure_2(bases: Bases) -> dict[str, list[Experiment]]:
         for run in columns[name]
         if run.method == "maml"
     ]
+    grey = [
+        of_method(base, method, probes=tuple(f"on:{data}" for data in GREY_ELSEWHERE))
+        for base in bases.grey
+        for method in GREY_METHODS
+    ]
     figures = {
         TABLE1: every + exact,
-        TABLE2: [run for run in convnets if any(p.startswith("on:") for p in run.probes)],
+        TABLE2: [run for run in convnets if any(p.startswith("on:") for p in run.probes)] + grey,
         BY_PROBLEM: problems,
         LEARNED_RATES: [
             run for run in convnets if run.method in ("sparse-relu-maml", "meta-sgd", "sparse-maml")
@@ -237,6 +254,27 @@ def after_figure_2(bases: Bases) -> dict[str, list[Experiment]]:
         ],
     }
     return {name: runs for name, runs in figures.items() if runs}
+
+
+def without_twins(figures: Mapping[str, Sequence[Experiment]]) -> dict[str, list[Experiment]]:
+    """Let figures take the runs of earlier ones where all but the names is equal.
+
+    Parameters
+    ----------
+    figures : mapping of str to sequence of Experiment
+        Experiments by figure.
+
+    Returns
+    -------
+    dict of str to list of Experiment
+        The same trainings; of several that differ in nothing but name and figure, the first
+        takes the places of all.
+    """
+    first: dict[Experiment, Experiment] = {}
+    return {
+        name: [first.setdefault(run.replace(name="any", figure=""), run) for run in runs]
+        for name, runs in figures.items()
+    }
 
 
 def search(column: Sequence[Experiment], rates: Sequence[float]) -> list[Experiment]:

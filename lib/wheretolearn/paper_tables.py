@@ -18,7 +18,14 @@ from matplotlib.figure import Figure
 from . import layers, study
 from .analysis import finished
 from .experiments import Experiment
-from .few_shot import METHODS_OF_TABLE_1, TABLE1, best_rates, trained_validation
+from .few_shot import (
+    GREY_ELSEWHERE,
+    GREY_METHODS,
+    METHODS_OF_TABLE_1,
+    TABLE1,
+    best_rates,
+    trained_validation,
+)
 from .figures import legend_above, rows_of_panels, setting
 from .records import Record, load
 from .statistics import Interval, t_interval
@@ -316,6 +323,55 @@ def side_by_side(rows: Rows, records: Sequence[Record], as_in_paper: Sequence[Re
             for name, group in (("the study", records), ("paper's settings", as_in_paper)):
                 if of_column := _of(group, column):
                     parts.append(f"{name}: {setting(of_column)}")
+    return "\n\n".join(parts)
+
+
+GREY = {"fashion-mnist": "FashionMNIST", "mnist": "MNIST", "glyphs": "glyphs"}
+"""Data sets of one channel, on which networks are tested that were trained on Omniglot."""
+
+
+def from_omniglot(records: Sequence[Record], as_in_paper: Sequence[Record] = ()) -> str:
+    """Return how networks that were trained on Omniglot do there and on other images.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        The study's records; what is missing reads "not run yet".
+    as_in_paper : sequence of dict
+        Records with the paper's budget.
+
+    Returns
+    -------
+    str
+        Markdown, one table: means over seeds with Student's 95 % intervals, percent, and the
+        gain over MAML, paired by seed, in percentage points.  What the numbers were made with
+        stands below.
+    """
+    columns = [
+        Column("Omniglot", "grey-5shot", None, GREY_METHODS),
+        *(Column(GREY[d], "grey-5shot", f"on:{d}", GREY_METHODS) for d in GREY_ELSEWHERE),
+    ]
+    lines = []
+    for column in columns:
+        cells = [cell for m in GREY_METHODS for cell in _state(records, column, m)]
+        gain = _paired(records, column, "sparse-maml")
+        paper = (" (seeds: ".join(_state(as_in_paper, column, m)) + ")" for m in GREY_METHODS)
+        slots = (slot.removesuffix(" (seeds: –)") for slot in paper)
+        lines.append([column.title, *cells, interval(gain) if gain else "–", *slots])
+    header = (
+        "tested on",
+        "MAML",
+        "seeds",
+        "sparse-MAML",
+        "seeds",
+        "gain (points)",
+        "paper's budget: MAML",
+        "paper's budget: sparse-MAML",
+    )
+    parts = [table(header, lines)]
+    for name, group in (("the study", records), ("paper's budget", as_in_paper)):
+        if of_column := _of(group, columns[0]):
+            parts.append(f"{name}: {setting(of_column)}")
     return "\n\n".join(parts)
 
 
