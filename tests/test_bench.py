@@ -294,6 +294,32 @@ def test_times_follow_from_rate_and_operations():
         cost.times("paper", result, 0)
 
 
+def test_cost_of_a_page_is_that_of_its_runs(monkeypatch):
+    from wheretolearn import study
+
+    base = study.find_few_shot("paper", "fig1-miniimagenet-maml")
+    runs = [base.replace(name=name, figure="a") for name in ("one", "two")]
+    pages = {"a": runs, "b": [runs[1], base.replace(name="three", figure="b")]}
+    monkeypatch.setitem(study.FEW_SHOT_FIGURES, "paper", pages)
+    monkeypatch.setitem(study.FIGURES, "paper", pages)
+    text = cost.of_page("a")
+    assert "the 2 experiments of this page are 10 runs (5 of them are shown on other pages" in text
+    hours = 10 * base.flops() / 3600
+    for rate in (30e9, 0.1 * 19.5e12):
+        assert f" {float(f'{hours / rate:.2g}'):,g} hours on one " in text
+
+
+def test_every_page_with_the_papers_settings_says_what_they_cost():
+    from wheretolearn import study
+
+    notebooks = Path(__file__).parents[1] / "notebooks"
+    for figure in study.FEW_SHOT_FIGURES["paper"]:
+        cells = json.loads((notebooks / f"{figure}.ipynb").read_text(encoding="utf-8"))["cells"]
+        code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+        assert code.count("Markdown(cost.of_page(FIGURE))") == 1, figure
+        assert "layers.paper_records(FIGURE)" in "\n".join(code), figure
+
+
 def test_rate_of_a_run_is_operations_over_time():
     from wheretolearn import study
 

@@ -33,6 +33,10 @@ ACCELERATORS = (
 """One GPU of each of three generations."""
 
 
+UTILISATION = 0.1
+"""Share of a GPU's peak that is assumed to be reached; a guess, not a measurement."""
+
+
 class Share(NamedTuple):
     """A part of a profile: experiments with one figure, data set and network."""
 
@@ -232,6 +236,41 @@ def times(profile: str, result: Result, utilisation: float) -> str:
         for name, rate, basis in devices
     ]
     return table(("device", "GFLOP/s", "basis", "a run (mean)", "all runs"), rows)
+
+
+def of_page(figure: str) -> str:
+    """Say what the runs with the paper's settings cost that a page shows.
+
+    Parameters
+    ----------
+    figure : str
+        Name of the notebook.
+
+    Returns
+    -------
+    str
+        One line of Markdown: runs, how many of them other pages show as well, and hours on a
+        core and on a GPU.
+    """
+    chosen = study.few_shot("paper", figure)
+    elsewhere = {
+        e.name
+        for other in study.FEW_SHOT_FIGURES["paper"]
+        if other != figure
+        for e in study.few_shot("paper", other)
+    }
+    runs = sum(len(study.seeds(e)) for e in chosen)
+    shared = sum(len(study.seeds(e)) for e in chosen if e.name in elsewhere)
+    flops = sum(len(study.seeds(e)) * e.flops() for e in chosen)
+    gpu = ACCELERATORS[1]
+    hours = flops / CPU_FLOPS / 3600, flops / (UTILISATION * gpu.teraflops * 1e12) / 3600
+    core_hours, gpu_hours = (f"{float(f'{h:.2g}'):,g}" for h in hours)
+    return (
+        f"*What the paper's settings cost:* the {len(chosen)} experiments of this page are {runs} "
+        f"runs ({shared} of them are shown on other pages, too), about {core_hours} hours on one "
+        f"core or {gpu_hours} hours on one {gpu.name} at {UTILISATION:.0%} of its peak, an "
+        "assumption; see [What it costs](cost.ipynb)."
+    )
 
 
 def petaflops(flops: float) -> str:
