@@ -1,9 +1,13 @@
 """Problems with planted coordinates are what they say, and the search reports the truth."""
 
+import math
+
+import pandas as pd
 import pytest
 import torch
 
-from wheretolearn.planted import Planted, Problem, search
+from wheretolearn import planted, planted_figure
+from wheretolearn.planted import GRID, Planted, Problem, search, search_all
 
 SMALL = Planted(dimension=12, planted=3, updates=300)
 
@@ -14,9 +18,8 @@ def test_tasks_differ_in_the_planted_coordinates_only(features):
     problem = Problem(setting, 3)
     assert problem.planted.sum() == 2
     found = []
-    for _ in range(4):
-        x, y = problem.task().support
-        found.append(torch.linalg.lstsq(x.double(), y.double()).solution[:, 0])
+    for x, y in zip(*problem.tasks(4).support, strict=True):
+        found.append(torch.linalg.lstsq(x.double(), y.double()[:, None]).solution[:, 0])
     spread = torch.stack(found).std(0)
     assert torch.equal(spread > 1e-4, problem.planted)
     assert torch.allclose(
@@ -26,18 +29,77 @@ def test_tasks_differ_in_the_planted_coordinates_only(features):
 
 @pytest.mark.parametrize("features", ["linear", "sinusoid"])
 def test_features_have_unit_variance(features):
-    x, y = Problem(Planted(features=features, shots=20_000), 0).task().support
-    assert x.shape == (20_000, 40)
-    assert y.shape == (20_000, 1)
-    torch.testing.assert_close(x.std(0), torch.ones(40), rtol=0.03, atol=0)
+    x, y = Problem(Planted(features=features, shots=20_000), 0).tasks(1).support
+    assert x.shape == (1, 20_000, 40)
+    assert y.shape == (1, 20_000)
+    torch.testing.assert_close(x[0].std(0), torch.ones(40), rtol=0.03, atol=0)
 
 
-def test_the_place_is_found():
-    for seed in (0, 1):
-        found = search(SMALL, seed)
+@pytest.mark.parametrize("features", ["linear", "sinusoid"])
+def test_the_place_is_found(features):
+    for found in search_all([(SMALL.replace(features=features), seed) for seed in (0, 1)]):
         assert found.recall == 1
         assert found.precision > 2 * found.chance
         assert found.loss < found.loss_dense
+
+
+def test_problems_side_by_side_are_what_they_are_alone():
+    short = SMALL.replace(updates=20)
+    other = short.replace(features="sinusoid", noise=2.0, planted=5)
+    together = search_all([(short, 0), (other, 1), (short, 2)])
+    alone = [search(short, 0), search(other, 1), search(short, 2)]
+    for a, b in zip(together, alone, strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+    assert len({found.loss for found in alone}) == 3
+    with pytest.raises(ValueError, match="must have one shape"):
+        search_all([(short, 0), (short.replace(shots=7), 0)])
+
+
+def test_the_survey_has_every_setting_with_both_kinds_of_features(monkeypatch):
+    tiny = SMALL.replace(updates=2)
+    monkeypatch.setattr(
+        planted, "GRID", {name: [tiny.replace(**{name: v}) for v in (4, 6)] for name in GRID}
+    )
+    found = planted.survey([0, 3], progress=False)
+    assert len(found) == 2 * len(GRID) * 2 * 2
+    assert set(found["features"]) == {"linear", "sinusoid"}
+    assert not found.duplicated(["features", "panel", "value", "seed"]).any()
+    line = found[(found.panel == "noise") & (found.value == 6) & (found.seed == 3)]
+    assert (line[line.features == "sinusoid"].loss > 30).all()  # the noise alone has variance 36
+    (one,) = line[line.features == "sinusoid"].to_dict("records")
+    want = search(tiny.replace(noise=6, features="sinusoid"), 3)._asdict()
+    assert {k: one[k] for k in want} == pytest.approx(want, rel=1e-4)
+
+
+def made_up():
+    """A survey of one panel: precision 0.4 and 0.6, then 1 and unknown."""
+    same = {"panel": "noise", "recall": 1.0, "density": 0.3, "chance": 0.25}
+    lines = [(0.0, 0, 0.4, 1.0, 2.0), (0.0, 1, 0.6, 2.0, 5.0), (2.0, 0, 1.0, 3.0, 3.5)]
+    lines.append((2.0, 1, math.nan, 3.0, 3.5))
+    return pd.DataFrame(
+        [
+            same
+            | {"features": kind, "value": value, "seed": seed}
+            | {"precision": precision, "loss": loss, "loss_dense": dense}
+            for kind in planted.KINDS
+            for value, seed, precision, loss, dense in lines
+        ]
+    )
+
+
+def test_intervals_are_over_seeds():
+    half = 12.706 * 10  # Student's t with one degree of freedom, times 20 / 2
+    text = planted_figure.table_of(made_up())
+    assert text.count(f"| 50.0 [{50 - half:.1f}, {50 + half:.1f}] | 25 |") == 2
+    assert text.count("| 1.50 | +2.00 [") == 2
+    assert text.count("| `noise` | 2 | 100.0 | 25 |") == 2
+    assert "**Gaussian features**" in text
+    assert "**Sines and cosines**" in text
+    figure = planted_figure.draw(made_up())
+    assert len(figure.axes) == 2
+    (bars, *_) = figure.axes[1].collections
+    ends = bars.get_segments()[0][:, 1]
+    assert ends == pytest.approx([50 - half, 50 + half], rel=1e-3)
 
 
 def test_the_search_is_seeded():

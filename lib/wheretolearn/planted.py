@@ -22,13 +22,13 @@ from typing import Literal, NamedTuple
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .inner_loop import Batch, Task
 from .meta import MetaLearner
 from .rules import make_rule
+from .stacked import adapt_all, outputs_of_all
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,11 @@ class Planted:
             )
         if self.features == "sinusoid" and self.dimension % 2:
             raise ValueError(f"sines and cosines come in pairs, dimension is {self.dimension}")
+
+    @property
+    def shape(self) -> Planted:
+        """The setting without what does not change the shape of a training."""
+        return self.replace(features="linear", planted=1, noise=0.0)
 
     @property
     def inner_rate(self) -> float:
@@ -114,89 +119,169 @@ class Problem:
         self.planted[order[: setting.planted]] = True
         self.shared = torch.randn(setting.dimension, generator=self.generator)
 
-    def task(self) -> Task:
-        """Draw a task: inputs [n, d], targets [n, 1]."""
-        own = torch.randn(self.setting.dimension, generator=self.generator)
+    def tasks(self, count: int) -> Task:
+        """Draw tasks, stacked: inputs [count, n, d], targets [count, n]."""
+        own = torch.randn(count, self.setting.dimension, generator=self.generator)
         weights = self.shared + self.planted * own
         return Task(
             self._batch(weights, self.setting.shots), self._batch(weights, self.setting.queries)
         )
 
     def _batch(self, weights: Tensor, size: int) -> Batch:
-        x = self._features(size)  # [n, d]
-        noise = self.setting.noise * torch.randn(size, generator=self.generator)
-        return Batch(x, (x @ weights + noise)[:, None])
+        x = self._features(len(weights), size)  # [count, n, d]
+        noise = self.setting.noise * torch.randn(len(weights), size, generator=self.generator)
+        return Batch(x, (x @ weights[:, :, None])[:, :, 0] + noise)
 
-    def _features(self, size: int) -> Tensor:
+    def _features(self, count: int, size: int) -> Tensor:
         d = self.setting.dimension
         if self.setting.features == "linear":
-            return torch.randn(size, d, generator=self.generator)
-        x = torch.pi * (2 * torch.rand(size, 1, generator=self.generator) - 1)
-        angles = x * torch.arange(1, d // 2 + 1)  # [n, d/2]
-        return 2**0.5 * torch.cat([angles.sin(), angles.cos()], dim=1)
+            return torch.randn(count, size, d, generator=self.generator)
+        x = torch.pi * (2 * torch.rand(count, size, 1, generator=self.generator) - 1)
+        angles = x * torch.arange(1, d // 2 + 1)  # [count, n, d/2]
+        return 2**0.5 * torch.cat([angles.sin(), angles.cos()], dim=2)
 
 
-def search(setting: Planted, seed: int) -> Found:
-    """Meta-train sparse-MAML and MAML on a problem, and compare the mask with the truth.
+class _LinearModels(nn.Module):
+    """P linear models side by side: inputs [n, P, d], outputs [n, P]."""
+
+    def __init__(self, problems: int, dimension: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(problems, dimension))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * self.weight).sum(-1)
+
+
+def _errors(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean squared error of each problem, [..., P], from [..., n, P]."""
+    return (outputs - targets).square().mean(-2)
+
+
+def _tasks(problems: Sequence[Problem], count: int) -> Task:
+    """Draw tasks of several problems, stacked: inputs [T, n, P, d], targets [T, n, P]."""
+    drawn = [problem.tasks(count) for problem in problems]
+    support, query = (
+        Batch(*(torch.stack(tensors, 2) for tensors in zip(*batches, strict=True)))
+        for batches in zip(*drawn, strict=True)
+    )
+    return Task(support, query)
+
+
+def _one_by_one(tasks: Task) -> list[Task]:
+    """Return stacked tasks one by one."""
+    support, query = ([Batch(*pair) for pair in zip(*batch, strict=True)] for batch in tasks)
+    return [Task(*pair) for pair in zip(support, query, strict=True)]
+
+
+def _learner(method: str, setting: Planted, seeds: Sequence[int]) -> MetaLearner:
+    """Return a learner of as many problems as there are seeds, with a mask from each seed."""
+    rule = make_rule(
+        method,
+        inner_rate=setting.inner_rate,
+        init_sparsity=0.5 if method == "sparse-maml" else 0.0,
+    )
+    learner = MetaLearner(
+        _LinearModels(len(seeds), setting.dimension),
+        rule,
+        criterion=lambda outputs, targets: _errors(outputs, targets).sum(),
+        inner_steps=setting.inner_steps,
+        meta_rate=0.02,
+        device="cpu",
+        stacked=True,
+    )
+    for m in learner.rule_params.values():
+        for row, seed in zip(m.data, seeds, strict=True):
+            generator = torch.Generator().manual_seed(seed)
+            row.copy_(rule.init({"weight": row[None]}, generator)["weight"][0].detach())
+    return learner
+
+
+def search_all(draws: Sequence[tuple[Planted, int]]) -> list[Found]:
+    """Meta-train sparse-MAML and MAML on problems of one shape, and compare masks with the truth.
+
+    The problems are trained side by side, and none knows of the others: losses are added, and
+    every step, of the inner loop and of Adam, goes number by number.
 
     Parameters
     ----------
-    setting : Planted
-        The problem.
-    seed : int
-        Seed of the problem and of the initial mask; both methods see the same tasks.
+    draws : sequence of (Planted, int)
+        Problem, and the seed of its draw and of its initial mask; both methods see the same tasks.
 
     Returns
     -------
-    Found
+    list of Found
+        In the order of the draws.
+
+    Raises
+    ------
+    ValueError
+        If the problems differ in more than features, noise and the number of planted
+        coordinates.
     """
-    losses = {}
-    moves = torch.zeros(setting.dimension, dtype=torch.bool)
-    for method, start in (("maml", 0.0), ("sparse-maml", 0.5)):
-        problem = Problem(setting, seed)
-        network = nn.Linear(setting.dimension, 1, bias=False)
-        nn.init.zeros_(network.weight)
-        learner = MetaLearner(
-            network,
-            make_rule(method, inner_rate=setting.inner_rate, init_sparsity=start),
-            criterion=F.mse_loss,
-            inner_steps=setting.inner_steps,
-            meta_rate=0.02,
-            device="cpu",
-            stacked=True,
-            generator=torch.Generator().manual_seed(seed),
-        )
-        for _ in range(setting.updates):
-            learner.step([problem.task() for _ in range(setting.tasks)])
-        losses[method] = learner.evaluate(problem.task() for _ in range(200)).loss
-        if method == "sparse-maml":
-            moves = learner.rule_params["weight"][0] >= 0
+    settings, seeds = zip(*draws, strict=True)
+    if len({s.shape for s in settings}) > 1:
+        raise ValueError("problems side by side must have one shape")
+    problems = [Problem(setting, seed) for setting, seed in draws]
+    setting = settings[0]
+    learners = {m: _learner(m, setting, seeds) for m in ("maml", "sparse-maml")}
+    for _ in range(setting.updates):
+        tasks = _one_by_one(_tasks(problems, setting.tasks))
+        for learner in learners.values():
+            learner.step(tasks)
+    tests = _tasks(problems, 200)
+    losses = {m: _test(learner, tests) for m, learner in learners.items()}
+    moves = learners["sparse-maml"].rule_params["weight"] >= 0
+    return [
+        _found(problem, moves[i], float(losses["sparse-maml"][i]), float(losses["maml"][i]))
+        for i, problem in enumerate(problems)
+    ]
+
+
+def _test(learner: MetaLearner, tasks: Task) -> Tensor:
+    """Return the mean query loss of each problem after adaptation, [P]."""
+    adapted = adapt_all(*learner.begin(), tasks.support, learner.inner_steps)
+    outputs = outputs_of_all(learner.forward, adapted, tasks.query.inputs)
+    return _errors(outputs, tasks.query.targets).mean(0)
+
+
+def _found(problem: Problem, moves: Tensor, loss: float, loss_dense: float) -> Found:
+    setting = problem.setting
     hits = int((moves & problem.planted).sum())
     return Found(
         precision=hits / int(moves.sum()) if moves.any() else float("nan"),
         recall=hits / setting.planted,
-        density=float(moves.float().mean()),
+        density=float(moves.double().mean()),
         chance=setting.planted / setting.dimension,
-        loss=losses["sparse-maml"],
-        loss_dense=losses["maml"],
+        loss=loss,
+        loss_dense=loss_dense,
     )
 
 
+def search(setting: Planted, seed: int) -> Found:
+    """Do :func:`search_all` with one draw of one problem."""
+    return search_all([(setting, seed)])[0]
+
+
 BASE = Planted()
-"""The setting from which :data:`GRID` changes one thing at a time."""
+"""The setting from which :data:`GRID` changes one thing at a time, for each kind of features."""
+
+KINDS: dict[Literal["linear", "sinusoid"], str] = {
+    "linear": "Gaussian features",
+    "sinusoid": "sines and cosines",
+}
+"""Kinds of features, and what they are called."""
 
 GRID: dict[str, list[Planted]] = {
     "dimension": [BASE.replace(dimension=d, planted=d // 4) for d in (20, 40, 80)],
     "noise": [BASE.replace(noise=s) for s in (0.0, 0.5, 2.0)],
     "shots": [BASE.replace(shots=n) for n in (5, 10, 40)],
     "inner_steps": [BASE.replace(inner_steps=k) for k in (1, 5, 15)],
-    "features": [BASE.replace(features=f) for f in ("linear", "sinusoid")],
 }
 """Settings by what changes."""
 
 
 def survey(seeds: Sequence[int], progress: bool = True) -> pd.DataFrame:
-    """Search every setting of :data:`GRID`, each once.
+    """Search every setting of :data:`GRID` with both kinds of features, each once.
 
     Parameters
     ----------
@@ -208,19 +293,27 @@ def survey(seeds: Sequence[int], progress: bool = True) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One line for each panel, value and seed, with the fields of :class:`Found`.
+        One line for each kind of features, panel, value and seed, with the fields of
+        :class:`Found`.
     """
-    settings = list(dict.fromkeys(s for panel in GRID.values() for s in panel))
-    found = {
-        (setting, seed): search(setting, seed)
-        for setting in tqdm(settings, "problems", disable=not progress)
+    lines = [
+        (kind, panel, setting.replace(features=kind), seed)
+        for kind in KINDS
+        for panel, settings in GRID.items()
+        for setting in settings
         for seed in seeds
-    }
+    ]
+    groups: dict[Planted, list[tuple[Planted, int]]] = {}
+    for _, _, setting, seed in lines:
+        groups.setdefault(setting.shape, []).append((setting, seed))
+    found: dict[tuple[Planted, int], Found] = {}
+    for group in tqdm(groups.values(), "problems", disable=not progress):
+        draws = list(dict.fromkeys(group))
+        found |= zip(draws, search_all(draws), strict=True)
     return pd.DataFrame(
         [
-            {"panel": name, "value": getattr(s, name), "seed": seed} | found[s, seed]._asdict()
-            for name, panel in GRID.items()
-            for s in panel
-            for seed in seeds
+            {"features": kind, "panel": panel, "value": getattr(setting, panel), "seed": seed}
+            | found[setting, seed]._asdict()
+            for kind, panel, setting, seed in lines
         ]
     )

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import math
+
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .figures import set_theme
-from .tables import table
+from .figures import rows_of_panels
+from .planted import KINDS
+from .statistics import Interval, t_interval
+from .tables import interval, table
+
+
+def over_seeds(values: pd.Series) -> Interval:
+    """Return Student's 95 % interval in percent; a precision that is no number is left out."""
+    known = [100 * v for v in values if math.isfinite(v)]
+    return t_interval(known) if known else Interval(math.nan, math.nan, math.nan, 0)
 
 
 def draw(survey: pd.DataFrame) -> Figure:
-    """Draw precision and recall over each thing that changes, with the seeds' extremes.
+    """Draw precision and recall over each thing that changes, in percent.
 
     Parameters
     ----------
@@ -21,29 +32,41 @@ def draw(survey: pd.DataFrame) -> Figure:
     Returns
     -------
     Figure
+        A row for each kind of features; means over seeds with Student's 95 % intervals, dotted
+        what a random mask of the same density would score.
     """
-    set_theme()
-    panels = survey.groupby("panel", sort=False)
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=(9.2, 2.9), layout="constrained", sharey=True
-    )
-    for ax, (name, rows) in zip(axes, panels, strict=True):
-        values = rows["value"].astype(str)
-        for of, chance, marker in (("precision", "chance", "o"), ("recall", "density", "s")):
-            by = rows.groupby(values, sort=False)[of]
-            (line,) = ax.plot(by.mean().index, by.mean(), marker=marker, label=of)
-            ax.vlines(by.mean().index, by.min(), by.max(), color=line.get_color(), alpha=0.5, lw=2)
-            level = rows.groupby(values, sort=False)[chance].mean()
-            ax.plot(level.index, level, ls=":", color=line.get_color(), label=f"{of} by chance")
-        ax.set(xlabel=str(name).replace("_", " "), ylim=(-0.02, 1.05))
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4)
+    kinds = list(survey.groupby("features", sort=False))
+    figure, parts = rows_of_panels([KINDS[kind].capitalize() for kind, _ in kinds], height=3.2)
+    for part, (_, of) in zip(parts, kinds, strict=True):
+        panels = of.groupby("panel", sort=False)
+        axes = part.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for ax, (name, rows) in zip(axes, panels, strict=True):
+            _panel(ax, rows)
+            ax.set(xlabel=str(name).replace("_", " "), ylim=(-2, 105))
+        axes[0].set_ylabel("percent")
+        part.legend(*axes[0].get_legend_handles_labels(), loc="upper right", ncols=4)
+        seeds = ", ".join(map(str, sorted(set(of["seed"]))))
+        note = f"means over seeds {seeds}, Student's 95 % intervals"
+        part.supxlabel(note, fontsize=7, color="0.35")
     plt.close(figure)  # the caller shows it, once
     return figure
 
 
+def _panel(ax: Axes, rows: pd.DataFrame) -> None:
+    by = {f"{value:g}": group for value, group in rows.groupby("value", sort=False)}
+    x = range(len(by))
+    for of, chance, marker in (("precision", "chance", "o"), ("recall", "density", "s")):
+        found = [over_seeds(group[of]) for group in by.values()]
+        (line,) = ax.plot(x, [i.mean for i in found], marker=marker, ms=5, label=of)
+        own = line.get_color()
+        ax.vlines(x, [i.low for i in found], [i.high for i in found], color=own, lw=2, alpha=0.6)
+        level = [100 * group[chance].mean() for group in by.values()]
+        ax.plot(x, level, ls=":", color=own, label=f"{of} by chance")
+    ax.set_xticks(list(x), list(by))
+
+
 def table_of(survey: pd.DataFrame) -> str:
-    """Return the survey as Markdown: means over seeds.
+    """Return the survey as Markdown.
 
     Parameters
     ----------
@@ -53,12 +76,41 @@ def table_of(survey: pd.DataFrame) -> str:
     Returns
     -------
     str
+        A table for each kind of features: percent, means over seeds with Student's 95 %
+        intervals; losses are means over seeds, with the interval of what MAML's is higher,
+        paired by seed.
     """
-    fields = ("precision", "chance", "recall", "density", "loss", "loss_dense")
-    means = survey.groupby(["panel", survey["value"].astype(str)], sort=False)[list(fields)].mean()
-    header = ("changed", "value", "precision", "by chance", "recall", "by chance", "loss", "MAML's")
-    rows = [
-        (f"`{panel}`", value, *(f"{v:.2f}" for v in line))
-        for (panel, value), line in zip(means.index, means.to_numpy(), strict=True)
-    ]
-    return table(header, rows)
+    header = (
+        "changed",
+        "value",
+        "precision (%)",
+        "by chance",
+        "recall (%)",
+        "by chance",
+        "loss",
+        "MAML's − this",
+        "seeds",
+    )
+    parts = []
+    for kind, of in survey.groupby("features", sort=False):
+        lines = [
+            (
+                f"`{panel}`",
+                f"{value:g}",
+                interval(over_seeds(rows["precision"])),
+                f"{100 * rows['chance'].mean():.0f}",
+                interval(over_seeds(rows["recall"])),
+                f"{100 * rows['density'].mean():.0f}",
+                f"{rows['loss'].mean():.2f}",
+                _more(t_interval(list(rows["loss_dense"] - rows["loss"]))),
+                str(len(rows)),
+            )
+            for (panel, value), rows in of.groupby(["panel", "value"], sort=False)
+        ]
+        parts += [f"**{KINDS[kind].capitalize()}**", table(header, lines)]
+    return "\n\n".join(parts)
+
+
+def _more(found: Interval) -> str:
+    ends = f" [{found.low:.2f}, {found.high:.2f}]" if math.isfinite(found.low) else ""
+    return f"{found.mean:+.2f}{ends}"
