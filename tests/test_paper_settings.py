@@ -4,11 +4,13 @@ From the authors' released code, but for Figures 1 and 2, whose base is inferred
 coincide at K = 25, inner rate 0.1, 64 channels and masks that start half frozen.
 """
 
+from typing import Any
+
 import pytest
 
 from wheretolearn import few_shot, study
 
-PROTOCOL = {
+PROTOCOL: dict[str, Any] = {
     "ways": 5,
     "queries": 15,
     "image_size": 84,
@@ -51,7 +53,7 @@ FIGURES_1_AND_2 = CONVNET | {
     "inner_rate": 0.1,
 }
 MINI = {"data": "miniimagenet"}
-COLUMNS = {
+COLUMNS: dict[str, dict[str, Any]] = {
     "convnet4-5shot": CONVNET | MINI | {"shots": 5, "inner_steps": 35, "inner_rate": 0.25},
     "convnet4-1shot": CONVNET | MINI | {"shots": 1, "inner_steps": 35, "inner_rate": 0.1},
     "resnet12-5shot": RESNET | MINI | {"shots": 5},
@@ -81,7 +83,7 @@ RUN_IN = {
     "resnet12-5shot": ON_RESNET,
     "resnet12-1shot": ON_RESNET,
 }
-OWN = {
+OWN: dict[str, dict[str, Any]] = {
     "resnet12-1shot-sparse-relu-maml": {"inner_rate": 0.01},
     "convnet4-5shot-sparse-maml-plus": {"outer": "nesterov", "updates": 60_000},
     "convnet4-1shot-sparse-maml-plus": {"outer": "nesterov", "updates": 60_000},
@@ -107,7 +109,7 @@ FIGURE_1 = {"fig1-miniimagenet-maml": FIGURES_1_AND_2 | MAML} | {
     | {"method": "sparse-maml", "init_sparsity": percent / 100}
     for percent in (0, 20, 25, 50, 75, 80, 100)
 }
-CHANGES = [
+CHANGES: list[dict[str, Any]] = [
     {},
     *({"inner_rate": rate} for rate in (0.01, 0.02, 0.05, 0.2, 0.5, 0.75, 1.0)),
     *({"inner_steps": steps} for steps in (5, 15)),

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -98,7 +99,7 @@ def test_intervals_are_over_seeds():
     figure = planted_figure.draw(made_up())
     assert len(figure.axes) == 2
     (bars, *_) = figure.axes[1].collections
-    ends = bars.get_segments()[0][:, 1]
+    ends = np.asarray(bars.get_paths()[0].vertices)[:, 1]
     assert ends == pytest.approx([50 - half, 50 + half], rel=1e-3)
 
 
