@@ -178,8 +178,8 @@ def test_gains_are_paired_by_seed_whatever_the_order():
 
 @pytest.mark.parametrize("claim", ["emergence", "layer_order", "accuracy_gain"])
 @pytest.mark.parametrize("diverged", [[1], [0, 3], [0, 1, 2, 3], list(SEEDS)])
-def test_diverged_runs_are_left_out_and_counted(claim, diverged):
-    """They add nothing to the evidence, and the verdict tells how many there were."""
+def test_diverged_runs_are_left_out_and_named(claim, diverged):
+    """They add nothing to the evidence, and the verdict tells which there were."""
     records = {
         "emergence": emergence_records((0.3, 0.35, 0.4, 0.45, 0.5)),
         "layer_order": layer_records((0.9, 0.8, 0.7, 0.6, 0.3)),
@@ -198,7 +198,11 @@ def test_diverged_runs_are_left_out_and_counted(claim, diverged):
     broken += [made_up_record("q-sparse50", 0, diverged=True)]
     got = test(iter(broken), "p")
     runs = len({(r["experiment"], r["seed"]) for r in records})
-    assert got.verdict.endswith(f"({len(diverged)} of {runs} runs diverged and are left out)")
+    name = f"p-sparse50 seed{'s' if len(diverged) > 1 else ''} {', '.join(map(str, diverged))}"
+    named = "every run of p-sparse50" if diverged == list(SEEDS) else name
+    assert got.verdict.endswith(
+        f" ({len(diverged)} of {runs} runs diverged and are left out: {named})"
+    )
     left = [r for r in records if r["experiment"] != "p-sparse50" or r["seed"] not in diverged]
     want = test(left, "p")
     assert got.evidence.equals(want.evidence)

@@ -78,7 +78,7 @@ def test_best_on_resnet12(changes, verdict):
 
 @pytest.mark.parametrize(
     ("sparse", "maml", "verdict"),
-    [(0.5, 0.4, "supported"), (0.42, 0.4, "partly"), (0.4, 0.4, "not s"), (None, 0.4, "not t")],
+    [(0.5, 0.4, "supported"), (0.42, 0.4, "partly"), (0.4, 0.4, "not s"), (None, 0.4, "no data")],
 )
 def test_cross_domain(sparse, maml, verdict):
     probes = {"maml": {"on:cub": maml}} | ({"sparse-maml": {"on:cub": sparse}} if sparse else {})
@@ -124,6 +124,27 @@ def test_by_problem(apart, verdict):
     assert finding.verdict.startswith(verdict), finding.evidence
     assert "nan" not in tables.verdicts([finding])
     assert claims.by_problem(records[:5]).verdict.startswith("not testable")
+
+
+@pytest.mark.parametrize(
+    ("profiles", "ratio", "verdict"),
+    [
+        ([[0.1, 0.7, 0.3]] * 6, 0.0, "not supported"),  # all alike, whatever the problem
+        ([[0.1, 0.7, 0.3], [0.3, 0.7, 0.1]] * 3, 0.0, "not supported"),  # the same two in each
+        ([[0.1, 0.7, 0.3]] * 4 + [[0.3, 0.7, 0.1]] * 2, np.inf, None),
+    ],
+)
+def test_profiles_without_any_spread(profiles, ratio, verdict):
+    points, labels = 100 * np.array(profiles), np.repeat([0, 0, 1], 2)
+    assert claims.pseudo_f(points, labels) == ratio
+    assert claims.pseudo_f(points + 1e-13 * np.arange(18).reshape(6, 3), labels) == ratio
+    if verdict:
+        records = [
+            made_up_record(f"problem{k}", seed, layers=[*profiles[2 * k + seed], 0.1, 0.1])
+            for k in range(3)
+            for seed in range(2)
+        ]
+        assert claims.by_problem(records).verdict == verdict
 
 
 def test_pseudo_f_is_anova_in_one_dimension():
@@ -179,3 +200,162 @@ def test_two_questions_of_claim_12(gain, verdict):
     }
     records = table1(dict.fromkeys(probes, (0.5, 0.6)), probes=probes)
     assert claims.features_move_less(records).verdict == verdict
+
+
+# --- runs that diverged, and answers that are absent
+
+
+def with_answers(name, accuracy, lost, moved, cub):
+    """Runs whose answers differ from seed to seed, each by method in its own way."""
+    for seed in SEEDS:
+        own = 0.002 * np.random.default_rng([seed, len(name)]).normal()
+        record = made_up_record(name, seed, accuracy=accuracy + own)
+        record["parameters"] = {"inner_steps": 5}
+        answers = {
+            "steps/5": accuracy,
+            "steps/50": accuracy - lost + own,
+            "movement/layer4": moved + own,
+            "on:cub": cub + own,
+        }
+        record["final"]["probes"] = {
+            n: {"mean": v, "low": v, "high": v, "n": 100} for n, v in answers.items()
+        }
+        yield record
+
+
+def supported(number):
+    """Records with which a claim is supported."""
+    rng = np.random.default_rng(1)
+    if number == "5a":
+        return table1(PAPER)
+    if number == "5b":
+        return table1(RESNET | {"sparse-relu-maml": (0.55, 0.65)}, "resnet12")
+    if number == "7":
+        return [
+            made_up_record(
+                "convnet4-5shot-sparse-relu-maml",
+                seed,
+                sparsity=[0.0, 0.3 + wobble(seed)],
+                layers=[0.6 + wobble(seed), 0.4, 0.3, 0.2, 0.1],
+            )
+            for seed in SEEDS
+        ]
+    if number == "8":
+        return [
+            made_up_record(
+                f"problem{k}", seed, layers=list(0.5 + 0.1 * (k - 1) + 0.03 * rng.normal(size=5))
+            )
+            for k in range(3)
+            for seed in SEEDS
+        ]
+    name = "convnet4-5shot-sparse-maml"
+    if number == "12a":
+        return [
+            made_up_record(f"{name}-{how}-masks", seed, accuracy=accuracy + wobble(seed) * sign)
+            for how, accuracy, sign in (("own", 0.63, 1), ("shuffled", 0.6, -1))
+            for seed in SEEDS
+        ]
+    return [
+        *with_answers(name, 0.62, 0.0, 0.9, 0.5),
+        *with_answers("convnet4-5shot-maml", 0.6, 0.1, 0.8, 0.4),
+    ]
+
+
+CLAIMS = {
+    "5a": (claims.convnet4_order, "convnet4-1shot-sparse-maml", "convnet4-5shot-boil"),
+    "5b": (claims.resnet12_best, "resnet12-5shot-sparse-relu-maml", "resnet12-1shot-sparse-maml"),
+    "6": (claims.cross_domain, "convnet4-5shot-sparse-maml", "convnet4-5shot-maml"),
+    "7": (claims.relu_sparsity, "convnet4-5shot-sparse-relu-maml", None),
+    "8": (claims.by_problem, "problem1", None),
+    "11": (claims.longer_loops, "convnet4-5shot-sparse-maml", "convnet4-5shot-maml"),
+    "12a": (
+        claims.pattern_and_density,
+        "convnet4-5shot-sparse-maml-own-masks",
+        "convnet4-5shot-sparse-maml-shuffled-masks",
+    ),
+    "12b": (claims.features_move_less, "convnet4-5shot-sparse-maml", "convnet4-5shot-maml"),
+}
+"""The test of each claim, an experiment of the method that it speaks for, and another one."""
+WITH_OTHERS = [number for number, (_, _, other) in CLAIMS.items() if other]
+
+
+def diverge(records, name, seeds):
+    """Return records of which some diverged: they have neither accuracies nor answers."""
+    return [
+        made_up_record(name, r["seed"], diverged=True)
+        if r["experiment"] == name and r["seed"] in seeds
+        else r
+        for r in records
+    ]
+
+
+@pytest.mark.parametrize("number", CLAIMS)
+def test_runs_that_matter_not_are_not_looked_at(number):
+    test, *_ = CLAIMS[number]
+    records = supported(number)
+    assert test(iter(records)).verdict == "supported"
+    if number != "8":  # which is about all the runs that it is given
+        elsewhere = [made_up_record("another", s, diverged=True) for s in SEEDS]
+        assert test(records + elsewhere).verdict == "supported"
+
+
+@pytest.mark.parametrize("number", WITH_OTHERS)
+def test_diverged_runs_of_other_methods_are_left_out_and_named(number):
+    test, _, other = CLAIMS[number]
+    records = supported(number)
+    count = len(records)
+    found = test(diverge(records, other, {1}))
+    note = f"(1 of {count} runs diverged and are left out: {other} seed 1)"
+    assert found.verdict == f"supported {note}"
+    left = [r for r in records if (r["experiment"], r["seed"]) != (other, 1)]
+    assert found.evidence.equals(test(left).evidence)
+    found = test(diverge(records, other, set(SEEDS)))
+    note = f"(5 of {count} runs diverged and are left out: every run of {other})"
+    assert found.verdict == f"not testable {note}"
+    found = test(diverge(records, other, {0, 1, 2, 3}))
+    assert found.verdict.startswith("not testable (an interval")
+    assert found.verdict.endswith(f"left out: {other} seeds 0, 1, 2, 3)")
+
+
+@pytest.mark.parametrize("number", CLAIMS)
+@pytest.mark.parametrize(
+    ("seeds", "named"),
+    [({3}, "{} seed 3"), ({0, 3}, "{} seeds 0, 3"), ({*SEEDS}, "every run of {}")],
+)
+def test_a_claim_is_not_supported_if_its_own_method_diverged(number, seeds, named):
+    test, own, _ = CLAIMS[number]
+    records = supported(number)
+    found = test(diverge(records, own, seeds))
+    note = f"{len(seeds)} of {len(records)} runs diverged and are left out: {named.format(own)}"
+    assert found.verdict == f"not supported ({note})"
+
+
+def test_any_run_of_the_method_counts_as_its_own():
+    for name in ("convnet4-1shot-sparse-maml", "convnet4-5shot-sparse-maml"):
+        found = claims.convnet4_order(diverge(supported("5a"), name, {0}))
+        assert found.verdict.startswith("not supported")
+    for name in ("resnet12-1shot-sparse-relu-maml", "resnet12-5shot-sparse-relu-maml"):
+        found = claims.resnet12_best(diverge(supported("5b"), name, {0}))
+        assert found.verdict.startswith("not supported")
+    for name in ("problem0", "problem1", "problem2"):
+        found = claims.by_problem(diverge(supported("8"), name, {0}))
+        assert found.verdict.startswith("not supported")
+
+
+@pytest.mark.parametrize(
+    ("number", "answer", "says"),
+    [
+        ("6", "on:cub", "tested on CUB"),
+        ("11", "steps/50", "tested with more steps"),
+        ("12b", "movement/layer4", "with features compared"),
+    ],
+)
+def test_absent_answers_are_no_want_of_seeds(number, answer, says):
+    test, own, _ = CLAIMS[number]
+    records = supported(number)
+    for r in records:
+        if r["experiment"] == own and r["seed"] > 0:
+            del r["final"]["probes"][answer]
+    assert test(records).verdict == f"no data (seeds {says}: 1 of 5)"
+    few = [r for r in records if r["seed"] < 1]
+    assert test(few).verdict.startswith("not testable")

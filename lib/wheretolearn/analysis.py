@@ -197,7 +197,7 @@ class Finding(NamedTuple):
     claim: str
     verdict: str
     """supported, partly supported, not supported, or not testable; then, in parentheses,
-    how many of the claim's runs diverged, if any: the evidence rests on the others."""
+    which of the claim's runs diverged, if any: the evidence rests on the others."""
     evidence: pd.DataFrame
     """One line for each statistic, with interval, threshold and outcome."""
 
@@ -217,12 +217,35 @@ def evidence_line(
     }
 
 
-def _left_out(records: Iterable[Record], names: Iterable[str]) -> str:
-    """Return the end of a verdict: how many runs of some experiments diverged."""
-    named = set(names)
-    runs = [r for r in records if r["experiment"] in named]
-    diverged = len(runs) - len(finished(runs))
-    return f" ({diverged} of {len(runs)} runs diverged and are left out)" if diverged else ""
+def left_out(records: Iterable[Record], names: Iterable[str] | None = None) -> str:
+    """Return the end of a verdict: which runs diverged; nothing if none did.
+
+    Parameters
+    ----------
+    records : iterable of dict
+        Records of any experiments.
+    names : iterable of str, optional
+        The experiments that matter; all of them by default.
+
+    Returns
+    -------
+    str
+        In parentheses, after a space: how many of how many runs, and their seeds.
+    """
+    named = None if names is None else set(names)
+    groups = {n: g for n, g in by_experiment(records).items() if named is None or n in named}
+    parts, lost = [], 0
+    for name, group in groups.items():
+        seeds = [str(r["seed"]) for r in group if r["status"] == "diverged"]
+        lost += len(seeds)
+        if len(seeds) == len(group) > 1:
+            parts.append(f"every run of {name}")
+        elif seeds:
+            parts.append(f"{name} seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}")
+    count = sum(map(len, groups.values()))
+    if not lost:
+        return ""
+    return f" ({lost} of {count} runs diverged and are left out: {'; '.join(parts)})"
 
 
 TOO_FEW = "not testable (an interval over seeds needs at least two)"
@@ -251,7 +274,7 @@ def emergence(records: Iterable[Record], prefix: str) -> Finding:
     records = list(records)
     groups = by_experiment(finished(records))
     levels = (0, 25, 50, 75, 100)
-    left_out = _left_out(records, (_name(prefix, p) for p in levels))
+    without = left_out(records, (_name(prefix, p) for p in levels))
     curves = {
         p: {
             r["seed"]: 100 * np.asarray(r["curves"]["sparsity"])
@@ -261,7 +284,7 @@ def emergence(records: Iterable[Record], prefix: str) -> Finding:
     }
     seeds = sorted(set.intersection(*(set(c) for c in curves.values())))
     if len(seeds) < 2:
-        return Finding(claim, TOO_FEW + left_out, pd.DataFrame())
+        return Finding(claim, TOO_FEW + without, pd.DataFrame())
     ends = {p: [curves[p][s][-1] for s in seeds] for p in levels}
     from_none, from_all = t_interval(ends[0]), t_interval(ends[100])
     ratio = t_interval(
@@ -299,7 +322,7 @@ def emergence(records: Iterable[Record], prefix: str) -> Finding:
     verdict = (
         "supported" if all(holds) else "partly supported" if all(holds[:2]) else "not supported"
     )
-    return Finding(claim, verdict + left_out, table)
+    return Finding(claim, verdict + without, table)
 
 
 def layer_order(records: Iterable[Record], prefix: str) -> Finding:
@@ -311,9 +334,9 @@ def layer_order(records: Iterable[Record], prefix: str) -> Finding:
     claim = "2. Earlier layers get sparser; the output layer stays most plastic"
     records = list(records)
     group = by_experiment(finished(records)).get(_name(prefix, 50), [])
-    left_out = _left_out(records, [_name(prefix, 50)])
+    without = left_out(records, [_name(prefix, 50)])
     if len(group) < 2:
-        return Finding(claim, TOO_FEW + left_out, pd.DataFrame())
+        return Finding(claim, TOO_FEW + without, pd.DataFrame())
     ends = np.array([[100 * layer_sparsity(r, layer)[-1] for layer in LAYERS] for r in group])
     steps = [
         (f"{a} − {b}", t_interval(ends[:, i] - ends[:, i + 1]))
@@ -332,7 +355,7 @@ def layer_order(records: Iterable[Record], prefix: str) -> Finding:
     ordered = all(table["holds"][: len(steps)])
     trend = bool(table["holds"].iloc[-2] and table["holds"].iloc[-1])
     verdict = "supported" if ordered else "partly supported" if trend else "not supported"
-    return Finding(claim, verdict + left_out, table)
+    return Finding(claim, verdict + without, table)
 
 
 def _rank_correlation(values: np.ndarray) -> float:
@@ -353,14 +376,14 @@ def accuracy_gain(records: Iterable[Record], prefix: str) -> Finding:
     groups = by_experiment(records)
     maml = groups.get(f"{prefix}-maml", [])
     levels = (0, 20, 50, 80, 100)
-    left_out = _left_out(records, [f"{prefix}-maml", *(_name(prefix, p) for p in levels)])
+    without = left_out(records, [f"{prefix}-maml", *(_name(prefix, p) for p in levels)])
     gains = {p: paired_gain(groups.get(_name(prefix, p), []), maml) for p in levels}
     sparse = {p: test_accuracies(groups.get(_name(prefix, p), [])) for p in levels}
     base = test_accuracies(maml)
     seeds = sorted(set(base).intersection(*(set(a) for a in sparse.values())))
     known = {p: g for p, g in gains.items() if g is not None and g.n >= 2}
     if len(known) < len(levels) or len(seeds) < 2:
-        return Finding(claim, TOO_FEW + left_out, pd.DataFrame())
+        return Finding(claim, TOO_FEW + without, pd.DataFrame())
     mean_gain = t_interval(
         [float(np.mean([sparse[p][s] for p in levels])) - base[s] for s in seeds]
     )
@@ -387,4 +410,4 @@ def accuracy_gain(records: Iterable[Record], prefix: str) -> Finding:
         verdict = "partly supported"
     else:
         verdict = "not supported"
-    return Finding(claim, verdict + left_out, table)
+    return Finding(claim, verdict + without, table)

@@ -1,9 +1,15 @@
-"""Claims 5 to 8, 11 and 12: the tests that the chapter "Decided beforehand" states."""
+"""Claims 5 to 8, 11 and 12: the tests that the chapter "Decided beforehand" states.
+
+Each test takes records of any experiments and picks those that it needs.  Runs that diverged are
+left out of the differences and named in the verdict; where one of them is of the method that the
+claim speaks for, the claim is not supported.
+"""
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,6 +22,7 @@ from .analysis import (
     evidence_line,
     finished,
     layer_sparsity,
+    left_out,
     paired_gain,
 )
 from .records import Record
@@ -26,9 +33,65 @@ Groups = Mapping[str, Sequence[Record]]
 PERMUTATIONS = 9_999
 """Random assignments of runs to problems behind the p-value of claim 8."""
 
-_ABOVE, _BELOW = "interval above 0", "interval below 0"
+_ABOVE = "interval above 0"
+
+Test = Callable[[Iterable[Record]], Finding]
+"""From records to the outcome."""
 
 
+def _about(speaks_for: Collection[str], others: Collection[str] = ()) -> Callable[[Test], Test]:
+    """Give a test the finished runs that it needs, and its verdict word of the diverged ones.
+
+    Parameters
+    ----------
+    speaks_for : collection of str
+        Experiments of the method that the claim speaks for; empty if it speaks for every record.
+    others : collection of str
+        The other experiments that it needs.
+
+    Returns
+    -------
+    callable
+        A decorator of tests.
+    """
+
+    def decorate(test: Test) -> Test:
+        @functools.wraps(test)
+        def decided(records: Iterable[Record]) -> Finding:
+            needed = {*speaks_for, *others}
+            runs = [r for r in records if not speaks_for or r["experiment"] in needed]
+            done = finished(runs)
+            finding = test(done)
+            if len(done) == len(runs):
+                return finding
+            own = [r for r in runs if not speaks_for or r["experiment"] in speaks_for]
+            verdict = finding.verdict
+            if len(finished(own)) < len(own):
+                verdict = "not supported"
+            elif verdict == TOO_FEW and any(
+                len(g) > 1 and not finished(g) for g in by_experiment(runs).values()
+            ):
+                verdict = "not testable"  # what is left out says why
+            return finding._replace(verdict=verdict + left_out(runs))
+
+        return decided
+
+    return decorate
+
+
+def _runs_of(*methods: str, columns: Sequence[str] = ("convnet4-5shot",)) -> list[str]:
+    return [f"{column}-{method}" for column in columns for method in methods]
+
+
+_CONVNETS = ("convnet4-1shot", "convnet4-5shot")
+_RESNETS = ("resnet12-1shot", "resnet12-5shot")
+_SPARSE, _MAML = _runs_of("sparse-maml"), _runs_of("maml")
+_OWN, _SHUFFLED = _runs_of("sparse-maml-own-masks"), _runs_of("sparse-maml-shuffled-masks")
+
+
+@_about(
+    _runs_of("sparse-maml", columns=_CONVNETS), _runs_of("boil", "maml", "anil", columns=_CONVNETS)
+)
 def convnet4_order(records: Iterable[Record]) -> Finding:
     """Test claim 5 on ConvNet-4: sparse-MAML > BOIL > MAML > ANIL.
 
@@ -60,6 +123,10 @@ def convnet4_order(records: Iterable[Record]) -> Finding:
     return Finding(claim, _verdict(whole, part), pd.DataFrame(lines))
 
 
+@_about(
+    _runs_of("sparse-relu-maml", columns=_RESNETS),
+    _runs_of("maml", "anil", "boil", "sparse-maml", columns=_RESNETS),
+)
 def resnet12_best(records: Iterable[Record]) -> Finding:
     """Test claim 5 on ResNet-12: sparse-ReLU-MAML is best.
 
@@ -83,13 +150,14 @@ def resnet12_best(records: Iterable[Record]) -> Finding:
     return Finding(claim, _verdict(whole, beats and not worse), pd.DataFrame(lines))
 
 
+@_about(_SPARSE, _MAML)
 def cross_domain(records: Iterable[Record]) -> Finding:
     """Test claim 6: the gain on CUB at 5 shots, alone and against the gain at home.
 
     Parameters and result are those of :func:`convnet4_order`.
     """
     claim = "6. Across domains the gain over MAML is largest at 5-shot CUB"
-    groups = by_experiment(finished(records))
+    groups = by_experiment(records)
     gains = []
     for name in ("on:cub", None):
         sparse, maml = (
@@ -100,7 +168,7 @@ def cross_domain(records: Iterable[Record]) -> Finding:
     away, home = ({s: g for s, g in gain.items() if np.isfinite(g)} for gain in gains)
     seeds = sorted(away.keys() & home.keys())
     if len(seeds) < 2:
-        return _undecided(claim)
+        return _undecided(claim, len(seeds), home, "tested on CUB")
     there = t_interval([away[s] for s in seeds])
     more = t_interval([away[s] - home[s] for s in seeds])
     lines = [
@@ -111,6 +179,7 @@ def cross_domain(records: Iterable[Record]) -> Finding:
     return Finding(claim, _verdict(all(holds), bool(holds[0])), pd.DataFrame(lines))
 
 
+@_about(_runs_of("sparse-relu-maml"))
 def relu_sparsity(records: Iterable[Record]) -> Finding:
     """Test claim 7: rates learned under a ReLU become zero, and not in all layers alike.
 
@@ -125,7 +194,7 @@ def relu_sparsity(records: Iterable[Record]) -> Finding:
         In percent and percentage points.
     """
     claim = "7. Sparsity also emerges when rates are learned under a ReLU"
-    group = by_experiment(finished(records)).get("convnet4-5shot-sparse-relu-maml", [])
+    group = by_experiment(records).get("convnet4-5shot-sparse-relu-maml", [])
     if len(group) < 2:
         return _undecided(claim)
     share = t_interval([100 * r["final"]["sparsity"] for r in group])
@@ -144,6 +213,7 @@ def relu_sparsity(records: Iterable[Record]) -> Finding:
     return Finding(claim, _verdict(emerges and apart, emerges), pd.DataFrame(lines))
 
 
+@_about([])
 def by_problem(records: Iterable[Record]) -> Finding:
     """Test claim 8: profiles of sparsity differ between problems more than within.
 
@@ -158,7 +228,7 @@ def by_problem(records: Iterable[Record]) -> Finding:
         The pseudo-F and its p-value (Anderson, 2001), without an interval.
     """
     claim = "8. The pattern of sparsity differs from problem to problem"
-    groups = {n: g for n, g in by_experiment(finished(records)).items() if len(g) >= 2}
+    groups = {n: g for n, g in by_experiment(records).items() if len(g) >= 2}
     if len(groups) < 2:
         return _undecided(claim)
     profiles = np.array(
@@ -192,30 +262,37 @@ def pseudo_f(points: np.ndarray, labels: np.ndarray) -> float:
     Returns
     -------
     float
+        Zero if the groups have the same centre; infinite if only what is within them is all
+        equal.  What rounding alone could make counts as equal.
     """
     sizes = np.bincount(labels)
     centres = np.stack([points[labels == k].mean(0) for k in range(len(sizes))])
     between = (sizes * ((centres - points.mean(0)) ** 2).sum(1)).sum() / (len(sizes) - 1)
     within = ((points - centres[labels]) ** 2).sum() / (len(points) - len(sizes))
-    return float(between / within)
+    rounding = points.size * (1e-12 * np.abs(points).max()) ** 2
+    if between <= rounding:
+        return 0.0
+    return float(between / within) if within > rounding else np.inf
 
 
+@_about(_SPARSE, _MAML)
 def longer_loops(records: Iterable[Record]) -> Finding:
     """Test claim 11: what more inner steps cost MAML and sparse-MAML, at 5 shots.
 
     Parameters and result are those of :func:`convnet4_order`.
     """
     claim = "11. Longer inner loops without overfitting"
-    groups = by_experiment(finished(records))
-    losses = {}
+    groups = by_experiment(records)
+    losses, runs = {}, []
     for method in ("maml", "sparse-maml"):
         group = groups.get(f"convnet4-5shot-{method}", [])
+        runs.append({r["seed"] for r in group})
         k = group[0]["parameters"]["inner_steps"] if group else 0
         names = (f"steps/{k}", f"steps/{10 * k}")
         losses[method] = {s: a[names[0]] - a[names[1]] for s, a in _by_seed(group, names).items()}
     seeds = sorted(losses["maml"].keys() & losses["sparse-maml"].keys())
     if len(seeds) < 2:
-        return _undecided(claim)
+        return _undecided(claim, len(seeds), runs[0] & runs[1], "tested with more steps")
     own = t_interval([losses["sparse-maml"][s] for s in seeds])
     more = t_interval([losses["maml"][s] - losses["sparse-maml"][s] for s in seeds])
     lines = [
@@ -226,6 +303,7 @@ def longer_loops(records: Iterable[Record]) -> Finding:
     return Finding(claim, _verdict(all(holds), bool(holds[0])), pd.DataFrame(lines))
 
 
+@_about(_OWN, _SHUFFLED)
 def pattern_and_density(records: Iterable[Record]) -> Finding:
     """Test the first question of claim 12: own masks against shuffled ones.
 
@@ -243,20 +321,21 @@ def pattern_and_density(records: Iterable[Record]) -> Finding:
     return Finding(claim, _verdict(gain.low > 0, False), pd.DataFrame([line]))
 
 
+@_about(_SPARSE, _MAML)
 def features_move_less(records: Iterable[Record]) -> Finding:
     """Test the second question of claim 12: similarity of features before and after.
 
     Parameters and result are those of :func:`convnet4_order`; linear CKA times 100.
     """
     claim = "12b. Features move less under sparse-MAML than under MAML"
-    groups = by_experiment(finished(records))
+    groups = by_experiment(records)
     name = "movement/layer4"
-    sparse, maml = (
-        _by_seed(groups.get(f"convnet4-5shot-{m}", []), (name,)) for m in ("sparse-maml", "maml")
-    )
+    pair = [groups.get(f"convnet4-5shot-{m}", []) for m in ("sparse-maml", "maml")]
+    sparse, maml = (_by_seed(group, (name,)) for group in pair)
     seeds = sorted(sparse.keys() & maml.keys())
     if len(seeds) < 2:
-        return _undecided(claim)
+        runs = [{r["seed"] for r in group} for group in pair]
+        return _undecided(claim, len(seeds), runs[0] & runs[1], "with features compared")
     more = t_interval([sparse[s][name] - maml[s][name] for s in seeds])
     line = evidence_line("similarity, sparse-MAML − MAML", more, _ABOVE, more.low > 0)
     return Finding(claim, _verdict(more.low > 0, False), pd.DataFrame([line]))
@@ -297,5 +376,9 @@ def _verdict(whole: bool, part: bool) -> str:
     return "supported" if whole else "partly supported" if part else "not supported"
 
 
-def _undecided(claim: str) -> Finding:
-    return Finding(claim, TOO_FEW, pd.DataFrame())
+def _undecided(
+    claim: str, seeds: int = 0, paired: Collection[int] = (), answer: str = ""
+) -> Finding:
+    """Say why a claim is not decided: too few seeds, or seeds enough without the answer."""
+    few = f"no data (seeds {answer}: {seeds} of {len(paired)})" if len(paired) > 1 else TOO_FEW
+    return Finding(claim, few, pd.DataFrame())
