@@ -305,11 +305,12 @@ def test_a_run_writes_the_fields_of_the_schema(trained):
     def compare(value, schema, where):
         if "properties" not in schema or not isinstance(value, dict):
             return
-        assert set(value) == set(schema["properties"]), where
-        newer = {"input_seconds", "probes", "masks", "rate_quantiles"}  # older ones lack them
+        fields = set(schema["properties"]) - {"others"}  # only where another data set was tested
+        assert set(value) == fields, where
+        newer = {"input_seconds", "probes", "masks", "rate_quantiles", "others"}
         assert set(schema["properties"]) - newer <= set(schema["required"]), where
-        for name, inner in schema["properties"].items():
-            compare(value[name], inner, f"{where}/{name}")
+        for name in fields:
+            compare(value[name], schema["properties"][name], f"{where}/{name}")
 
     compare(trained, SCHEMA, "")
     test = SCHEMA["$defs"]["interval"]
@@ -406,3 +407,43 @@ def test_records_on_different_data_are_not_pooled(tmp_path):
             records.write(tmp_path / "study" / experiment.name / path.name, record)
     with pytest.raises(records.RecordError, match="different data"):
         records.load(tmp_path, [experiment])
+
+
+def on_data(name, size, fingerprint, **others):
+    record = made_up_record(f"on-{name}-{fingerprint}", 3)
+    record["parameters"]["image_size"] = size
+    record["data"] |= {"name": name, "fingerprint": fingerprint}
+    return record | {"final": record["final"] | ({"others": others} if others else {})}
+
+
+HOME = on_data("miniimagenet", 32, "a", cub="c")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        on_data("miniimagenet", 32, "a"),  # an older record: what it was tested on is not known
+        on_data("miniimagenet", 32, "a", cub="c", cars="d"),
+        on_data("miniimagenet", 42, "b", cub="e"),
+        on_data("omniglot", 32, "b", cub="c"),
+        on_data("cub", 32, "c"),
+    ],
+)
+def test_runs_on_the_same_data_can_be_compared(other):
+    records.check_data([HOME, other])
+
+
+@pytest.mark.parametrize(
+    ("other", "what"),
+    [
+        (on_data("miniimagenet", 32, "b"), "miniimagenet"),
+        (on_data("miniimagenet", 32, "a", cub="d"), "cub"),
+        (on_data("cub", 32, "d"), "cub"),  # trained on what the other was only tested on
+    ],
+)
+def test_runs_on_different_data_are_not_compared(other, what):
+    for pair in ([HOME, other], [other, HOME]):
+        first, second = (f"{r['experiment']} seed 3" for r in pair)
+        says = f"{first} and {second} were made on different {what} at 32 pixels"
+        with pytest.raises(records.RecordError, match=says):
+            records.check_data(iter(pair))

@@ -282,6 +282,8 @@ def test_a_record_without_an_answer_is_made_again_when_its_data_are_there(
     second = run(tmp_path, ON_CARS)
     assert "seed0.json was made without cars, now at hand; running again" in capsys.readouterr().out
     assert list(second["final"]["probes"]) == ["on:cars"]
+    assert list(second["final"]["others"]) == ["cars"]
+    assert "others" not in first["final"]
     assert second["final"]["test_accuracy"] == first["final"]["test_accuracy"]
     loaded.clear()
     assert run(tmp_path, ON_CARS) == second

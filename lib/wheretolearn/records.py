@@ -226,6 +226,33 @@ def load(results: Path | str, chosen: Iterable[Planned]) -> list[Record]:
     return found
 
 
+def check_data(records: Iterable[Record]) -> None:
+    """Raise an error unless runs that can be compared were made, and tested, on the same data.
+
+    Parameters
+    ----------
+    records : iterable of dict
+        Records of any experiments.  Of two runs on one data set at one image size, whether
+        trained on it or only tested, the images must be the same.  Records that do not say what
+        the other data sets were that they were tested on are older than that field.
+
+    Raises
+    ------
+    RecordError
+        With the data set and two of the runs.
+    """
+    known: dict[tuple[str, int | None], tuple[str, str]] = {}
+    for r in records:
+        size = r["parameters"].get("image_size")
+        run = f"{r['experiment']} seed {r['seed']}"
+        own = {r["data"]["name"]: r["data"]["fingerprint"]}
+        for name, fingerprint in [*own.items(), *r["final"].get("others", {}).items()]:
+            first, where = known.setdefault((name, size), (fingerprint, run))
+            if fingerprint != first:
+                pixels = f" at {size} pixels" if size else ""
+                raise RecordError(f"{where} and {run} were made on different {name}{pixels}")
+
+
 def read_run(path: Path) -> Record:
     """Read the record of a run, ``seed<k>.json``, and check that it is of that seed.
 

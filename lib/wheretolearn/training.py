@@ -236,13 +236,14 @@ class Training:
                 episodes = other or self._streams["test"]
                 count = min(EPISODES, self.experiment.test_tasks)
                 answers |= ask(probe, self.learner, episodes, count)
+        asked = {n: e for n, e in self._others.items() if f"on:{n}" in answers}
         return {
             "test_accuracy": _plain(episode_interval(score.accuracies)),
             "test_loss": score.loss if math.isfinite(score.loss) else None,
             "probes": {name: _plain(interval) for name, interval in answers.items()},
             "masks": self._masks(),
             "rate_quantiles": self._rate_quantiles(),
-        }
+        } | ({"others": {n: e.images.fingerprint for n, e in asked.items()}} if asked else {})
 
     def _masks(self) -> dict[str, str]:
         """Return the masks of the tested network, where weights can freeze one by one."""
