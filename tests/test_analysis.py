@@ -3,13 +3,15 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import ROOT
 from synthetic import made_up_record
-from wheretolearn import analysis
+from wheretolearn import analysis, tables
+from wheretolearn.statistics import t_interval
 
 LEVELS = (0, 25, 50, 75, 100)
 ACCURACY_LEVELS = (0, 20, 50, 80, 100)
@@ -283,3 +285,42 @@ def test_pure_noise_earns_what_the_chapter_says():
     finding = analysis.emergence(records, "p")
     assert finding.verdict == "partly supported"
     assert list(finding.evidence["holds"]) == [True, True, False, True, True]
+
+
+def test_where_runs_end_beside_noise():
+    """From 0, 50 and 100 %: above the 8 %, about the 50 % and below the 92 % that noise makes."""
+    records = []
+    for level, end in ((100, 0.6), (0, 0.2), (50, 0.5)):
+        for seed in SEEDS:
+            record = made_up_record(f"p-sparse{level}", seed)
+            record["final"]["sparsity"] = end + jitter(seed, 0.02)
+            record["parameters"] = {
+                "method": "sparse-maml",
+                "init_sparsity": level / 100,
+                "updates": 600,
+                "rule_rate": 7.5e-3,
+            }
+            records.append(record)
+    maml = made_up_record("p-maml", 0)
+    maml["parameters"] = {"method": "maml"}
+    lost = made_up_record("p-sparse0", 9, diverged=True)
+    found = analysis.beside_noise([*records, maml, lost])
+    sides = {level: b.side for level, b in found.items()}
+    assert sides == {0: "above it", 50: "not told apart", 100: "below it"}
+    assert list(found) == [0, 50, 100]
+    assert found[0].final.n == len(SEEDS)
+    assert found[0].noise == analysis.noise_curve(0, 600).mean[-1]
+    words = tables.noise_in_words(records)
+    assert words == "above it from 0 %, below it from 100 %, not told apart from 50 %"
+    assert tables.noise_in_words(records[:5]) == "above it from nowhere, below it from 100 %"
+    assert tables.noise_in_words([maml]) == ""
+    assert tables.against_noise(records).splitlines()[2].endswith("| above it |")
+
+
+def test_every_line_of_evidence_has_its_own_seeds():
+    lines = [
+        analysis.evidence_line(f"of {len(v)}", t_interval(v), "above 0", True)
+        for v in ([1.0, 2.0], [1.0, 2.0, 4.0])
+    ]
+    shown = tables.verdicts([analysis.Finding("1. so", "supported", pd.DataFrame(lines))])
+    assert [row.split(" | ")[2] for row in shown.splitlines()[4:]] == ["2", "3"]

@@ -4,16 +4,18 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from synthetic import made_up_osaka_record, made_up_record
 from synthetic_streams import stream_record
-from wheretolearn import few_shot_claims, ledger, study
+from wheretolearn import ledger, stated, study
 from wheretolearn.analysis import TOO_FEW, Finding, evidence_line
 from wheretolearn.continual import plan
 from wheretolearn.continual.experiment import ContinualExperiment
 from wheretolearn.continual.osaka_run import OsakaExperiment
+from wheretolearn.records import RecordError
 from wheretolearn.statistics import Interval, t_interval
 
 ROOT = Path(__file__).parents[1]
@@ -26,11 +28,16 @@ def claim(finding, headline="gain", runs=RUNS):
 
 def finding(verdict="supported", values=(1.0, 2.0)):
     interval = t_interval(list(values))
-    return Finding("3. so", verdict, pd.DataFrame([evidence_line("gain", interval, "> 0", True)]))
+    return Finding(
+        "3. so", verdict, pd.DataFrame([evidence_line("gain", interval, "above 0", True)])
+    )
+
+
+PLANNED = [(run.name, seed) for run in RUNS for seed in study.seeds(run)]
 
 
 def records(count):
-    return [made_up_record("any", seed) for seed in range(count)]
+    return [made_up_record(*run) for run in PLANNED[:count]]
 
 
 def test_every_claim_of_the_paper_has_a_line():
@@ -39,7 +46,7 @@ def test_every_claim_of_the_paper_has_a_line():
     numbers = [int(c.number.rstrip("ab")) for c in found]
     assert numbers == sorted(numbers)
     for c in found:
-        assert (c.test is None) == (not c.runs) == (not c.page)
+        assert (c.test is None) == (not c.runs) == (not c.page) == (c.stated is None)
         assert not c.page or (ROOT / "notebooks" / f"{c.page}.ipynb").is_file()
         assert all(e in study.experiments("study") for e in c.runs)
 
@@ -51,10 +58,64 @@ def test_every_claim_of_the_paper_has_a_line():
         (4, finding("not supported"), "not supported, so far (4 of 10 runs)"),
         (10, Finding("3. so", TOO_FEW, pd.DataFrame()), TOO_FEW),
         (1, Finding("3. so", TOO_FEW, pd.DataFrame()), "not run yet (1 of 10 runs)"),
+        (
+            2,
+            Finding("3. so", f"{TOO_FEW} (1 of 2 runs diverged)", pd.DataFrame()),
+            "not run yet (2 of 10 runs) (1 of 2 runs diverged)",
+        ),
+        (10, Finding("3. so", "no data (none)", pd.DataFrame()), "no data (none)"),
+        (
+            5,
+            Finding("3. so", "no data (none)", pd.DataFrame()),
+            "no data (none), so far (5 of 10 runs)",
+        ),
     ],
 )
 def test_a_verdict_says_how_much_was_run(count, outcome, verdict):
     assert ledger._entry(claim(outcome), records(count), Path()).verdict == verdict
+
+
+def test_runs_that_were_not_planned_do_not_count():
+    """Ten records, two of them of other seeds, one of another run: three planned ones lack."""
+    extra = [made_up_record(RUNS[0].name, seed) for seed in (5, 100)] + [made_up_record("any", 0)]
+    seen: list[tuple[str, int]] = []
+
+    def test(tested):
+        seen.extend((r["experiment"], r["seed"]) for r in tested)
+        return finding()
+
+    counted = claim(finding())._replace(test=test)
+    entry = ledger._entry(counted, records(7) + extra, Path())
+    assert entry.verdict == "supported, so far (7 of 10 runs)"
+    assert entry.done == 7
+    assert seen == PLANNED[:7]
+    assert ledger._entry(counted, records(10) + extra, Path()).verdict == "supported"
+
+
+def test_runs_of_a_claim_must_have_seen_the_same_data():
+    made = records(10)
+    made[3]["data"]["fingerprint"] = "another"
+    with pytest.raises(RecordError, match="were made on different synthetic"):
+        ledger._entry(claim(finding()), made, Path())
+
+
+STATED = stated.Stated((("gain", "above 0"), ("loss", "below 0")), "both hold", "never", "is named")
+
+
+def test_evidence_must_be_as_stated():
+    as_stated = claim(finding())._replace(stated=STATED)
+    ledger._entry(as_stated, records(10), Path())  # a line without runs may lack
+    wrong = finding()
+    wrong.evidence["needed"] = "above 1"
+    with pytest.raises(ValueError, match=r"claim 3: .* not as stated: \[\('gain', 'above 1'\)\]"):
+        ledger._entry(as_stated._replace(test=lambda r: wrong), records(10), Path())
+    lines = [
+        evidence_line(n, t_interval([1.0, 2.0]), needed, True)
+        for n, needed in reversed(STATED.statistics)
+    ]
+    turned = Finding("3. so", "supported", pd.DataFrame(lines))
+    with pytest.raises(ValueError, match="the order"):
+        ledger._entry(as_stated._replace(test=lambda r: turned), records(10), Path())
 
 
 def test_a_headline_must_be_among_the_evidence():
@@ -62,14 +123,35 @@ def test_a_headline_must_be_among_the_evidence():
         ledger._entry(claim(finding(), headline="loss"), records(10), Path())
 
 
-def test_the_headlines_are_statistics_of_the_tests(monkeypatch):
-    """Made-up records of every run that a claim needs: each test finds its headline."""
+def test_the_evidence_is_what_was_stated(monkeypatch):
+    """Made-up records of every run that a claim needs: each test finds all that was stated."""
     monkeypatch.setattr(plan, "SPARSE_FORM", "sparse-la-maml")
     for c in ledger.claims():
-        if c.test is not None and c.test is not few_shot_claims.by_problem:
+        if c.test is not None and c.stated is not None:
             entry = ledger._entry(c, list(everything(c.runs)), ROOT / "results/paper")
             assert entry.headline is not None, c.number
             assert entry.done == 5 * len(c.runs)
+            found = entry.finding.evidence[["statistic", "needed"]]
+            assert [tuple(line) for line in found.to_numpy()] == list(c.stated.statistics)
+            assert c.headline in dict(c.stated.statistics)
+
+
+def test_claims_on_several_problems_have_one_test():
+    tests: dict[str, set] = {}
+    for c in ledger.claims():
+        tests.setdefault(c.number, set()).add(c.stated)
+    assert {len(found) for found in tests.values()} == {1}
+
+
+def test_an_answer_that_no_run_has_is_no_want_of_runs():
+    (c,) = [c for c in ledger.claims() if c.number == "6"]
+    made = list(everything(c.runs))
+    for r in made:
+        del r["final"]["probes"]["on:cub"]
+    entry = ledger._entry(c, made, ROOT / "results/paper")
+    assert entry.verdict == "no data (seeds tested on CUB: 0 of 5)"
+    entry = ledger._entry(c, [r for r in made if r["seed"] < 3], ROOT / "results/paper")
+    assert entry.verdict == "no data (seeds tested on CUB: 0 of 3), so far (6 of 10 runs)"
 
 
 def everything(runs):
@@ -132,8 +214,30 @@ def test_plain_data():
             "holds": True,
         }
     ]
+    assert data["test"] is None
     assert data["runs"] == [10, 10]
     assert data["records"] == [f"results/study/{run.name}/" for run in RUNS]
+
+
+def test_a_test_is_shown_before_it_is_run():
+    planned = claim(Finding("3. so", TOO_FEW, pd.DataFrame()))._replace(stated=STATED)
+    entry = ledger._entry(planned, [], Path())
+    (data,) = ledger.as_data([entry])
+    assert data["evidence"] == []
+    assert data["test"] == {
+        "statistics": [
+            {"statistic": "gain", "needed": "above 0"},
+            {"statistic": "loss", "needed": "below 0"},
+        ],
+        "supported": "both hold",
+        "partly supported": "never",
+        "diverged": "is named",
+    }
+    elsewhere = entry._replace(claim=planned._replace(problem="elsewhere"))
+    shown = ledger.stated_tests([entry, elsewhere, entry._replace(claim=claim(finding()))])
+    assert shown.count("| gain | above 0 |\n| loss | below 0 |") == 1
+    assert "**3. so (data, elsewhere" in shown
+    assert "*Supported* if both hold. *Partly supported*: never. A run that diverged: is" in shown
 
 
 def test_tables_with_and_without_results():
@@ -151,12 +255,47 @@ def test_tables_with_and_without_results():
     assert "| gain | 1.50" in ledger.evidence(found)
     assert ledger.evidence(found[1:]) == "No test could be applied yet."
     assert len(ledger.settings(found).splitlines()) == 4  # heading, rule, two claims with runs
-    assert f"±{half:.2f} | 1.00 | 2 |" in ledger.power(found)
-    assert ledger.power(found[1:]) == "No interval has a published counterpart yet."
+    seen = ledger.chance(1.0, math.sqrt(0.5), 2)
+    assert f"| ±{half:.2f} points | 2 | 1.00 | {100 * seen:.0f} % | 7 |" in ledger.power(found)
+    assert ledger.power(found[1:]) == "There is no interval yet."
+    alone = [found[0]._replace(paper=None)]
+    assert f"| ±{half:.2f} points | 2 | – | – | – |" in ledger.power(alone)
 
 
-def test_seeds_for_a_narrower_interval():
-    """With a spread of 1 and t = 2.776, five seeds give ±1.242; ±0.5 needs eighteen."""
-    assert ledger._seeds_for(1.242, 1.2417, 5) == "5"
-    assert ledger._seeds_for(0.5, 1.2417, 5) == "18"
-    assert ledger._seeds_for(1e-9, 1.2417, 5) == "1000 or more"
+def test_what_could_have_been_seen_is_said():
+    entry = ledger._entry(
+        claim(finding("not supported"))._replace(paper=lambda folder: 3.0), records(10), Path()
+    )
+    seen = 100 * ledger.chance(3.0, math.sqrt(0.5), 2)
+    text = ledger.in_doubt([entry])
+    assert f"probability of {seen:.0f} % for claim 3 on data (3.00 points, interval ±6.35" in text
+    assert "2 seeds)" in text
+    so_far = ledger._entry(entry.claim, records(4), Path())
+    assert "for claim 3" in ledger.in_doubt([so_far])
+    for other in (entry._replace(verdict="supported"), entry._replace(paper=None)):
+        assert "probability" not in ledger.in_doubt([other])
+
+
+def test_the_chance_to_see_an_effect():
+    """As often as among simulated studies; and without an effect, as often as by accident."""
+    assert ledger.chance(0.0, 1.0, 5) == pytest.approx(0.025)
+    values = np.random.default_rng(0).normal(0.92, 0.7, (20_000, 5))
+    half = 2.776445 * values.std(1, ddof=1) / math.sqrt(5)
+    share = float((values.mean(1) > half).mean())
+    assert ledger.chance(0.92, 0.7, 5) == pytest.approx(share, abs=0.01)
+    assert ledger.chance(64.0, 3.0, 5) == pytest.approx(1)
+    assert (ledger.chance(1.0, 0.0, 5), ledger.chance(-1.0, 0.0, 5)) == (1, 0)
+
+
+def test_seeds_for_a_chance():
+    """Cohen's tables: an effect of one standard deviation, paired, needs ten pairs for 80 %."""
+    assert ledger._seeds_for(1.0, 1.0) == "10"
+    assert ledger._seeds_for(0.5, 1.0) == "34"
+    assert ledger._seeds_for(1e-9, 1.0) == "1000 or more"
+
+
+def test_only_the_claims_of_a_page(monkeypatch):
+    monkeypatch.setattr(ledger, "load", lambda results, runs: [])
+    found = ledger.entries(ROOT / "results", "fig1_sparsity_emerges")
+    assert [e.claim.number for e in found] == ["1", "1", "2", "2", "3", "3"]
+    assert len(ledger.entries(ROOT / "results")) == len(ledger.claims())

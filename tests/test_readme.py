@@ -1,6 +1,7 @@
 """README and picture say what the records say."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,9 @@ def found():
     return ledger.entries(ROOT / "results")
 
 
-def test_readme_is_what_the_records_say(found):
+def test_readme_is_what_the_records_say(found, study_records):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme.fill(text, found) == text, "run: python -m wheretolearn.readme"
+    assert readme.fill(text, found, study_records) == text, "run: python -m wheretolearn.readme"
 
 
 def test_ledger_is_what_the_records_say(found, tmp_path):
@@ -35,14 +36,37 @@ def test_ledger_is_what_the_records_say(found, tmp_path):
 
 def test_picture_shows_these_records(study_records):
     omniglot = [r for r in study_records if r["data"]["name"] == "omniglot"]
-    assert readme.shown(ROOT / readme.PICTURE) == readme.digest(omniglot), (
-        "run: python -m wheretolearn.readme"
-    )
+    digest = readme.digest(omniglot, ROOT / "results/paper")
+    assert readme.shown(ROOT / readme.PICTURE) == digest, "run: python -m wheretolearn.readme"
+
+
+@pytest.mark.parametrize("changed", ["record", "left", "centre", "right"])
+def test_a_picture_of_other_numbers_is_seen(study_records, tmp_path, changed):
+    before = readme.digest(study_records, ROOT / "results/paper")
+    shutil.copytree(ROOT / "results/paper", tmp_path / "paper")
+    assert readme.digest(study_records, tmp_path / "paper") == before
+    if changed == "record":
+        last = study_records[-1] | {"content_sha256": "0" * 64}
+        assert readme.digest([*study_records[:-1], last], tmp_path / "paper") != before
+    else:
+        (path,) = (tmp_path / "paper").glob(f"fig1_{changed}_*.csv")
+        path.write_text(path.read_text().replace("7", "8", 1))
+        assert readme.digest(study_records, tmp_path / "paper") != before
+
+
+def test_the_footnote_compares_with_noise(study_records):
+    """From 25 % both problems end below noise; only Omniglot ends above it from 0 %."""
+    text = readme.beside_noise(study_records)
+    omniglot, photographs = text.split("; on miniImageNet ")
+    assert "on Omniglot above it from 0 %, below it from 25, 50, 75, 80 and 100 %" in omniglot
+    assert photographs.startswith("above it from nowhere, below it from 0, 20, 25, 50, 75, 80 and")
+    assert readme.beside_noise([]) == ""
+    assert text in readme.results([], study_records)
 
 
 def test_a_readme_without_markers_is_refused():
     with pytest.raises(ValueError, match="markers"):
-        readme.fill("nothing", [])
+        readme.fill("nothing", [], [])
 
 
 @pytest.mark.parametrize("page", ["README.md", "book/method.md"])

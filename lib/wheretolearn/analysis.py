@@ -191,6 +191,46 @@ def noise_curve(
     return adam_walk(start, updates, rule_rate, lambda m: m < 0, generator)[0]
 
 
+class BesideNoise(NamedTuple):
+    """Where runs from one initial sparsity end, and where pure noise would."""
+
+    final: Interval
+    """Final sparsity, percent, with Student's 95 % interval over seeds."""
+    noise: float
+    """That of masks driven by pure noise for as many updates."""
+
+    @property
+    def side(self) -> str:
+        """On which side of noise the interval lies."""
+        if self.final.low > self.noise:
+            return "above it"
+        return "below it" if self.final.high < self.noise else "not told apart"
+
+
+def beside_noise(records: Iterable[Record]) -> dict[int, BesideNoise]:
+    """Compare final sparsities with what pure noise would have made of the same masks.
+
+    Parameters
+    ----------
+    records : iterable of dict
+        Records of Figure 1 on one problem.
+
+    Returns
+    -------
+    dict
+        By initial sparsity in percent, in order.
+    """
+    found = {}
+    for group in by_experiment(finished(records)).values():
+        p = group[0]["parameters"]
+        if p["method"] == "sparse-maml":
+            level = round(100 * p["init_sparsity"])
+            final = t_interval([100 * r["final"]["sparsity"] for r in group])
+            noise = float(noise_curve(level, p["updates"], p["rule_rate"]).mean[-1])
+            found[level] = BesideNoise(final, noise)
+    return dict(sorted(found.items()))
+
+
 class Finding(NamedTuple):
     """The outcome of a test that was stated beforehand."""
 

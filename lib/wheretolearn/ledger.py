@@ -17,15 +17,16 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from . import continual_claims, few_shot, osaka_claims, study
+from . import continual_claims, few_shot, osaka_claims, stated, study
 from . import few_shot_claims as tests
 from .analysis import TOO_FEW, Finding, accuracy_gain, emergence, layer_order
 from .continual import plan as continual
 from .continual.experiment import ContinualExperiment
 from .continual.osaka_run import OsakaExperiment
 from .experiments import Experiment, Planned
-from .records import Record, load
+from .records import Record, check_data, load
 from .robustness import robustness
+from .stated import Stated
 from .tables import table, verdicts
 
 
@@ -50,6 +51,8 @@ class Claim(NamedTuple):
     """Of the headline."""
     paper: Callable[[Path], float] | None = None
     """The same statistic in the paper's published numbers; None where it gives none."""
+    stated: Stated | None = None
+    """The test in words; None where none has been stated yet."""
 
 
 class Entry(NamedTuple):
@@ -63,7 +66,7 @@ class Entry(NamedTuple):
     """The line of the evidence that stands for it."""
     paper: float | None
     done: int
-    """Runs that have a record."""
+    """Planned runs that have a record."""
 
 
 def _of_table1(*methods: str, columns: Sequence[str]) -> list[Experiment]:
@@ -100,6 +103,7 @@ def _figure_1() -> list[Claim]:
                 "spread between levels, end / start",
                 "ratio",
                 _spread,
+                stated.EMERGENCE,
             ),
             Claim(
                 "2",
@@ -110,6 +114,7 @@ def _figure_1() -> list[Claim]:
                 runs("-sparse50"),
                 "layer1 − output",
                 paper=_first_to_last,
+                stated=stated.LAYER_ORDER,
             ),
             Claim(
                 "3",
@@ -120,6 +125,7 @@ def _figure_1() -> list[Claim]:
                 runs("-maml", "-sparse0", "-sparse20", "-sparse50", "-sparse80", "-sparse100"),
                 "mean over levels − MAML",
                 paper=_gain_over_levels,
+                stated=stated.ACCURACY_GAIN,
             ),
         ]
     return found
@@ -134,6 +140,7 @@ def claims() -> list[Claim]:
     """
     five_shot = partial(_of_table1, columns=["convnet4-5shot"])
     both = ("convnet4-5shot", "convnet4-1shot")
+    figure_2 = study.few_shot("study", few_shot.FIG2)
     found = [
         *_figure_1(),
         Claim(
@@ -143,8 +150,9 @@ def claims() -> list[Claim]:
             few_shot.FIG2,
             "miniImageNet",
             robustness,
-            study.few_shot("study", few_shot.FIG2),
+            figure_2,
             "mean gain over all settings",  # the paper's figure cuts MAML off where it collapses
+            stated=stated.robustness(figure_2),
         ),
         Claim(
             "5a",
@@ -155,6 +163,7 @@ def claims() -> list[Claim]:
             _of_table1("sparse-maml", "boil", "maml", "anil", columns=both),
             "convnet4-5shot: sparse-maml − maml",
             paper=partial(_table1, "ConvNet-4", "sparse-MAML"),
+            stated=stated.CONVNET4_ORDER,
         ),
         Claim(
             "5b",
@@ -165,6 +174,7 @@ def claims() -> list[Claim]:
             [e for e in study.few_shot("study", few_shot.TABLE1) if e.network == "resnet12"],
             "resnet12-5shot: sparse-relu-maml − maml",
             paper=partial(_table1, "ResNet-12", "sparse-ReLU-MAML"),
+            stated=stated.RESNET12_BEST,
         ),
         Claim(
             "6",
@@ -175,6 +185,7 @@ def claims() -> list[Claim]:
             five_shot("sparse-maml", "maml"),
             "gain on CUB, 5 shots",
             paper=_cub,
+            stated=stated.CROSS_DOMAIN,
         ),
         Claim(
             "7",
@@ -185,6 +196,7 @@ def claims() -> list[Claim]:
             five_shot("sparse-relu-maml"),
             "final share of rates at zero",
             "%",
+            stated=stated.RELU_SPARSITY,
         ),
         Claim(
             "8",
@@ -195,6 +207,7 @@ def claims() -> list[Claim]:
             study.few_shot("study", few_shot.BY_PROBLEM),
             "p by permutation",
             "p",
+            stated=stated.BY_PROBLEM,
         ),
         Claim(
             "9",
@@ -232,6 +245,7 @@ def claims() -> list[Claim]:
             tests.longer_loops,
             five_shot("sparse-maml", "maml"),
             "loss of MAML − loss of sparse-MAML",
+            stated=stated.LONGER_LOOPS,
         ),
         Claim(
             "12a",
@@ -241,6 +255,7 @@ def claims() -> list[Claim]:
             tests.pattern_and_density,
             _named(few_shot.FEATURES, "-own-masks", "-shuffled-masks"),
             "own masks − shuffled within tensors",
+            stated=stated.PATTERN_AND_DENSITY,
         ),
         Claim(
             "12b",
@@ -251,25 +266,39 @@ def claims() -> list[Claim]:
             five_shot("sparse-maml", "maml"),
             "similarity, sparse-MAML − MAML",
             "CKA × 100",
+            stated=stated.FEATURES_MOVE_LESS,
         ),
     ]
     return sorted(found, key=lambda c: (int(c.number.rstrip("ab")), c.number))
 
 
-def entries(results: Path) -> list[Entry]:
-    """Apply every test to the records that there are.
+def entries(results: Path, page: str | None = None) -> list[Entry]:
+    """Apply every test to the records that there are of the runs that it needs.
+
+    Runs with other seeds than the planned ones are not looked at.
 
     Parameters
     ----------
     results : Path
         The folder of the records, with the paper's numbers in ``paper``.
+    page : str, optional
+        Only the claims whose evidence this notebook shows.
 
     Returns
     -------
     list of Entry
         In the order of :func:`claims`.
+
+    Raises
+    ------
+    wheretolearn.records.RecordError
+        If a record cannot be trusted, or runs of a claim were made on different data.
     """
-    return [_entry(claim, load(results, claim.runs), results / "paper") for claim in claims()]
+    return [
+        _entry(claim, load(results, claim.runs), results / "paper")
+        for claim in claims()
+        if page in (None, claim.page)
+    ]
 
 
 def _entry(claim: Claim, records: Sequence[Record], published: Path) -> Entry:
@@ -278,18 +307,32 @@ def _entry(claim: Claim, records: Sequence[Record], published: Path) -> Entry:
     if claim.test is None:
         nothing = Finding(claim.says, "no test stated yet", pd.DataFrame())
         return Entry(claim, nothing, nothing.verdict, None, paper, 0)
-    finding = claim.test(records)
-    if len(records) == planned:
+    of_plan = [r for r in records if (r["experiment"], r["seed"]) in planned]
+    check_data(of_plan)
+    made = {(r["experiment"], r["seed"]) for r in of_plan}
+    finding = claim.test(of_plan)
+    how_many = f"({len(made)} of {len(planned)} runs)"
+    if made == planned:
         verdict = finding.verdict
     elif finding.verdict.startswith(TOO_FEW):
-        verdict = f"not run yet ({len(records)} of {planned} runs)"
+        verdict = f"not run yet {how_many}{finding.verdict.removeprefix(TOO_FEW)}"
     else:
-        verdict = f"{finding.verdict}, so far ({len(records)} of {planned} runs)"
+        verdict = f"{finding.verdict}, so far {how_many}"
     lines = finding.evidence.to_dict("records") if len(finding.evidence) else []
     headline = next((dict(line) for line in lines if line["statistic"] == claim.headline), None)
     if lines and headline is None:
         raise ValueError(f"claim {claim.number}: its test has no statistic {claim.headline!r}")
-    return Entry(claim, finding, verdict, headline, paper, len(records))
+    if lines and claim.stated:
+        _check_evidence(claim, [(str(x["statistic"]), str(x["needed"])) for x in lines])
+    return Entry(claim, finding, verdict, headline, paper, len(made))
+
+
+def _check_evidence(claim: Claim, found: Sequence[tuple[str, str]]) -> None:
+    """Raise an error unless the evidence is what was stated; settings without runs may lack."""
+    wanted = claim.stated.statistics if claim.stated else ()
+    if list(found) != [line for line in wanted if line in found]:
+        odd = [line for line in found if line not in wanted] or "the order"
+        raise ValueError(f"claim {claim.number}: its evidence is not as stated: {odd}")
 
 
 def as_data(found: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -314,11 +357,12 @@ def as_data(found: Sequence[Entry]) -> list[dict[str, Any]]:
             "headline": e.claim.headline,
             "unit": e.claim.unit if e.claim.test else "",
             "paper": _plain(e.paper),
+            "test": e.claim.stated.as_data() if e.claim.stated else None,
             "evidence": [
                 {str(k): _plain(v) for k, v in line.items()}
                 for line in e.finding.evidence.to_dict("records")
             ],
-            "runs": [e.done, _planned(e.claim)],
+            "runs": [e.done, len(_planned(e.claim))],
             "records": [f"results/study/{run.name}/" for run in e.claim.runs],
             "figure": f"notebooks/{e.claim.page}.ipynb" if e.claim.page else None,
         }
@@ -365,11 +409,35 @@ def overview(found: Sequence[Entry], link: str = "{}.html") -> str:
 def settings(found: Sequence[Entry]) -> str:
     """Return what each claim was tested in as a table in Markdown, with its number of runs."""
     rows = [
-        (e.claim.number, e.claim.problem, setting(e.claim.runs), f"{e.done} of {_planned(e.claim)}")
+        (
+            e.claim.number,
+            e.claim.problem,
+            setting(e.claim.runs),
+            f"{e.done} of {len(_planned(e.claim))}",
+        )
         for e in found
         if e.claim.runs
     ]
     return table(("claim", "tested on", "setting", "runs"), rows)
+
+
+def stated_tests(found: Sequence[Entry]) -> str:
+    """Return the test of every claim, run or not, in Markdown: once where it has several lines."""
+    parts, seen = [], set()
+    for e in found:
+        test = e.claim.stated
+        if test is None or e.claim.number in seen:
+            continue
+        seen.add(e.claim.number)
+        where = ", ".join(x.claim.problem for x in found if x.claim.number == e.claim.number)
+        parts += [
+            f"**{e.claim.number}. {e.claim.says} ({where})**",
+            table(("statistic", "needed"), test.statistics),
+            f"*Supported* if {test.supported}. *Partly supported*: "
+            f"{test.partly if test.partly == 'never' else f'if {test.partly}'}. "
+            f"A run that diverged: {test.diverged}.",
+        ]
+    return "\n\n".join(parts)
 
 
 def evidence(found: Sequence[Entry]) -> str:
@@ -385,48 +453,124 @@ def evidence(found: Sequence[Entry]) -> str:
 def power(found: Sequence[Entry]) -> str:
     """Return what the seeds at hand could have shown, as a table in Markdown.
 
-    For each headline with an interval and a published counterpart: half of the interval's width,
-    and the number of seeds at which Student's interval would be half as wide as the paper's
-    effect is large, so that an effect of that size would be told from zero about always.
+    For each headline with an interval: half of the interval's width.  Where the paper gives its
+    number and it is a difference: with what probability the interval would lie above zero if the
+    effect were that large and its spread over seeds what it is here, and at how many seeds this
+    probability reaches 80 %.
     """
     rows = []
     for e in found:
         line = e.headline
-        if line is None or e.paper is None or e.claim.unit != "points":
+        if line is None or not math.isfinite(line["low"]):
             continue
-        half = (line["high"] - line["low"]) / 2
+        effect = _effect(e)
+        spread, seeds = _spread_over_seeds(line), line["seeds"]
         rows.append(
             (
                 f"{e.claim.number} ({e.claim.problem})",
                 line["statistic"],
-                f"±{half:.2f}",
-                f"{e.paper:.2f}",
-                str(line["seeds"]),
-                _seeds_for(e.paper / 2, half, line["seeds"]),
+                f"±{_half(line):.2f} {e.claim.unit}",
+                str(seeds),
+                "–" if effect is None else f"{effect:.2f}",
+                "–" if effect is None else f"{100 * chance(effect, spread, seeds):.0f} %",
+                "–" if effect is None else _seeds_for(effect, spread),
             )
         )
     header = (
         "claim",
-        "statistic (points)",
-        "interval now",
-        "the paper's effect",
+        "statistic",
+        "half of the interval",
         "seeds",
-        "seeds for ± half of that effect",
+        "the paper's effect",
+        "chance to see it",
+        "seeds for a chance of 80 %",
     )
-    return table(header, rows) if rows else "No interval has a published counterpart yet."
+    return table(header, rows) if rows else "There is no interval yet."
 
 
-def _seeds_for(wanted: float, half: float, seeds: int) -> str:
-    """Return at how many seeds Student's interval would have a half width of `wanted`."""
-    spread = half * math.sqrt(seeds) / stats.t.ppf(0.975, seeds - 1)
-    for n in range(2, 1000):
-        if stats.t.ppf(0.975, n - 1) * spread / math.sqrt(n) <= wanted:
-            return str(n)
-    return "1000 or more"
+def in_doubt(found: Sequence[Entry]) -> str:
+    """Say how likely effects of the paper's size were to be seen where nothing was supported.
+
+    Parameters
+    ----------
+    found : sequence of Entry
+        From :func:`entries`.
+
+    Returns
+    -------
+    str
+        A paragraph in Markdown.
+    """
+    parts = []
+    for e in found:
+        effect, line = _effect(e), e.headline
+        if line is None or effect is None or not e.verdict.startswith("not supported"):
+            continue
+        seen = chance(effect, _spread_over_seeds(line), line["seeds"])
+        parts.append(
+            f"{100 * seen:.0f} % for claim {e.claim.number} on {e.claim.problem} ({effect:.2f} "
+            f"{e.claim.unit}, interval ±{_half(line):.2f}, {line['seeds']} seeds)"
+        )
+    text = (
+        "*Not supported* speaks against a claim only as far as the runs could have shown an effect."
+    )
+    if parts:
+        text += (
+            " If an effect were as large as the paper's, and its spread over seeds what it is "
+            f"here, its interval would lie above zero with a probability of {'; '.join(parts)}. "
+            "These numbers are rough: the spread itself comes from as few seeds."
+        )
+    return text
 
 
-def _planned(claim: Claim) -> int:
-    return sum(len(study.seeds(e)) for e in claim.runs)
+def chance(effect: float, spread: float, seeds: int) -> float:
+    """Return how likely Student's 95 % interval of a mean lies above zero.
+
+    Parameters
+    ----------
+    effect : float
+        The true mean.
+    spread : float
+        The true standard deviation over seeds.
+    seeds : int
+        Number of seeds.
+
+    Returns
+    -------
+    float
+        From the non-central t distribution.
+    """
+    if spread == 0:
+        return float(effect > 0)
+    shift = effect * math.sqrt(seeds) / spread
+    return float(stats.nct.sf(stats.t.ppf(0.975, seeds - 1), seeds - 1, shift))
+
+
+def _seeds_for(effect: float, spread: float, wanted: float = 0.8) -> str:
+    """Return at how many seeds an effect would be seen with a probability of `wanted`."""
+    enough = (n for n in range(2, 1000) if chance(effect, spread, n) >= wanted)
+    return str(next(enough, "1000 or more"))
+
+
+def _effect(entry: Entry) -> float | None:
+    """Return the paper's number if it is a difference that the test compares with zero."""
+    line = entry.headline
+    tested = line is not None and line["needed"].endswith("above 0") and math.isfinite(line["low"])
+    return entry.paper if tested else None
+
+
+def _half(line: dict[str, Any]) -> float:
+    return (line["high"] - line["low"]) / 2
+
+
+def _spread_over_seeds(line: dict[str, Any]) -> float:
+    """Return the standard deviation over seeds behind an interval."""
+    return _half(line) * math.sqrt(line["seeds"]) / stats.t.ppf(0.975, line["seeds"] - 1)
+
+
+def _planned(claim: Claim) -> set[tuple[str, int]]:
+    """Return the runs that a claim needs: experiment and seed."""
+    return {(e.name, seed) for e in claim.runs for seed in study.seeds(e)}
 
 
 def _shown(entry: Entry) -> str:

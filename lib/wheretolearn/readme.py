@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from . import figures, ledger, study
+from . import figures, ledger, study, tables
 from .layers import results_folder
 from .records import Record, load
 
@@ -25,13 +25,15 @@ PICTURE = "book/_static/fig1.png"
 _BLOCK = re.compile(r"(<!-- generated: results -->\n).*?(\n<!-- end -->)", re.DOTALL)
 
 
-def results(found: Sequence[ledger.Entry]) -> str:
+def results(found: Sequence[ledger.Entry], records: Sequence[Record]) -> str:
     """Return the summary of the verdicts as Markdown.
 
     Parameters
     ----------
     found : sequence of wheretolearn.ledger.Entry
         The ledger.
+    records : sequence of dict
+        Those of Figure 1, to be compared with noise.
 
     Returns
     -------
@@ -39,21 +41,70 @@ def results(found: Sequence[ledger.Entry]) -> str:
     """
     return (
         ledger.overview(found, "notebooks/{}.ipynb")
-        + "\n\n<sub>Tests fixed beforehand, on Student's 95 % intervals over seeds. The study's "
-        "images, networks and trainings are smaller than the paper's; each line's setting "
-        "stands in [results/claims.json](results/claims.json). Masks driven by pure noise would "
-        "earn *partly supported* on claim 1; noise orders no layers. Claim 3 has no such "
-        "control yet.</sub>"
+        + "\n\n<sub>Tests fixed beforehand, on Student's 95 % intervals over seeds; that of claim "
+        "8 is a permutation test. The study's images, networks and trainings are smaller than the "
+        "paper's; each line's setting and test stand in "
+        "[results/claims.json](results/claims.json). "
+        "Masks driven by pure noise would earn *partly supported* on claim 1; noise orders no "
+        f"layers. {beside_noise(records)}Claim 3 has no such control yet.</sub>"
+        "\n\n" + ledger.in_doubt(found)
     )
 
 
-def digest(records: list[Record]) -> str:
-    """Return the SHA-256 of the checksums of some records."""
-    return hashlib.sha256("".join(r["content_sha256"] for r in records).encode()).hexdigest()
+def beside_noise(records: Sequence[Record]) -> str:
+    """Say where sparsity ends beside what pure noise would make, problem by problem.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Those of Figure 1.
+
+    Returns
+    -------
+    str
+        A sentence and a blank; empty without records.
+    """
+    titles = {"omniglot": "Omniglot", "miniimagenet": "miniImageNet"}
+    words = {t: tables.noise_in_words(_of(records, name)) for name, t in titles.items()}
+    said = "; ".join(f"on {title} {found}" for title, found in words.items() if found)
+    return (
+        f"Beside the sparsity that noise would make of the same masks, runs end: {said}. Where "
+        "they end below it, learning froze fewer weights than noise would have, which is no sign "
+        "that it makes a network sparser. "
+        if said
+        else ""
+    )
 
 
-def fill(text: str, found: Sequence[ledger.Entry]) -> str:
-    """Return the README with its generated part made anew.
+def digest(records: Sequence[Record], published: Path) -> str:
+    """Return the SHA-256 of what the picture shows: some records, and the paper's Figure 1.
+
+    The code that draws is left out on purpose: a digest of it would change with every comment.
+    One of the drawn picture would change with the version of the library that draws.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Of each, the checksum counts.
+    published : Path
+        Folder of the paper's numbers.
+
+    Returns
+    -------
+    str
+    """
+    parts = [r["content_sha256"] for r in records]
+    for path in sorted(published.glob("fig1_*.csv")):
+        parts += [path.name, path.read_text(encoding="utf-8")]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _of(records: Sequence[Record], data: str) -> list[Record]:
+    return [r for r in records if r["data"]["name"] == data]
+
+
+def fill(text: str, found: Sequence[ledger.Entry], records: Sequence[Record]) -> str:
+    """Return the README with its generated part made anew, as :func:`results` makes it.
 
     Raises
     ------
@@ -62,14 +113,15 @@ def fill(text: str, found: Sequence[ledger.Entry]) -> str:
     """
     if not _BLOCK.search(text):
         raise ValueError("README.md has lost its markers for generated results")
-    return _BLOCK.sub(lambda m: m[1] + results(found) + m[2], text)
+    return _BLOCK.sub(lambda m: m[1] + results(found, records) + m[2], text)
 
 
 def draw(path: Path, records: list[Record]) -> None:
-    """Draw the picture and note in it which records it shows."""
-    omniglot = [r for r in records if r["data"]["name"] == "omniglot"]
+    """Draw the picture and note in it which records and published numbers it shows."""
+    omniglot = _of(records, "omniglot")
+    published = results_folder() / "paper"
     figure = figures.draw_fig1(
-        figures.fig1_paper(results_folder() / "paper"),
+        figures.fig1_paper(published),
         figures.fig1("This reproduction: Omniglot, 20-way 1-shot", omniglot),
     )
     figure.savefig(
@@ -77,14 +129,14 @@ def draw(path: Path, records: list[Record]) -> None:
         dpi=110,
         facecolor="white",
         transparent=False,
-        metadata={"records": digest(omniglot), "Software": None},
+        metadata={"shows": digest(omniglot, published), "Software": None},
     )
 
 
 def shown(path: Path) -> str | None:
-    """Return the digest of the records that a picture shows."""
+    """Return the digest of what a picture shows."""
     with Image.open(path) as picture:
-        return picture.info.get("records")
+        return picture.info.get("shows")
 
 
 def main() -> None:
@@ -95,7 +147,7 @@ def main() -> None:
     records = load(results_folder(), study.few_shot("study", study.FIG1))
     draw(root / PICTURE, records)
     readme = root / "README.md"
-    readme.write_text(fill(readme.read_text(encoding="utf-8"), found), encoding="utf-8")
+    readme.write_text(fill(readme.read_text(encoding="utf-8"), found, records), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from .analysis import Finding, by_experiment, finished, noise_curve
+from .analysis import Finding, beside_noise, by_experiment, finished
 from .analysis import test_accuracies as accuracies_by_seed
 from .records import Record
-from .statistics import Interval, bootstrap_interval, t_interval
+from .statistics import Interval, bootstrap_interval
 
 
 def verdicts(findings: Iterable[Finding]) -> str:
@@ -33,17 +33,14 @@ def verdicts(findings: Iterable[Finding]) -> str:
                     row.statistic,
                     f"{row.mean:.2f}"
                     + (f" [{row.low:.2f}, {row.high:.2f}]" if math.isfinite(row.low) else ""),
+                    str(row.seeds),
                     row.needed,
                     "yes" if row.holds else "no",
                 )
                 for row in evidence.itertuples()
             ]
-            seeds = int(evidence["seeds"].min())
-            parts.append(
-                table(
-                    (f"statistic ({seeds} seeds)", "mean [95 % interval]", "needed", "held"), rows
-                )
-            )
+            header = ("statistic", "mean [95 % interval]", "seeds", "needed", "held")
+            parts.append(table(header, rows))
     return "\n\n".join(parts)
 
 
@@ -99,17 +96,38 @@ def against_noise(records: Sequence[Record]) -> str:
     str
         Markdown: one line for each initial sparsity.
     """
-    rows = []
-    for group in by_experiment(finished(records)).values():
-        p = group[0]["parameters"]
-        if p["method"] != "sparse-maml":
-            continue
-        level = round(100 * p["init_sparsity"])
-        final = t_interval([100 * r["final"]["sparsity"] for r in group])
-        noise = noise_curve(level, p["updates"], p["rule_rate"]).mean[-1]
-        rows.append((level, f"{level} %", interval(final), f"{noise:.1f}"))
-    header = ("initial sparsity", "final sparsity (%)", "under pure noise (%)")
-    return table(header, [row[1:] for row in sorted(rows)])
+    rows = [
+        (f"{level} %", interval(b.final), f"{b.noise:.1f}", b.side)
+        for level, b in beside_noise(records).items()
+    ]
+    header = ("initial sparsity", "final sparsity (%)", "under pure noise (%)", "ends")
+    return table(header, rows)
+
+
+def noise_in_words(records: Sequence[Record]) -> str:
+    """Say from which initial sparsities runs end above noise, and from which below.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Records of Figure 1 on one problem.
+
+    Returns
+    -------
+    str
+        Part of a sentence; empty without records.
+    """
+    sides: dict[str, list[str]] = {"above it": [], "below it": [], "not told apart": []}
+    for level, b in beside_noise(records).items():
+        sides[b.side].append(str(level))
+    found = []
+    for side, levels in sides.items():
+        if levels:
+            *first, last = levels
+            found.append(f"{side} from {', '.join(first)}{' and ' if first else ''}{last} %")
+        elif side == "above it":
+            found.append("above it from nowhere")
+    return ", ".join(found) if any(sides.values()) else ""
 
 
 def interval(value: Interval) -> str:

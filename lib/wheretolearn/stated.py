@@ -1,0 +1,194 @@
+"""The tests of the claims as data: what each asks for, and the rules of its verdict.
+
+They repeat what the chapter "Decided beforehand" says and what the functions that test do.  The
+ledger shows them beside claims that have no runs yet, and compares the evidence with them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from .analysis import LAYERS
+from .experiments import Experiment
+
+
+class Stated(NamedTuple):
+    """A test as it was stated before its runs."""
+
+    statistics: tuple[tuple[str, str], ...]
+    """Each statistic, as the evidence calls it, and what is needed of it."""
+    supported: str
+    """When the claim is."""
+    partly: str
+    """When it is partly supported; in every other case it is not supported."""
+    diverged: str
+    """What a run that diverged does."""
+
+    def as_data(self) -> dict[str, Any]:
+        """Return it as it stands in ``results/claims.json``."""
+        return {
+            "statistics": [{"statistic": s, "needed": n} for s, n in self.statistics],
+            "supported": self.supported,
+            "partly supported": self.partly,
+            "diverged": self.diverged,
+        }
+
+
+_ABOVE = "interval above 0"
+_NEVER = "never"
+_NAMED = "left out of the means, and named in the verdict"
+
+
+def _against(method: str) -> str:
+    return f"{_NAMED}; the claim is not supported if it is a run of {method}"
+
+
+EMERGENCE = Stated(
+    (
+        ("final sparsity from 0 %", "interval above 5"),
+        ("final sparsity from 100 %", "interval below 95"),
+        ("spread between levels, end / start", "interval below 0.75"),
+        ("change in first − last quarter, from 0 %", _ABOVE),
+        ("change in first − last quarter, from 100 %", _ABOVE),
+    ),
+    "all five hold",
+    "the first two hold",
+    _NAMED,
+)
+"""Claim 1."""
+
+LAYER_ORDER = Stated(
+    (
+        *((f"{a} − {b}", _ABOVE) for a, b in itertools.pairwise(LAYERS)),
+        ("layer1 − output", _ABOVE),
+        ("rank correlation of depth and sparsity", "interval below 0"),
+    ),
+    "the first four hold, the differences between neighbouring layers",
+    "the last two hold",
+    _NAMED,
+)
+"""Claim 2."""
+
+ACCURACY_GAIN = Stated(
+    (
+        *((f"sparse-MAML from {p} % − MAML", _ABOVE) for p in (0, 20, 50, 80, 100)),
+        ("mean over levels − MAML", _ABOVE),
+        ("from 50 % − mean of the others", _ABOVE),
+    ),
+    "the five gains and the last line hold",
+    "the mean over levels holds and no gain has its interval below 0",
+    _NAMED,
+)
+"""Claim 3."""
+
+
+def robustness(runs: Iterable[Experiment]) -> Stated:
+    """Return the test of claim 4, which has a line for each setting of Figure 2.
+
+    Parameters
+    ----------
+    runs : iterable of Experiment
+        All of Figure 2.
+
+    Returns
+    -------
+    Stated
+    """
+    settings = sorted({(e.inner_steps, e.inner_rate, e.width) for e in runs})
+    return Stated(
+        (
+            ("mean gain over all settings", "above 0"),
+            *(
+                (f"gain at K = {k}, rate {r:g}, {w} channels", "not below 0")
+                for k, r, w in settings
+            ),
+            *((f"loss of MAML − loss of sparse-MAML at rate {r}", "above 0") for r in ("0.5", "1")),
+            ("slope of sparsity on log inner rate", "above 0"),
+            ("slope of sparsity on log inner steps", "above 0"),
+            ("slope of sparsity on log channels", "below 0"),
+        ),
+        "all hold",
+        "all gains hold, or both lines on losses",
+        "counts with the accuracy of chance, 20 %; in a slope its setting is left out",
+    )
+
+
+CONVNET4_ORDER = Stated(
+    (
+        *(
+            (f"convnet4-{shots}shot: {a} − {b}", _ABOVE)
+            for shots in (1, 5)
+            for a, b in itertools.pairwise(("sparse-maml", "boil", "maml", "anil"))
+        ),
+        *((f"convnet4-{shots}shot: sparse-maml − maml", _ABOVE) for shots in (1, 5)),
+    ),
+    "the first six hold, the differences between neighbours in the order",
+    "sparse-maml − maml holds for one number of shots and has its interval below 0 for none",
+    _against("sparse-MAML"),
+)
+"""Claim 5 on ConvNet-4."""
+
+RESNET12_BEST = Stated(
+    tuple(
+        (f"resnet12-{shots}shot: sparse-relu-maml − {other}", _ABOVE)
+        for shots in (1, 5)
+        for other in ("maml", "anil", "boil", "sparse-maml")
+    ),
+    "all hold",
+    "the line against maml holds for one number of shots, and no line has its interval below 0",
+    _against("sparse-ReLU-MAML"),
+)
+"""Claim 5 on ResNet-12."""
+
+CROSS_DOMAIN = Stated(
+    (("gain on CUB, 5 shots", _ABOVE), ("gain on CUB − gain on miniImageNet", _ABOVE)),
+    "both hold",
+    "only the first holds",
+    _against("sparse-MAML"),
+)
+"""Claim 6."""
+
+RELU_SPARSITY = Stated(
+    (
+        ("final share of rates at zero", "interval above 5"),
+        ("layer1 − output", "interval without 0"),
+    ),
+    "both hold",
+    "only the first holds",
+    _against("sparse-ReLU-MAML"),
+)
+"""Claim 7."""
+
+BY_PROBLEM = Stated(
+    (("pseudo-F between problems", "–"), ("p by permutation", "below 0.01")),
+    "p is below 0.01",
+    "p is below 0.05",
+    _against("sparse-MAML on any of the problems"),
+)
+"""Claim 8: a permutation test, without intervals."""
+
+LONGER_LOOPS = Stated(
+    (
+        ("loss of MAML − loss of sparse-MAML", _ABOVE),
+        ("loss of sparse-MAML", "interval not above 1"),
+    ),
+    "both hold",
+    "only the first holds",
+    _against("sparse-MAML"),
+)
+"""Claim 11."""
+
+PATTERN_AND_DENSITY = Stated(
+    (("own masks − shuffled within tensors", _ABOVE),),
+    "it holds",
+    _NEVER,
+    _against("training under the learned masks as they are"),
+)
+"""Claim 12, the first question."""
+
+FEATURES_MOVE_LESS = Stated(
+    (("similarity, sparse-MAML − MAML", _ABOVE),), "it holds", _NEVER, _against("sparse-MAML")
+)
+"""Claim 12, the second question."""
