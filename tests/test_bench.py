@@ -256,10 +256,10 @@ def test_spread_is_median_and_quartiles():
 def test_cost_of_a_profile_is_that_of_its_runs():
     from wheretolearn import study
 
-    runs = study.plan("smoke")
-    shares = cost.shares("smoke")
-    assert sum(s.runs for s in shares) == len(runs)
     experiments = {e.name: e for e in study.few_shot("smoke")}
+    runs = [r for r in study.plan("smoke") if r.experiment in experiments]
+    shares = cost.shares("smoke")
+    assert sum(s.runs for s in shares) == len(runs) > 0
     assert cost.total_flops("smoke") == pytest.approx(
         sum(experiments[r.experiment].flops() for r in runs)
     )

@@ -272,6 +272,7 @@ def test_what_could_have_been_seen_is_said():
     assert "2 seeds)" in text
     so_far = ledger._entry(entry.claim, records(4), Path())
     assert "for claim 3" in ledger.in_doubt([so_far])
+    assert "probability of over 99 %" in ledger.in_doubt([entry._replace(paper=90.0)])
     for other in (entry._replace(verdict="supported"), entry._replace(paper=None)):
         assert "probability" not in ledger.in_doubt([other])
 

@@ -199,7 +199,7 @@ def _found(record: records.Record) -> dict[str, str]:
         where = record["diverged_at"]
         if not isinstance(where, dict):
             where = {"update": where}
-        return {"diverged": "at " + ", ".join(f"{k} {v}" for k, v in where.items())}
+        return {"result": "diverged at " + ", ".join(f"{k} {v}" for k, v in where.items())}
     sparsity = "none" if final["sparsity"] is None else f"{final['sparsity']:.1%}"
     if kind == "continual":
         return {

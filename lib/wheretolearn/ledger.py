@@ -475,7 +475,7 @@ def power(found: Sequence[Entry]) -> str:
                 f"±{_half(line):.2f} {e.claim.unit}",
                 str(seeds),
                 "–" if effect is None else f"{effect:.2f}",
-                "–" if effect is None else f"{100 * chance(effect, spread, seeds):.0f} %",
+                "–" if effect is None else _percent(chance(effect, spread, seeds)),
                 "–" if effect is None else _seeds_for(effect, spread),
             )
         )
@@ -511,7 +511,7 @@ def in_doubt(found: Sequence[Entry]) -> str:
             continue
         seen = chance(effect, _spread_over_seeds(line), line["seeds"])
         parts.append(
-            f"{100 * seen:.0f} % for claim {e.claim.number} on {e.claim.problem} ({effect:.2f} "
+            f"{_percent(seen)} for claim {e.claim.number} on {e.claim.problem} ({effect:.2f} "
             f"{e.claim.unit}, interval ±{_half(line):.2f}, {line['seeds']} seeds)"
         )
     text = (
@@ -560,6 +560,10 @@ def _effect(entry: Entry) -> float | None:
     line = entry.headline
     tested = line is not None and line["needed"].endswith("above 0") and math.isfinite(line["low"])
     return entry.paper if tested else None
+
+
+def _percent(probability: float) -> str:
+    return "over 99 %" if probability > 0.99 else f"{100 * probability:.0f} %"
 
 
 def _half(line: dict[str, Any]) -> float:
