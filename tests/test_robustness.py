@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from synthetic import made_up_record
+from wheretolearn import tables
 from wheretolearn.robustness import Setting, by_setting, common_setting, panel, robustness
 
 BASE = Setting(5, 0.1, 32)
@@ -89,3 +91,16 @@ def test_panels_change_one_thing():
     assert [s.inner_rate for s in panel(SETTINGS, "inner_rate")] == [0.01, 0.1, 0.5, 1.0]
     assert [s.inner_steps for s in panel(SETTINGS, "inner_steps")] == [1, 5, 15]
     assert [s.width for s in panel(reversed(SETTINGS), "width")] == [16, 32, 64]
+
+
+def test_a_trend_without_runs_is_not_measured():
+    """What has been run at one width only says nothing about widths: no zero is made up."""
+    records = [r for r in make_records() if r["parameters"]["width"] == 32]
+    finding = robustness(records)
+    lines = finding.evidence.set_index("statistic")
+    assert np.isfinite(lines.loc["slope of sparsity on log inner rate", "mean"])
+    assert np.isnan(lines.loc["slope of sparsity on log channels", "mean"])
+    assert not lines.loc["slope of sparsity on log channels", "holds"]
+    row = next(x for x in tables.verdicts([finding]).splitlines() if "log channels" in x)
+    assert "not run yet" in row
+    assert row.endswith("| – |")

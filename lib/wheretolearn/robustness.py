@@ -13,7 +13,7 @@ import pandas as pd
 
 from .analysis import TOO_FEW, Finding, evidence_line, finished
 from .records import Record
-from .statistics import t_interval
+from .statistics import Interval, t_interval
 
 PANELS = {"inner_steps": "inner steps", "inner_rate": "inner rate", "width": "channels"}
 """Parameters that Figure 2 changes, and what they are called."""
@@ -153,7 +153,11 @@ def robustness(records: Iterable[Record]) -> Finding:
 
     trends = []
     for name, sign in (("inner_rate", 1), ("inner_steps", 1), ("width", -1)):
-        slope = t_interval([_slope(sparse, panel(settings, name), name, k) for k in seeds])
+        along = panel(settings, name)
+        if len(along) > 1:
+            slope = t_interval([_slope(sparse, along, name, k) for k in seeds])
+        else:  # no runs yet at other values
+            slope = Interval(np.nan, np.nan, np.nan, 0)
         holds = slope.low > 0 if sign > 0 else slope.high < 0
         needed = "above 0" if sign > 0 else "below 0"
         trends.append(

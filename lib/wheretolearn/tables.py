@@ -31,11 +31,11 @@ def verdicts(findings: Iterable[Finding]) -> str:
             rows = [
                 (
                     row.statistic,
-                    f"{row.mean:.2f}"
+                    (f"{row.mean:.2f}" if math.isfinite(row.mean) else "not run yet")
                     + (f" [{row.low:.2f}, {row.high:.2f}]" if math.isfinite(row.low) else ""),
                     str(row.seeds),
                     row.needed,
-                    "yes" if row.holds else "no",
+                    ("yes" if row.holds else "no") if math.isfinite(row.mean) else "–",
                 )
                 for row in evidence.itertuples()
             ]
