@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from wheretolearn import few_shot, study
+from wheretolearn.continual import plan
 from wheretolearn.experiments import CPU_FLOPS, Experiment
 from wheretolearn.rules import count_frozen
 
@@ -28,7 +29,7 @@ def test_the_plan(profile):
     assert len({e.name for e in experiments}) == len(experiments)
     assert len({r.record for r in plan}) == len(plan)
     assert {(r.experiment, r.seed) for r in plan} == {
-        (e.name, s) for e in experiments for s in study.seeds(e)
+        (e.name, s) for e in experiments if not study.waits(e) for s in study.seeds(e)
     }
     assert [r.seed for r in plan] == sorted(r.seed for r in plan)
     for run in plan:
@@ -232,3 +233,16 @@ def test_whole_numbers_serve_as_rates():
     assert (
         study.find_few_shot("smoke", "fig1-glyphs-maml").replace(inner_rate=1).rule.inner_rate == 1
     )
+
+
+def test_what_the_search_has_not_chosen_waits(monkeypatch):
+    """Variants and exact MAML wait with the method whose rate they take; other figures do not."""
+    monkeypatch.setattr(study, "RATES", {"convnet4-5shot-maml": 0.1})
+    monkeypatch.setattr(plan, "CHOSEN", {"rotations-la-maml": 2})
+    waiting = {e.name for e in study.experiments("study") if study.waits(e)}
+    assert {"convnet4-5shot-masked-weights", "resnet12-1shot-anil"} <= waiting
+    assert {"convnet4-5shot-sparse-maml-own-masks", "permutations-la-maml-tuned"} <= waiting
+    free = {"convnet4-5shot-maml", "convnet4-5shot-maml-second-order", "rotations-la-maml-tuned"}
+    assert not waiting & (free | {"fig2-miniimagenet-maml", "rotations-la-maml", "rotations-gem"})
+    assert not {r.experiment for r in study.plan("study")} & waiting
+    assert not any(study.waits(e) for e in study.experiments("quick"))

@@ -81,6 +81,9 @@ class ListCommand:
             if state not in ("finished", "diverged"):
                 total += run.seconds
             print(f"{run.experiment:32} seed {run.seed}  {_duration(run.seconds):>9}  {state}")
+        waiting = [e for e in study.experiments(self.profile, self.figure) if study.waits(e)]
+        if waiting:
+            print(f"{len(waiting)} experiments wait for the search (profile search)")
         print(f"left: about {_duration(total)} on one CPU core, an estimate from operation counts")
 
 

@@ -20,6 +20,7 @@ from .few_shot import (
     FIG1,
     FIG2,
     METHODS_OF_TABLE_1,
+    SAME_RATE,
     TABLE1,
     TABLE2,
     VARIANTS,
@@ -428,8 +429,26 @@ def record_path(experiment: Planned, seed: int) -> str:
     return f"results/{experiment.profile}/{experiment.name}/seed{seed}.json"
 
 
+def waits(experiment: Planned) -> bool:
+    """Return whether a setting of a run is still to be chosen by the profile ``search``.
+
+    Its place in figures and ledger is kept, but it is not run with a setting that nobody chose.
+    """
+    if experiment.profile != "study":
+        return False
+    if isinstance(experiment, Experiment):
+        column = "-".join(experiment.name.split("-")[:2])
+        name = f"{column}-{SAME_RATE.get(experiment.method, experiment.method)}"
+        searched = {e.name.rpartition("-rate")[0] for e in FEW_SHOT_FIGURES["search"][TABLE1]}
+        return name in searched and name not in RATES
+    name, tuned, _ = experiment.name.rpartition("-tuned")
+    return bool(tuned) and name not in continual.CHOSEN
+
+
 def plan(profile: str, figure: str | None = None) -> list[Run]:
     """List the runs of a profile, seed by seed, so that early stops leave whole seeds.
+
+    Runs that wait for a search (:func:`waits`) are left out.
 
     Parameters
     ----------
@@ -442,7 +461,7 @@ def plan(profile: str, figure: str | None = None) -> list[Run]:
     -------
     list of Run
     """
-    chosen = [(e, e.seconds()) for e in experiments(profile, figure)]
+    chosen = [(e, e.seconds()) for e in experiments(profile, figure) if not waits(e)]
     runs = [
         Run(e.name, s, e.figure, profile, record_path(e, s), cost)
         for e, cost in chosen
