@@ -8,6 +8,7 @@
 # paper (for a GPU), smoke (for tests).
 import re
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 from wheretolearn import study
@@ -32,6 +33,19 @@ def files(pattern, folder="."):
     return sorted(str(path) for path in found if "__pycache__" not in path.parts)
 
 
+def stamp(name, paths):
+    """Return a file that changes when one of some files does: one input instead of hundreds.
+
+    The scheduler looks at every input of every job whenever a job ends.
+    """
+    sums = [f"{sha256(Path(path).read_bytes()).hexdigest()}  {path}\n" for path in paths]
+    target = Path("_build", "inputs", name)
+    if not target.is_file() or target.read_text() != "".join(sums):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text("".join(sums))
+    return str(target)
+
+
 LIBRARY = files("lib/wheretolearn/**/*.py") + files("lib/wheretolearn/**/*.json")
 # Modules that only show what a run left behind; a change in them makes no record stale.
 SHOWS_ONLY = {
@@ -39,9 +53,21 @@ SHOWS_ONLY = {
     *("analysis.py", "bench", "by_problem.py", "few_shot_claims.py", "figure2.py", "figures.py"),
     *("inside_the_loop.py", "layers.py", "ledger.py", "paper_tables.py", "planted.py"),
     *("planted_figure.py", "readme.py", "robustness.py", "sparsity_profiles.py", "tables.py"),
-    *("la_maml_figures.py", "osaka_figures.py", "continual_claims.py"),
+    *("la_maml_figures.py", "osaka_figures.py", "continual_claims.py", "osaka_claims.py"),
+    "stated.py",
 }
-TRAINS = [path for path in LIBRARY if Path(path).parts[2] not in SHOWS_ONLY]
+TRAINS = stamp("trains", [path for path in LIBRARY if Path(path).parts[2] not in SHOWS_ONLY])
+SHOWN_TO_ALL = [
+    stamp("library", LIBRARY),
+    stamp(
+        "records",
+        [
+            *(path for folder in ("study", "search", "paper", "bench")
+              for path in files(f"results/{folder}/**/*.json")),
+            *files("results/paper/*.csv"),
+        ],
+    ),
+]
 # Records that are committed or dear, or made where the library is not a file beside them, are
 # made where they are missing, and never remade on their own.
 REMADE = PROFILE in ("quick", "smoke") and WORK == "results"
@@ -136,10 +162,8 @@ def shown(wildcards):
 
 rule notebook:
     input:
-        LIBRARY,
+        SHOWN_TO_ALL,
         shown,
-        [files(f"results/{folder}/**/*.json") for folder in ("study", "search", "paper", "bench")],
-        files("results/paper/*.csv"),
         source="notebooks/{notebook}.ipynb",
     output:
         EXECUTED + "/{notebook}.ipynb",
@@ -161,8 +185,8 @@ rule notebook:
 rule book:
     input:
         rules.notebooks.input,
-        LIBRARY,
-        [path for path in files("book/**/*") if "/mathjax/" not in path],
+        SHOWN_TO_ALL,
+        stamp("book", [path for path in files("book/**/*") if "/mathjax/" not in path]),
         "_config.yml",
         "_toc.yml",
     output:
