@@ -269,7 +269,7 @@ def of_page(figure: str) -> str:
         f"*What the paper's settings cost:* the {len(chosen)} experiments of this page are {runs} "
         f"runs ({shared} of them are shown on other pages, too), about {core_hours} hours on one "
         f"core or {gpu_hours} hours on one {gpu.name} at {UTILISATION:.0%} of its peak, an "
-        "assumption; see [What it costs](cost.ipynb)."
+        "assumption; see [What it costs](cost.html)."
     )
 
 
