@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -272,6 +273,22 @@ def test_thresholds_are_those_of_the_chapter():
 def test_thresholds_act_where_they_are_stated(ends, row, holds):
     finding = analysis.emergence(emergence_records(ends, spread=0.0), "p")
     assert finding.evidence["holds"].iloc[row] == holds
+
+
+def test_the_walk_is_that_of_adam():
+    start = np.linspace(-0.05, 0.05, 7)
+    curve, end = analysis.adam_walk(start, 40, 0.01, lambda m: m < 0, np.random.default_rng(3))
+    gradients = np.random.default_rng(3)
+    m = torch.tensor(start, dtype=torch.float32, requires_grad=True)
+    optimizer = torch.optim.Adam([m], lr=0.01)
+    shares = [100 * float((m < 0).double().mean())]
+    for _ in range(40):
+        m.grad = torch.from_numpy(gradients.standard_normal(7, np.float32))
+        optimizer.step()
+        shares.append(100 * float((m < 0).double().mean()))
+    np.testing.assert_allclose(end, m.detach().numpy(), atol=1e-6)
+    np.testing.assert_allclose(curve.mean, shares)
+    assert len(set(shares)) > 2
 
 
 def test_pure_noise_earns_what_the_chapter_says():

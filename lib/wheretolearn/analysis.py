@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy import stats
 
 from .records import Record
@@ -123,43 +122,46 @@ def paired_gain(a: Iterable[Record], b: Iterable[Record]) -> Interval | None:
 
 
 def adam_walk(
-    start: torch.Tensor,
+    start: np.ndarray,
     updates: int,
     rule_rate: float,
-    share: Callable[[torch.Tensor], torch.Tensor],
-    generator: torch.Generator,
-) -> tuple[Curve, torch.Tensor]:
+    share: Callable[[np.ndarray], np.ndarray],
+    generator: np.random.Generator,
+) -> tuple[Curve, np.ndarray]:
     """Let numbers walk as Adam makes them walk where gradients are pure noise.
 
     Parameters
     ----------
-    start : Tensor
+    start : ndarray
         The numbers before the first update.
     updates : int
         Meta-updates.
     rule_rate : float
-        Adam's rate.
+        Adam's rate; its other numbers are those of ``torch.optim.Adam``.
     share : callable
         ``share(m)`` says of each number whether it counts.
-    generator : torch.Generator
+    generator : numpy.random.Generator
         Source of the gradients.
 
     Returns
     -------
     curve : Curve
         How many count, in percent, without an interval, at each update.
-    end : Tensor
+    end : ndarray
         The numbers after the last update.
     """
-    m = start.clone().requires_grad_()
-    optimizer = torch.optim.Adam([m], lr=rule_rate)
-    shares = [100 * float(share(m).double().mean())]
-    for _ in range(updates):
-        m.grad = torch.randn(m.shape, generator=generator)
-        optimizer.step()
-        shares.append(100 * float(share(m).double().mean()))
+    m = start.astype(np.float32)
+    first, second = np.zeros_like(m), np.zeros_like(m)
+    shares = [100 * share(m).mean()]
+    for t in range(1, updates + 1):
+        gradient = generator.standard_normal(m.shape, np.float32)
+        first += (1 - 0.9) * (gradient - first)
+        second += (1 - 0.999) * (gradient**2 - second)
+        spread = np.sqrt(second / (1 - 0.999**t)) + 1e-8
+        m -= rule_rate * first / (1 - 0.9**t) / spread
+        shares.append(100 * share(m).mean())
     nothing = np.full(updates + 1, np.nan)
-    return Curve(np.arange(updates + 1), np.array(shares), nothing, nothing), m.detach()
+    return Curve(np.arange(updates + 1), np.array(shares), nothing, nothing), m
 
 
 @functools.cache
@@ -186,8 +188,8 @@ def noise_curve(
     Curve
         In percent, without an interval, at each update.
     """
-    generator = torch.Generator().manual_seed(0)
-    start = torch.rand(weights, generator=generator) - level / 100
+    generator = np.random.default_rng(0)
+    start = generator.random(weights) - level / 100
     return adam_walk(start, updates, rule_rate, lambda m: m < 0, generator)[0]
 
 

@@ -18,14 +18,14 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import torch
 
 from .experiments import Planned
+from .schemas import fault
 
 SCHEMA_VERSION = 1
 
@@ -42,12 +42,6 @@ class WriteError(OSError):
 
 
 _SCHEMAS = {"few-shot": "record", "continual": "continual", "osaka": "osaka"}
-
-
-@functools.cache
-def _validator(kind: str) -> jsonschema.Draft202012Validator:
-    text = resources.files(__package__).joinpath(f"{_SCHEMAS[kind]}.schema.json").read_text()
-    return jsonschema.Draft202012Validator(json.loads(text))
 
 
 def checksum(record: Record) -> str:
@@ -95,10 +89,8 @@ def validate(record: Record, where: str = "record") -> Record:
     kind = record.get("kind", "few-shot")
     if kind not in _SCHEMAS:
         raise RecordError(f"{where}: a record of kind {kind!r}; known are {', '.join(_SCHEMAS)}")
-    error = jsonschema.exceptions.best_match(_validator(kind).iter_errors(record))
-    if error is not None:
-        place = "/".join(str(p) for p in error.absolute_path) or "top level"
-        raise RecordError(f"{where}: {place}: {error.message[:300]}")
+    if found := fault(record, __package__, _SCHEMAS[kind]):
+        raise RecordError(f"{where}: {found}")
     if checksum(record) != record["content_sha256"]:
         raise RecordError(
             f"{where}: the content was changed after it was written (its checksum is "

@@ -117,10 +117,10 @@ def noise_rates(
     -------
     NoiseRates
     """
-    generator = torch.Generator().manual_seed(0)
-    rates = torch.full((weights,), start)
+    generator = np.random.default_rng(0)
+    rates = np.full(weights, start)
     zero, end = adam_walk(rates, updates, rule_rate, lambda m: m <= 0, generator)
-    return NoiseRates(zero, np.percentile(end.double().numpy(), LEVELS))
+    return NoiseRates(zero, np.percentile(end, LEVELS))
 
 
 def _noise(e: Experiment) -> Curve:

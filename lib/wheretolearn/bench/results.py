@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import platform
 import re
 from collections.abc import Iterable, Mapping
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jsonschema
 import numpy as np
 import torch
 
 from .. import records
+from ..schemas import fault
 from .forms import BF16, LIBRARY
 
 SCHEMA_VERSION = 1
@@ -178,17 +177,9 @@ def validate(result: Result, where: str = "result") -> Result:
     ResultError
         With the field that does not.
     """
-    error = jsonschema.exceptions.best_match(_validator().iter_errors(result))
-    if error is not None:
-        place = "/".join(str(p) for p in error.absolute_path) or "top level"
-        raise ResultError(f"{where}: {place}: {error.message[:300]}")
+    if found := fault(result, __package__, "bench"):
+        raise ResultError(f"{where}: {found}")
     return result
-
-
-@functools.cache
-def _validator() -> jsonschema.Draft202012Validator:
-    text = resources.files(__package__).joinpath("bench.schema.json").read_text()
-    return jsonschema.Draft202012Validator(json.loads(text))
 
 
 def write(path: Path | str, result: Result) -> None:
