@@ -299,7 +299,8 @@ FEW_SHOT_FIGURES: dict[str, dict[str, list[Experiment]]] = {
             run
             for name, column in table1(_STUDY).items()
             for run in search(
-                column, (0.01, 0.05, 0.2) if "resnet" in name else (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+                column,
+                (0.01, 0.05, 0.2, 0.5) if "resnet" in name else (0.02, 0.05, 0.1, 0.2, 0.5, 1.0),
             )
         ]
     },
