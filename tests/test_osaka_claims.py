@@ -126,7 +126,7 @@ def test_lines_of_the_ledger():
         assert claim.test is TESTS[other]
         assert ledger.setting(claim.runs) == (
             "omniglot-mnist-fashion, 10000 steps, p = 0.9, 0.98, 5-way 5-shot, "
-            "ConvNet-4 with 64 channels"
+            "ConvNet-4 with 16 channels"
         )
     assert osaka_claims.runs("c-maml")[0].profile == "study"
 

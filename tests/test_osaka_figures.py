@@ -208,7 +208,7 @@ def test_some_were_run():
     assert "The study: p = 0.98, 5-way" in shown
     assert (
         "profile study · omniglot-mnist-fashion · p (alpha) = 0.98 · 5-way 5-shot · 10,000 steps · "
-        "64 channels · seed 0 · mean, Student's 95 % interval over seeds"
+        "16 channels · seed 0 · mean, Student's 95 % interval over seeds"
     ) in shown
     assert "× diverged, left out: anil seed 0 (update 9), c-maml seed 2 (step 7)" in shown
     note = shown[shown.index("not run yet: ") :]

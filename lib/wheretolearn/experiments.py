@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -63,22 +62,31 @@ class Planned(Protocol):
         """Return the floating-point operations of one run."""
 
 
-PlannedT = TypeVar("PlannedT")
+class Changeable:
+    """What experiments of every kind do alike."""
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some parameters changed.
+
+        Raises
+        ------
+        ValueError
+            For an unknown parameter; the nearest known name is suggested.
+        """
+        known = [f.name for f in dataclasses.fields(self)]  # type: ignore[arg-type]
+        for name in changes:
+            if name not in known:
+                raise ValueError(f"an experiment has no parameter {name!r}{closest(name, known)}")
+        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
 
 
-def changed(experiment: PlannedT, changes: Mapping[str, Any]) -> PlannedT:
-    """Return a copy of an experiment with some parameters changed.
+class WithStream(Changeable):
+    """What experiments with a stream do alike."""
 
-    Raises
-    ------
-    ValueError
-        For an unknown parameter; the nearest known name is suggested.
-    """
-    known = [f.name for f in dataclasses.fields(experiment)]  # type: ignore[arg-type]
-    for name in changes:
-        if name not in known:
-            raise ValueError(f"an experiment has no parameter {name!r}{closest(name, known)}")
-    return dataclasses.replace(experiment, **changes)  # type: ignore[type-var]
+    @property
+    def masks_from(self) -> str:
+        """No other experiment must have been run before."""
+        return ""
 
 
 class Episodes(NamedTuple):
@@ -90,7 +98,7 @@ class Episodes(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Experiment:
+class Experiment(Changeable):
     """Parameters of one meta-training run; only the seed is missing.
 
     Defaults are those of the paper's Figure 1 (5-way 5-shot miniImageNet).  A record that
@@ -208,16 +216,6 @@ class Experiment:
             adapt_norm=self.adapt_norm,
             **({"noise": self.noise} if self.noise else {}),
         )
-
-    def replace(self, **changes: Any) -> Experiment:
-        """Return a copy with some parameters changed.
-
-        Raises
-        ------
-        ValueError
-            For an unknown parameter; the nearest known name is suggested.
-        """
-        return changed(self, changes)
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters as plain data, as they stand in a record."""

@@ -337,7 +337,7 @@ def _with_streams(
 
 CONTINUAL_FIGURES: dict[str, dict[str, Sequence[Planned]]] = {
     "quick": _with_streams(continual.quick(), continual.osaka_quick()),
-    "study": _with_streams(continual.la_maml(), continual.osaka()),
+    "study": _with_streams(continual.la_maml(), continual.osaka_study()),
     "search": {continual.LA_MAML: continual.search()},
     "paper": _with_streams(
         continual.la_maml("paper"),

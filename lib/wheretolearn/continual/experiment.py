@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..experiments import CPU_FLOPS, changed
+from ..experiments import CPU_FLOPS, WithStream
 from ..inner_loop import Batch
 from ..rules import count_frozen
 from .cifar100 import SplitCIFAR100
@@ -40,7 +40,7 @@ DIVERGED = 1e6
 
 
 @dataclass(frozen=True)
-class ContinualExperiment:
+class ContinualExperiment(WithStream):
     """Parameters of one run through a stream; only the seed is missing."""
 
     name: str
@@ -85,21 +85,6 @@ class ContinualExperiment:
     def together(self) -> int:
         """Samples that arrive together."""
         return self.batch or BATCH.get(self.learner, 10)
-
-    @property
-    def masks_from(self) -> str:
-        """No other experiment must have been run before."""
-        return ""
-
-    def replace(self, **changes: Any) -> ContinualExperiment:
-        """Return a copy with some parameters changed.
-
-        Raises
-        ------
-        ValueError
-            For an unknown parameter; the nearest known name is suggested.
-        """
-        return changed(self, changes)
 
     def seconds(self) -> float:
         """Return the estimated time of one run on one CPU core, in seconds."""

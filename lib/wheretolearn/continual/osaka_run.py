@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..experiments import CPU_FLOPS, changed, image_flops
+from ..experiments import CPU_FLOPS, WithStream, image_flops
 from ..tasks import EpisodeSampler
 from .osaka_data import OsakaData, open_data
 from .osaka_methods import LEARNERS, Settings, make_learner, new_network, settings
@@ -33,7 +33,7 @@ _POINTS = 100  # of each curve over the stream
 
 
 @dataclass(frozen=True)
-class OsakaExperiment:
+class OsakaExperiment(WithStream):
     """Parameters of one run through a stream of contexts; only the seed is missing."""
 
     name: str
@@ -93,21 +93,6 @@ class OsakaExperiment:
     def chosen(self) -> Settings:
         """All settings of the learner."""
         return settings(self.learner, self.alpha, self.ways) | self.settings
-
-    @property
-    def masks_from(self) -> str:
-        """No other experiment must have been run before."""
-        return ""
-
-    def replace(self, **changes: Any) -> OsakaExperiment:
-        """Return a copy with some parameters changed.
-
-        Raises
-        ------
-        ValueError
-            For an unknown parameter; the nearest known name is suggested.
-        """
-        return changed(self, changes)
 
     def flops(self) -> float:
         """Return the floating-point operations of one run, convolutions and products only.

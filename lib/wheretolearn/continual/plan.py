@@ -1,7 +1,8 @@
 """The experiments of the continual half, by profile and figure.
 
-``study``, ``search`` and ``paper`` are at the full scale of the papers: streams, networks and
-memories are theirs.  ``quick`` and ``smoke`` have small embedded streams.
+``study``, ``search`` and ``paper`` have the streams, memories and networks of the papers, with one
+exception: in the study of OSAKA, see :func:`osaka_study`, the network is narrower and pretraining
+shorter.  ``quick`` and ``smoke`` have small embedded streams.
 
 The settings of :data:`TUNED` learners are chosen on validation streams, of images and moves that
 the study never uses, from :func:`grid`: as many for each learner, on each stream.
@@ -15,6 +16,7 @@ from typing import Any
 from ..records import Record
 from .experiment import ContinualExperiment
 from .methods import LEARNERS, Settings, settings
+from .osaka_methods import LEARNERS as LEARNERS_OF_OSAKA
 from .osaka_run import OsakaExperiment
 
 LA_MAML = "continual_la_maml"
@@ -259,6 +261,21 @@ def osaka(profile: str = "study", ways: int = 5, **changes: Any) -> list[OsakaEx
         ).replace(**changes)
         for learner in OSAKA_LEARNERS
         for alpha in ALPHAS
+    ]
+
+
+def osaka_study() -> list[OsakaExperiment]:
+    """Return what a few CPU cores can afford of :func:`osaka`: streams of full length, 5 ways.
+
+    The network has 16 channels instead of 64, and pretraining takes at most 4 episodes for an
+    update and ends after 20 epochs.
+    """
+    runs = osaka(width=16, epochs=20)
+    return [
+        e.replace(settings={"meta_batch": min(4, e.chosen["meta_batch"])})
+        if LEARNERS_OF_OSAKA[e.learner].pretraining == "meta"
+        else e
+        for e in runs
     ]
 
 
