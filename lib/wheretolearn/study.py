@@ -185,6 +185,16 @@ RATES: dict[str, float] = {
     "convnet4-1shot-boil": 0.5,
     "convnet4-1shot-sparse-maml": 0.2,
     "convnet4-1shot-sparse-relu-maml": 0.05,
+    "resnet12-5shot-maml": 0.2,
+    "resnet12-5shot-anil": 0.2,
+    "resnet12-5shot-boil": 0.2,
+    "resnet12-5shot-sparse-maml": 0.2,
+    "resnet12-5shot-sparse-relu-maml": 0.05,
+    "resnet12-1shot-maml": 0.05,
+    "resnet12-1shot-anil": 0.2,
+    "resnet12-1shot-boil": 0.05,
+    "resnet12-1shot-sparse-maml": 0.2,
+    "resnet12-1shot-sparse-relu-maml": 0.01,
 }
 """Inner rates of Table 1: those with the best validation accuracy in the profile ``search``, once
 all of a run's rates were tried."""
