@@ -61,7 +61,7 @@ def test_the_survey_has_every_setting_with_both_kinds_of_features(monkeypatch):
     monkeypatch.setattr(
         planted, "GRID", {name: [tiny.replace(**{name: v}) for v in (4, 6)] for name in GRID}
     )
-    found = planted.survey([0, 3], progress=False)
+    found = planted.survey([0, 3], updates=2, progress=False)
     assert len(found) == 2 * len(GRID) * 2 * 2
     assert set(found["features"]) == {"linear", "sinusoid"}
     assert not found.duplicated(["features", "panel", "value", "seed"]).any()

@@ -280,13 +280,17 @@ GRID: dict[str, list[Planted]] = {
 """Settings by what changes."""
 
 
-def survey(seeds: Sequence[int], progress: bool = True) -> pd.DataFrame:
+def survey(
+    seeds: Sequence[int], updates: int = BASE.updates, progress: bool = True
+) -> pd.DataFrame:
     """Search every setting of :data:`GRID` with both kinds of features, each once.
 
     Parameters
     ----------
     seeds : sequence of int
         Draws of each problem.
+    updates : int, default 400
+        Meta-updates.
     progress : bool, default True
         Whether to show a progress bar.
 
@@ -297,7 +301,7 @@ def survey(seeds: Sequence[int], progress: bool = True) -> pd.DataFrame:
         :class:`Found`.
     """
     lines = [
-        (kind, panel, setting.replace(features=kind), seed)
+        (kind, panel, setting.replace(features=kind, updates=updates), seed)
         for kind in KINDS
         for panel, settings in GRID.items()
         for setting in settings
