@@ -8,7 +8,7 @@ import pytest
 
 from synthetic import OSAKA_SIZES, made_up_osaka_record
 from wheretolearn import osaka_figures, study
-from wheretolearn.continual.plan import OSAKA, OSAKA_LEARNERS
+from wheretolearn.continual.plan import IN_TEN_WAYS, OSAKA, OSAKA_LEARNERS
 from wheretolearn.osaka_figures import Setting
 
 DRAW = (osaka_figures.draw_stream, osaka_figures.draw_switches, osaka_figures.draw_rates)
@@ -48,8 +48,12 @@ def drawn(figure):
 
 def test_settings_of_the_study():
     found = osaka_figures.settings("study")
-    assert list(found) == [Setting(0.98, 5), Setting(0.90, 5)]
-    assert all(tuple(column) == OSAKA_LEARNERS for column in found.values())
+    assert list(found) == [Setting(alpha, ways) for ways in (5, 10) for alpha in (0.98, 0.90)]
+    learners = {5: OSAKA_LEARNERS, 10: IN_TEN_WAYS}
+    assert all(tuple(column) == learners[setting.ways] for setting, column in found.items())
+    steps = {5: 10_000, 10: 2000}
+    for setting, column in found.items():
+        assert {e.steps for e in column.values()} == {steps[setting.ways]}
     assert list(osaka_figures.settings("paper")) == [
         Setting(alpha, ways) for ways in (5, 10) for alpha in (0.98, 0.90)
     ]
@@ -78,7 +82,7 @@ def test_accuracy_table_by_hand():
     ]
     found[1]["final"]["gradients"] = 4000
     text = osaka_figures.accuracy_tables(found, "study")
-    first, second = rows(text)
+    first, second, *ten = rows(text)
     assert first["`c-maml`"] == {
         "learner": "`c-maml`",
         "accuracy (%)": "60.0 [-67.1, 187.1]",
@@ -96,7 +100,8 @@ def test_accuracy_table_by_hand():
     assert first["`maml`"]["gradient images (thousands)"] == "2,500.0"
     assert first["`sparse-c-maml`"]["seeds"] == "not run yet"
     assert first.keys() == second.keys() == {f"`{m}`" for m in OSAKA_LEARNERS}
-    assert {row["seeds"] for row in second.values()} == {"not run yet"}
+    assert {row["seeds"] for t in (second, *ten) for row in t.values()} == {"not run yet"}
+    assert len(ten) == 2
     assert "**p = 0.98, 5-way 5-shot, 10,000 steps of omniglot-mnist-fashion" in text
     assert "Chance is 20.0 %; expect at most 98.4 %." in text
     assert "p = 0.90, 5-way 5-shot, 10,000 steps" in text
@@ -110,7 +115,7 @@ def test_difference_table_by_hand():
         made_up("c-maml-pap", 1, diverged={"step": 3}),
         made_up("maml", 7, accuracy=0.9),
     ]
-    first, second = rows(osaka_figures.difference_tables(found, "study"))
+    first, second, *_ = rows(osaka_figures.difference_tables(found, "study"))
     assert list(first["`sparse-c-maml`"].values()) == [
         "`sparse-c-maml`",
         "11.0 [-1.7, 23.7]",
@@ -230,7 +235,9 @@ def test_all_were_run():
         assert len(figure.subfigs) == 2
         for panel, looks in osaka_figures.PANELS.items():
             assert [list(lines) for lines in drawn(figure)[panel]] == [list(looks)] * 2
-        assert not [t for t in texts(figure) if "not run yet" in t]
+        notes = [t for t in texts(figure) if "not run yet" in t]
+        assert len(notes) == 1
+        assert "not run yet at all: p = 0.98, 10-way; p = 0.90, 10-way" in notes[0]
     figure = osaka_figures.draw_rates("The study", found, "study")
     shown = drawn(figure)
     names = [*osaka_figures.FREEZING, *osaka_figures.RATES]

@@ -40,11 +40,11 @@ def accuracies(group: Iterable[Record]) -> dict[int, float]:
 
 
 def runs(other: str) -> list[OsakaExperiment]:
-    """Return the study's experiments that compare sparse-C-MAML with another learner."""
+    """Return the study's 5-way experiments that compare sparse-C-MAML with another."""
     return [
         e
         for e in study.experiments("study", OSAKA)
-        if isinstance(e, OsakaExperiment) and e.learner in (SPARSE, other)
+        if isinstance(e, OsakaExperiment) and e.learner in (SPARSE, other) and e.ways == 5
     ]
 
 

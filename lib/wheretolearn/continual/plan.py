@@ -264,19 +264,25 @@ def osaka(profile: str = "study", ways: int = 5, **changes: Any) -> list[OsakaEx
     ]
 
 
+IN_TEN_WAYS = ("online-adam", "c-maml-um", "c-maml-pap", "sparse-c-maml")
+"""Learners of the study that meet ten classes at a time, too."""
+
+
 def osaka_study() -> list[OsakaExperiment]:
-    """Return what a few CPU cores can afford of :func:`osaka`: streams of full length, 5 ways.
+    """Return what a few CPU cores can afford of :func:`osaka`.
 
     The network has 16 channels instead of 64, and pretraining takes at most 4 episodes for an
-    update and ends after 20 epochs.
+    update and ends after 20 epochs.  With 5 classes the streams are whole; with 10 they have 2,000
+    steps, and some learners only.
     """
-    runs = osaka(width=16, epochs=20)
-    return [
+    few = [
         e.replace(settings={"meta_batch": min(4, e.chosen["meta_batch"])})
         if LEARNERS_OF_OSAKA[e.learner].pretraining == "meta"
         else e
-        for e in runs
+        for e in osaka(width=16, epochs=20)
     ]
+    many = [e for e in osaka(ways=10, width=16, steps=2000) if e.learner in IN_TEN_WAYS]
+    return few + many
 
 
 def osaka_quick(profile: str = "quick") -> list[OsakaExperiment]:
