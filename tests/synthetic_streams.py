@@ -8,6 +8,7 @@ from typing import Any
 
 from synthetic import made_up_record
 from wheretolearn.continual.experiment import ContinualExperiment
+from wheretolearn.continual.interference import COSINES
 
 TENSORS = {
     "layers.0.weight": 400,
@@ -58,16 +59,19 @@ def stream_record(
     share = sum(counts[-1] for counts in frozen.values()) / sum(TENSORS.values())
     final: dict[str, float | None] = {"ra": ra, "bti": bti, "la": la}
     final["sparsity"] = share if frozen else None
-    final |= {name: means.get(name) for name in ("gradient", "step")}
+    final |= {name: means.get(name) for name in COSINES}
     curves: dict[str, Any] = {
+        "before": [0.1] * len(matrix[0]),
         "train_loss": [1.0] * len(matrix),
         "accuracy": matrix,
         "frozen": frozen,
+        "thawed": {n: [0] * len(counts) for n, counts in frozen.items()},
+        "rates": {n: [0.1] * len(counts) for n, counts in frozen.items()},
         "interference": cosines,
     }
     if diverged:
         final = dict.fromkeys(final)
-        curves = {"train_loss": [], "accuracy": [], "frozen": {}, "interference": {}}
+        curves = {name: [] if isinstance(v, list) else {} for name, v in curves.items()}
     return copy.deepcopy(
         {
             "schema_version": 1,

@@ -59,7 +59,7 @@ def test_verdict(less, more, verdict):
     finding = retains_more(make_records(less, more), MASKED)
     assert finding.verdict == verdict, finding.evidence
     assert finding.claim.startswith("9. sparse-La-MAML (masked outer step)")
-    assert len(finding.evidence) == 6
+    assert len(finding.evidence) == 9
 
 
 def test_evidence_by_hand():
@@ -69,9 +69,9 @@ def test_evidence_by_hand():
     found = (first["mean"], first["low"], first["high"])
     assert found == pytest.approx(t_interval([4, 5, 6])[:3])
     assert found == pytest.approx((5, 5 - 2.484138, 5 + 2.484138))
-    assert list(lines["seeds"]) == [3] * 6
-    assert list(lines["mean"]) == pytest.approx([5, 5, 2, 5, 0, -3])
-    assert list(lines["holds"]) == [True, True, False, True, True, False]
+    assert list(lines["seeds"]) == [3] * 9
+    assert list(lines["mean"]) == pytest.approx([5, 5, 2, 5, 0, -3, 0, -5, -5])  # LA = RA − BTI
+    assert list(lines["holds"]) == [True, True, False, True, True, False, *[True] * 3]
 
 
 def test_runs_are_paired_by_seed():
@@ -80,7 +80,7 @@ def test_runs_are_paired_by_seed():
     extra = [tuned("rotations", "la-maml", 4, ra=0.99, bti=0.9)]  # no such seed of the other
     lines = retains_more(extra + records, MASKED).evidence
     wide = lines["high"].to_numpy() - lines["low"].to_numpy()
-    assert wide == pytest.approx([2 * 2.484138] * 6)
+    assert wide == pytest.approx([*[2 * 2.484138] * 6, 0, 0, 0], abs=1e-6)
 
 
 def test_a_run_that_diverged_counts_as_chance():

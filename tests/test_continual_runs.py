@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -128,7 +129,7 @@ def test_probe_spares_only_what_no_metric_needs(monkeypatch):
 
     monkeypatch.setattr(stream, "test", spy)
     some = finish(ContinualRun(tiny(probe=4), 0, stream))
-    assert asked == [None, 4, 4, 4, None, 4, None, None, None]
+    assert asked == [4, 4, 4, None, 4, 4, 4, None, 4, None, None, None]  # first, before learning
     assert some["final"] == finish(ContinualRun(tiny(), 0, stream))["final"]
 
 
@@ -237,3 +238,35 @@ def test_run_opens_its_stream(tmp_path):
         run(tiny(stream="split-cifar100"), 0, tmp_path)
     with pytest.raises(ValueError, match="unknown stream"):
         open_stream(tiny(stream="rotation"), 0)
+
+
+def test_what_thawed_and_how_fast_weights_may_move():
+    """Counts of weights that came back, and mean rates, are those of the masks after each task."""
+    run = ContinualRun(
+        tiny("sparse-la-maml", settings={"init_sparsity": 0.5, "rule_rate": 30.0}),
+        0,
+        clusters(tasks=3, each=30),
+    )
+    masks: list = []
+    while not run.over:
+        task = run.task
+        run.advance()
+        if run.task > task:
+            masks.append({n: r != 0 for n, r in run.learner.rates().items()})
+    curves = run.result()["curves"]
+    alpha = run.experiment.parameters()["settings"]["inner_rate"]
+    for name, counts in curves["thawed"].items():
+        back = [int((~a[name] & b[name]).sum()) for a, b in pairwise(masks)]
+        assert counts == [0, *back]
+        means = [alpha * float(m[name].double().mean()) for m in masks]
+        assert curves["rates"][name] == pytest.approx(means, rel=1e-4)
+    assert sum(map(sum, curves["thawed"].values())) > 0
+
+
+def test_a_mask_that_is_never_learned_stays():
+    run = ContinualRun(tiny("la-maml-random"), 0, clusters(tasks=2, each=30))
+    begun = {n: r != 0 for n, r in run.learner.rates().items()}
+    finish(run)
+    assert all(torch.equal(r != 0, begun[n]) for n, r in run.learner.rates().items())
+    open_share = sum(int(m.sum()) for m in begun.values()) / sum(m.numel() for m in begun.values())
+    assert open_share == pytest.approx(0.5, abs=0.1)

@@ -67,8 +67,8 @@ def test_results_by_hand():
         *runs("rotations-la-maml", ra=0.76),
         *runs("rotations-la-maml-tuned", ra=0.8, bti=-0.05),
         stream_record(STUDY["rotations-gem"], 0, diverged=True),
-        stream_record(STUDY["rotations-mer-tuned"], 0, ra=0.7, bti=-0.2),
-        stream_record(STUDY["rotations-mer-tuned"], 1, diverged=True),
+        stream_record(STUDY["rotations-mer"], 0, ra=0.7, bti=-0.2),
+        stream_record(STUDY["rotations-mer"], 1, diverged=True),
     ]
     text = shown.results_table(records, "study", QUOTED)
     found = tables(text)
@@ -92,14 +92,16 @@ def test_results_by_hand():
     ]
     diverged = [*["–"] * 3, "0 (1 diverged)", "67.38 ± 1.75", "-18.02 ± 1.99", "–"]
     assert rows["GEM", "published"] == diverged
-    assert rows["MER", "tuned"][:4] == ["70.0", "-20.0", "90.0", "1 (1 diverged)"]
-    assert rows["MER", "tuned"][4].startswith("77.42")
-    assert rows["MER", "tuned"][-1] == "–"  # its settings are not those of the number
+    assert rows["MER", "published"][:4] == ["70.0", "-20.0", "90.0", "1 (1 diverged)"]
+    assert rows["MER", "published"][4].startswith("77.42")
+    assert rows["MER", "published"][-1] == "-9.5"  # (70 - 77.42) / 0.78
+    assert rows["replay", "tuned"][4:] == ["–"] * 3
     assert rows["Sync", "published"][3] == "not run yet"
     assert all(r[5] == "not run yet" for r in found["Permutations"])
-    assert [r[0] for r in found["Rotations"]][-2:] == [
+    assert [r[0] for r in found["Rotations"]][-3:] == [
         "sparse-La-MAML, masked step",
         "sparse-La-MAML, plain step",
+        "random mask, never learned",
     ]
     assert "reported" not in shown.results_table(records, "study")
 
@@ -278,6 +280,7 @@ def cosine_runs():
     records = []
     for s in SEEDS:
         whole = {"gradient": [None, 0.1, 0.3], "step": [None, 0.2 + 0.1 * s, 0.4 + 0.1 * s]}
+        whole["effect"] = [None, 0.05, 0.15]
         other = {"gradient": [None, 0.1, 0.3], "step": [None, 0.4, 0.6]}
         records.append(stream_record(STUDY["rotations-la-maml-tuned"], s, cosines=whole))
         records.append(stream_record(STUDY["rotations-sparse-la-maml-tuned"], s, cosines=other))
@@ -287,28 +290,31 @@ def cosine_runs():
 def test_cosines_by_hand():
     records = cosine_runs()
     text = shown.cosine_table(records, "study")
-    assert "its steps − those of La-MAML, tuned" in text
+    assert "both under the rule, less those of La-MAML, tuned" in text
     rows = {(r[0], r[1]): r[2:] for r in tables(text)["Rotations"]}
     assert rows["La-MAML", "tuned"] == [
         "20.0 [20.0, 20.0]",
         interval(30, 40, 50),
+        "10.0 [10.0, 10.0]",
         interval(10, 20, 30),
         "–",
         "3",
     ]
-    assert rows["sparse-La-MAML, masked step", "tuned"][2:4] == [
+    assert rows["sparse-La-MAML, masked step", "tuned"][2:5] == [
+        "–",
         "30.0 [30.0, 30.0]",
         interval(20, 10, 0),
     ]
-    assert rows["La-MAML", "published"] == [*["–"] * 4, "not run yet"]
+    assert rows["La-MAML", "published"] == [*["–"] * 5, "not run yet"]
     figure = shown.draw_cosines("The study", records, "study")
-    _, left, right = figure.subfigs[0].axes
+    _, left, middle, right = figure.subfigs[0].axes
     assert xs(left.lines[0]) == [2, 3]  # there is none in the first task
     assert ys(left.lines[0]) == pytest.approx([10, 30])
-    assert ys(right.lines[0]) == pytest.approx([30, 50])
+    assert ys(middle.lines[0]) == pytest.approx([30, 50])
+    assert ys(right.lines[0]) == pytest.approx([5, 15])
     assert ys(right.lines[-1]) == [0, 0]  # dotted, at zero
     empty = shown.draw_cosines("The study", [], "quick")
-    assert [texts(ax) for ax in empty.subfigs[0].axes[1:]] == [["not run yet"]] * 2
+    assert [texts(ax) for ax in empty.subfigs[0].axes[1:]] == [["not run yet"]] * 3
 
 
 def test_slips_by_hand():
@@ -334,31 +340,46 @@ def test_search_by_hand():
     records[5] = searched("rotations-replay-5", 0.9, diverged=True)
     records.append(searched("permutations-replay-0", 0.4))
     rows = cells(shown.search_table(records))[2:]
-    assert len(rows) == 6 * len(plan.TUNED)
-    assert rows[4][:3] == ["replay", "rate 0.1, 5 glances", "**52.0**"]
+    assert len(rows) == 6 * (len(plan.TUNED) + 1)
+    assert rows[4][:3] == ["replay", "rate 0.1, as many glances as La-MAML", "**52.0**"]
+    assert [r[1] for r in rows if r[0] == "C-MAML (La-MAML's)"][3:5] == [
+        "α × 3, η × 0.5",
+        "α × 3, η × 1",
+    ]
     assert [r[2] for r in rows[:6]] == ["50.0", *["50.0"] * 3, "**52.0**", "diverged"]
     assert rows[0][3] == "40.0"  # the best so far, while others are missing
     assert rows[1][3:] == ["not run yet"] * 2
     assert [r[1] for r in rows if r[0] == "La-MAML"][:2] == [
-        "α × 0.5, γ = 0.1",
-        "α × 1, γ = 0.1",
+        "α × 0.5, γ = 0.03",
+        "α × 1, γ = 0.03",
     ]
     assert rows[-1][:2] == [
         "sparse-La-MAML, plain step",
-        "α × 2, γ = 30, 50 % frozen at first, η the same as α",
+        "α × 2, γ = 30, 0 % frozen at first, η the same as α",
     ]
 
 
 def test_a_line_of_the_grid_is_the_same_on_every_stream():
-    """The table says it once for all streams, as multiples of La-MAML's own rate there."""
-    own = {"rotations": 0.15, "permutations": 0.15, "many-permutations": 0.1}
+    """The table says it once for all streams, as multiples of published settings there."""
+    alpha = {"rotations": 0.15, "permutations": 0.15, "many-permutations": 0.1}
+    of_c_maml = {  # its α and η
+        "rotations": (0.1, 0.1),
+        "permutations": (0.03, 0.1),
+        "many-permutations": (0.03, 0.15),
+    }
+    glances = {"rotations": 5, "permutations": 5, "many-permutations": 10}
     for learner in plan.TUNED:
-        grids = [plan.grid(learner, stream) for stream in own]
+        grids = [plan.grid(learner, stream) for stream in alpha]
         for lines in zip(*grids, strict=True):
-            relative = [
-                {k: v / rate if k in ("inner_rate", "outer_rate") else v for k, v in line.items()}
-                for line, rate in zip(lines, own.values(), strict=True)
-            ]
+            relative = []
+            for stream, line in zip(alpha, lines, strict=True):
+                inner, outer = (alpha[stream],) * 2
+                if learner == "c-maml":
+                    inner, outer = of_c_maml[stream]
+                units = {"inner_rate": inner, "outer_rate": outer}
+                if line.get("glances", 1) > 1:
+                    units["glances"] = glances[stream]
+                relative.append({k: v / units.get(k, 1) for k, v in line.items()})
             assert relative == [pytest.approx(relative[0])] * 3
 
 

@@ -47,6 +47,7 @@ LOOKS = {
     "la-maml-straight": Look("La-MAML, straight-through", 1, "s"),
     "sparse-la-maml": Look("sparse-La-MAML, masked step", 0, "o"),
     "sparse-la-maml-plain": Look("sparse-La-MAML, plain step", 4, "d"),
+    "la-maml-random": Look("random mask, never learned", 7, "x"),
 }
 """How each learner is called and drawn, in the order of the tables."""
 
@@ -68,11 +69,15 @@ METRICS = {"ra": "RA", "bti": "BTI", "la": "LA"}
 POSSIBLE = {"ra": (-2, 102), "bti": (-102, 102)}
 """Ends of an axis for a number in percent."""
 
-COSINES = {"gradient": "gradients", "step": "steps under the rule"}
-"""Kinds of cosine, and what they are called."""
+COSINES = {
+    "gradient": "gradients",
+    "step": "both under the rule",
+    "effect": "the new one under the rule",
+}
+"""Kinds of cosine along a stream, and what they are called."""
 
 NOT_RUN = "not run yet"
-_PUBLISHED = ("online", "ewc", "gem", "c-maml", "sync", "la-maml")  # not on every stream
+_PUBLISHED = ("online", "ewc", "gem", "mer", "c-maml", "sync", "la-maml")  # not on every stream
 _GREY = "0.5"
 _METHODS = {
     "Online": "online",
@@ -153,23 +158,18 @@ def planned(profile: str, figure: str = plan.LA_MAML) -> list[ContinualExperimen
     ]
     streams, learners = list(STREAMS), list(LOOKS)
     return sorted(
-        chosen, key=lambda e: (streams.index(e.stream), learners.index(e.learner), tuned(e))
+        chosen, key=lambda e: (streams.index(e.stream), learners.index(e.learner), e.tuned)
     )
-
-
-def tuned(experiment: ContinualExperiment) -> bool:
-    """Return whether the settings of an experiment were chosen on validation streams."""
-    return experiment.name.endswith("-tuned")
 
 
 def _shown_above(experiment: ContinualExperiment) -> bool:
     """Return whether the learner has a run with published settings, beside which a quote stands."""
-    return tuned(experiment) and experiment.learner in _PUBLISHED
+    return experiment.tuned and experiment.learner in _PUBLISHED
 
 
 def settings_of(experiment: ContinualExperiment) -> str:
     """Return where the settings of an experiment come from, as a table says it."""
-    if tuned(experiment):
+    if experiment.tuned:
         return "tuned"
     of_mnist = experiment.stream in plan.STREAMS
     return "published" if of_mnist and experiment.learner in _PUBLISHED else "not searched"
@@ -186,7 +186,7 @@ def _best(
     experiments: Iterable[ContinualExperiment], learners: Iterable[str]
 ) -> dict[str, ContinualExperiment]:
     """Return one experiment for each of some learners: the tuned one, where there is one."""
-    found = {e.learner: e for e in sorted(experiments, key=tuned)}
+    found = {e.learner: e for e in sorted(experiments, key=lambda e: e.tuned)}
     return {learner: found[learner] for learner in learners if learner in found}
 
 
@@ -330,7 +330,7 @@ def _titles(title: str, streams: Iterable[str]) -> list[str]:
 
 
 def _named(e: ContinualExperiment) -> str:
-    return f"{LOOKS[e.learner].name}, tuned" if tuned(e) else LOOKS[e.learner].name
+    return f"{LOOKS[e.learner].name}, tuned" if e.tuned else LOOKS[e.learner].name
 
 
 def _note(group: Sequence[Record]) -> str:
@@ -498,9 +498,10 @@ def draw_cosines(title: str, records: Sequence[Record], profile: str) -> Figure:
     Returns
     -------
     Figure
-        Left, cosines of whole gradients; right, as the rates let them act.
+        Cosines of whole gradients, of both as the rates let them act, and of the new one as they
+        let it act with the old one whole.
     """
-    names = {f"of {label}": partial(cosines, kind=kind) for kind, label in COSINES.items()}
+    names = {label: partial(cosines, kind=kind) for kind, label in COSINES.items()}
     shown = (plan.SPARSITY, plan.WITH_RATES)
     return _courses(title, records, profile, shown, names, "cosine × 100", zero=True)
 
@@ -739,13 +740,14 @@ def cosine_table(records: Sequence[Record], profile: str) -> str:
         rows = []
         for e in experiments:
             group = groups.get(e.name, [])
-            whole, step = (finals(group, kind) for kind in COSINES)
+            whole, step, effect = (finals(group, kind) for kind in COSINES)
             rows.append(
                 (
                     LOOKS[e.learner].name,
                     settings_of(e),
                     _cell(whole),
                     _cell(step),
+                    _cell(effect),
                     _cell(minus(step, whole)),
                     "–" if e is base else _cell(minus(step, of_base)),
                     counted(group),
@@ -756,8 +758,8 @@ def cosine_table(records: Sequence[Record], profile: str) -> str:
             "cosine × 100",
             "settings",
             *COSINES.values(),
-            "steps − gradients",
-            f"its steps − those of {reference}",
+            "both under the rule − gradients",
+            f"both under the rule, less those of {reference}",
             "seeds",
         )
         parts += [f"**{STREAMS[stream]}**", table(header, rows)]
@@ -848,11 +850,13 @@ def tried(changes: Mapping[str, float]) -> str:
     str
         Rates of La-MAML and its relatives are told as multiples of the published one.
     """
-    if "beta" in changes:
-        return f"rate {changes['rate']:g}, β = {changes['beta']:g}"
     if "rate" in changes:
-        glances = "1 glance" if changes["glances"] == 1 else f"{changes['glances']} glances"
+        glances = "1 glance" if changes["glances"] == 1 else "as many glances as La-MAML"
         return f"rate {changes['rate']:g}, {glances}"
+    if "rule_rate" not in changes:
+        own = settings("c-maml", plan.STREAMS[0])
+        of_inner, of_outer = (changes[n] / own[n] for n in ("inner_rate", "outer_rate"))
+        return f"α × {of_inner:g}, η × {of_outer:g}"
     factor = changes["inner_rate"] / settings("la-maml", plan.STREAMS[0])["inner_rate"]
     text = f"α × {factor:g}, γ = {changes['rule_rate']:g}"
     if "init_sparsity" in changes:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -144,8 +145,16 @@ def write(path: Path | str, record: Record) -> Record:
     """
     sealed = record | {"content_sha256": checksum(record)}
     validate(sealed, str(path))
-    write_atomically(path, json.dumps(sealed, indent=1, allow_nan=False).encode() + b"\n")
+    text = json.dumps(sealed, indent=1, allow_nan=False)
+    write_atomically(path, _NUMBERS.sub(_on_one_line, text).encode() + b"\n")
     return sealed
+
+
+_NUMBERS = re.compile(r"\[\n([^\[\]{}\"]*)\n\s*\]")  # no string of JSON holds a line break
+
+
+def _on_one_line(numbers: re.Match[str]) -> str:
+    return f"[{' '.join(numbers[1].split())}]"
 
 
 def write_atomically(path: Path | str, content: bytes) -> None:

@@ -202,6 +202,7 @@ RETAINS_MORE = Stated(
             (f"RA, {s}: sparse-La-MAML − La-MAML", "interval not below 0, above 0 on one")
             for s in _STREAMS
         ),
+        *((f"LA, {s}: sparse-La-MAML − La-MAML", "–") for s in _STREAMS),
     ),
     "all gains in BTI hold, no gain in RA is below 0, and one is above",
     "one gain in BTI holds and no gain in RA is below 0",

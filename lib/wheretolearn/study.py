@@ -452,8 +452,10 @@ def waits(experiment: Planned) -> bool:
         name = f"{column}-{SAME_RATE.get(experiment.method, experiment.method)}"
         searched = {e.name.rpartition("-rate")[0] for e in FEW_SHOT_FIGURES["search"][TABLE1]}
         return name in searched and name not in RATES
-    name, tuned, _ = experiment.name.rpartition("-tuned")
-    return bool(tuned) and name not in continual.CHOSEN
+    if not (isinstance(experiment, continual.ContinualExperiment) and experiment.tuned):
+        return False
+    searched = continual.chosen_for(experiment.learner)
+    return f"{experiment.stream}-{searched}" not in continual.CHOSEN
 
 
 def plan(profile: str, figure: str | None = None) -> list[Run]:

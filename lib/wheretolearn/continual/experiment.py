@@ -14,26 +14,30 @@ import torch
 
 from ..experiments import CPU_FLOPS, WithStream
 from ..inner_loop import Batch
-from ..rules import count_frozen
+from ..rules import Rates, count_frozen
 from .cifar100 import SplitCIFAR100
-from .interference import EACH, EVERY, Interference
+from .interference import COSINES, EACH, EVERY, Interference
 from .methods import BATCH, LEARNERS, Settings, make_learner, settings
 from .metrics import summarise
-from .pixel_streams import RECIPES, make_stream
+from .pixel_streams import MNIST_STREAMS, RECIPES, make_stream
 from .streams import Stream
 
-_FINAL = ("ra", "bti", "la", "sparsity", "gradient", "step")
+_FINAL = ("ra", "bti", "la", "sparsity", *COSINES)
 
-_STREAM_SAMPLES = {name: r.tasks * r.samples for name, r in RECIPES.items()}
+_SIZES = {name: (r.tasks, r.tasks * r.samples) for name, r in RECIPES.items()}
+_TESTED = 6.5e-6
+"""Seconds for each test image on one CPU core of the study's machine, its making included."""
+
+_TEST_IMAGES = 10_000  # of MNIST
 _MILLISECONDS = dict.fromkeys(LEARNERS, 0.6) | {
     "online": 1.5,
     "replay": 0.25,
     "ewc": 3.0,
     "gem": 6.0,
-    "mer": 5.0,
+    "mer": 1.0,
 }
-"""For each sample at each glance, on one CPU core of the study's machine, about; most of it is not
-arithmetic, for the network is small."""
+"""For each sample at each glance or in each trajectory, on one CPU core of the study's machine,
+about; most of it is not arithmetic, for the network is small."""
 
 DIVERGED = 1e6
 """A training loss above this, or one that is not finite, ends a run as diverged."""
@@ -82,16 +86,26 @@ class ContinualExperiment(WithStream):
         return dataclasses.asdict(self) | {"settings": chosen, "batch": self.together}
 
     @property
+    def tuned(self) -> bool:
+        """Whether the settings were chosen on validation streams."""
+        return self.name.endswith("-tuned")
+
+    @property
     def together(self) -> int:
         """Samples that arrive together."""
         return self.batch or BATCH.get(self.learner, 10)
 
     def seconds(self) -> float:
         """Return the estimated time of one run on one CPU core, in seconds."""
-        samples = _STREAM_SAMPLES.get(self.stream, 45_000)  # Split CIFAR-100
-        glances = self.parameters()["settings"].get("glances", 1)
-        each = _MILLISECONDS[self.learner] * (50 if self.stream == "split-cifar100" else 1)
-        return samples * glances * each / 1000
+        tasks, samples = _SIZES.get(self.stream, (20, 45_000))  # Split CIFAR-100
+        own = self.parameters()["settings"]
+        repeated = own.get("glances", own.get("trajectories", 1))
+        slower = 50 if self.stream == "split-cifar100" else 1
+        learning = samples * repeated * _MILLISECONDS[self.learner] / 1000
+        images = _TEST_IMAGES if self.stream in MNIST_STREAMS and not self.validation else 500
+        needed = 2 * tasks * images  # the diagonal, and the last row
+        testing = needed + tasks * tasks * min(images, self.probe or images)
+        return slower * (learning + testing * _TESTED)
 
     def flops(self) -> float:
         """Return the floating-point operations of one run: a tenth of what the time allows."""
@@ -127,7 +141,15 @@ class ContinualRun:
         )
         self.task, self.position = 0, 0  # the next batch
         self.losses: list[float] = []  # of this task
-        self.curves: dict[str, Any] = {"train_loss": [], "accuracy": [], "frozen": {}}
+        self.curves: dict[str, Any] = {
+            "before": [],
+            "train_loss": [],
+            "accuracy": [],
+            "frozen": {},
+            "thawed": {},
+            "rates": {},
+        }
+        self.still: dict[str, torch.Tensor] = {}  # weights that were frozen after the last task
         self.diverged_at: dict[str, int] | None = None
         self.interference = Interference()
         self._data: tuple[int, Batch] | None = None  # training samples of a task
@@ -147,6 +169,8 @@ class ContinualRun:
         """Learn one batch; after the last of a task, test on all tasks."""
         if self.over:
             raise ValueError("the run is over")
+        if not self.curves["before"]:
+            self.curves["before"] = self._accuracies(self.experiment.probe)
         if self._data is None or self._data[0] != self.task:
             self._data = (self.task, self.stream.train(self.task))
         samples = self._data[1]
@@ -171,18 +195,35 @@ class ContinualRun:
     def _finite(self) -> bool:
         return all(bool(p.isfinite().all()) for p in self.learner.params.values())
 
+    def _accuracies(self, probe: int | None, whole: int | None = None) -> list[float]:
+        """Test on every task, on all of its images or, but for the task `whole`, on `probe`."""
+        return [
+            self.learner.accuracy(
+                self.stream.test(i, None if i == whole else probe), self.stream.head(i)
+            )
+            for i in range(len(self.stream))
+        ]
+
     def _evaluate(self) -> None:
-        tasks = len(self.stream)
-        row = []
-        for i in range(tasks):
-            needed = i == self.task or self.task == tasks - 1
-            test = self.stream.test(i, None if needed else self.experiment.probe)
-            row.append(self.learner.accuracy(test, self.stream.head(i)))
-        self.curves["accuracy"].append(row)
+        last = self.task == len(self.stream) - 1
+        probe = None if last else self.experiment.probe
+        self.curves["accuracy"].append(self._accuracies(probe, self.task))
         self.curves["train_loss"].append(math.fsum(self.losses) / len(self.losses))
         if (rates := self.learner.rates()) is not None:
-            for name, count in count_frozen(rates, self.learner.params).items():
-                self.curves["frozen"].setdefault(name, []).append(count.frozen)
+            self._note(rates)
+
+    def _note(self, rates: Rates) -> None:
+        """Note the frozen weights of each tensor, those of them that came back, the mean rate."""
+        frozen, thawed, means = (self.curves[n] for n in ("frozen", "thawed", "rates"))
+        for name, count in count_frozen(rates, self.learner.params).items():
+            frozen.setdefault(name, []).append(count.frozen)
+            p = self.learner.params[name]
+            rate = torch.as_tensor(rates.get(name, 0.0)).expand(p.shape)
+            still, before = rate == 0, self.still.get(name)
+            back = 0 if before is None else int((before & ~still).sum())
+            thawed.setdefault(name, []).append(back)
+            means.setdefault(name, []).append(float(f"{float(rate.mean()):.5g}"))
+            self.still[name] = still
 
     def result(self) -> dict[str, Any]:
         """Return what the run found, as plain data.
@@ -191,11 +232,12 @@ class ContinualRun:
         -------
         dict
             ``status`` (``finished`` or ``diverged``), ``diverged_at`` (task and samples of it
-            seen, or None), ``curves`` (for each task learned: the mean training loss, the accuracy
-            on every task, the frozen weights of each tensor where the learner has rates, and the
-            cosines of :mod:`~wheretolearn.continual.interference`), and ``final`` (``ra``, ``bti``,
-            ``la`` in [-1, 1], ``sparsity``, and the mean cosines ``gradient`` and ``step``; None
-            where there is none).
+            seen, or None), ``curves`` (the accuracy on every task before any was learned; for each
+            task learned: the mean training loss, the accuracy on every task, of each tensor where
+            the learner has rates the frozen weights, how many thawed since the last task, and the
+            mean rate, and the cosines of :mod:`~wheretolearn.continual.interference`), and
+            ``final`` (``ra``, ``bti``, ``la`` in [-1, 1], ``sparsity``, and the means of the
+            cosines; None where there is none).
 
         Raises
         ------
@@ -225,7 +267,7 @@ class ContinualRun:
             "final": final,
         }
 
-    _SAVED = ("task", "position", "losses", "curves", "diverged_at")
+    _SAVED = ("task", "position", "losses", "curves", "diverged_at", "still")
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of all that :meth:`advance` changes; ``torch.save`` can write it."""

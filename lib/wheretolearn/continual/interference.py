@@ -2,13 +2,20 @@ r"""How much what arrives disagrees with what was learned before: cosines betwee
 
 Before every so many samples of a task, the gradient `g` of the loss on those that arrive is
 compared with the gradient `h` on a few samples of each earlier task, at the weights as they are.
-The cosine is taken of the gradients whole, and as the learner's rates `r` let them act,
+The cosine is taken of the gradients whole, of both as the learner's rates `r` let them act, and of
+a step that the rates let act with a whole gradient,
 
-.. math:: \cos(g, h) \qquad\text{and}\qquad \cos(r \circ g,\; r \circ h) .
+.. math:: \cos(g, h), \qquad \cos(r \circ g,\; r \circ h), \qquad \cos(r \circ g,\; h) .
 
-Below zero, a step that helps the new task harms the old ones (Riemer et al., 2019).  Nothing that
-a learner does depends on these numbers, and all learners are asked the same: the samples of
-earlier tasks are kept here, the first ones that arrived, whatever the learner's own memory holds.
+To first order a step :math:`-r \circ g` changes the loss on earlier tasks by
+:math:`-\langle r \circ g, h\rangle`, so its sign is that of the third; for a mask also that of the
+second.  Below zero, a step that helps the new task harms the old ones (Riemer et al., 2019).
+For learners whose weights move by another rate (``sync``, ``sparse-la-maml-plain``) the step is
+that of the look-ahead alone.
+
+Nothing that a learner does depends on these numbers, and all learners are asked the same: the
+samples of earlier tasks are kept here, the first ones that arrived, whatever the learner's own
+memory holds.
 """
 
 from __future__ import annotations
@@ -26,6 +33,9 @@ from .learner import Learner
 EVERY = 100
 """Samples of a task between two comparisons."""
 
+COSINES = ("gradient", "step", "effect", "switch")
+"""The three cosines, and the first of them at the first comparison of a task alone."""
+
 EACH = 10
 """Samples that arrive at a comparison, and that are kept of each earlier task."""
 
@@ -36,8 +46,8 @@ class Interference:
     Attributes
     ----------
     cosines : dict of str to list
-        Mean cosine of each task learned: ``gradient``, and ``step`` where the learner has rates;
-        None for the first task, and where a gradient was zero.
+        Mean cosine of each task learned, see :data:`COSINES`; ``step`` and ``effect`` where the
+        learner has rates.  None for the first task, and where a gradient was zero.
     """
 
     def __init__(self) -> None:
@@ -47,18 +57,21 @@ class Interference:
 
     def measure(self, learner: Learner, arriving: Batch) -> None:
         """Compare the gradient on samples that arrive with that on those of earlier tasks."""
-        self.here.setdefault("gradient", [])
+        first = not self.here
         rates = learner.rates()
-        if rates is not None:
-            self.here.setdefault("step", [])
+        for name in ("gradient", "switch") if rates is None else COSINES:
+            self.here.setdefault(name, [])
         if not self.past:
             return
         earlier = Batch(*(torch.cat(parts) for parts in zip(*self.past, strict=True)))
         new, old = (learner.gradient(b, norm=float("inf"))[1] for b in (arriving, earlier))
         self._compare("gradient", new, old)
+        if first:
+            self._compare("switch", new, old)
         if rates is not None:
-            acting = [{n: rates[n] * g[n] for n in rates} for g in (new, old)]
-            self._compare("step", *acting)
+            act, react = ({n: rates.get(n, 0.0) * g[n] for n in g} for g in (new, old))
+            self._compare("step", act, react)
+            self._compare("effect", act, old)
 
     def _compare(self, name: str, new: Params, old: Params) -> None:
         a, b = (torch.cat([t.flatten() for t in p.values()]) for p in (new, old))

@@ -19,10 +19,11 @@ learner                      rule                            weights move by
 ``la-maml-straight``         the same, straight-through      :math:`r(m)`
 ``sparse-la-maml``           :math:`\alpha\,1[m \ge 0]`      :math:`r(m)`
 ``sparse-la-maml-plain``     :math:`\alpha\,1[m \ge 0]`      :math:`\beta`
+``la-maml-random``           the same, `m` never learned     :math:`r(m)`
 ===========================  ==============================  ==============
 
 The first three are those of Gupta et al. (2020).  How the sparse paper combined La-MAML with
-masks is not public; the last two are the two ways that suggest themselves.
+masks is not public; the next two are the two ways that suggest themselves.  The last is a control.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from .learner import Learner, clip
 from .memory import Reservoir
 from .mlp_gradient import by_hand
 from .replay_gradient import ReplayGradient, by_autograd
+
+_OF_RULES = 1_000_003  # far from any seed of a run
 
 
 class LaMAML(Learner):
@@ -86,7 +89,9 @@ class LaMAML(Learner):
         super().__init__(**base)
         self.rule, self.rule_rate, self.outer_rate = rule, rule_rate, outer_rate
         self.replay, self.glances, self.clamp, self.past_only = replay, glances, clamp, past_only
-        self.rule_params = rule.init(self.params, self.generator)
+        # numbers of its own, so that learners with and without a mask see the same afterwards
+        own = torch.Generator().manual_seed(self.generator.initial_seed() + _OF_RULES)
+        self.rule_params = rule.init(self.params, own)
         self.memory = Reservoir(memory, self.generator, off_by_one=off_by_one)
         self.past = self.memory.copy()
         self._by_hand = self.plain_mlp and clamp is None

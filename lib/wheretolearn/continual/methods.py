@@ -1,12 +1,13 @@
 """Continual learners by name, with the settings of the paper for each stream.
 
 On the streams made of MNIST, C-MAML, Sync and La-MAML have the settings that Gupta et al.
-(2020) released; online SGD, EWC and GEM have the rates and strengths of the script released with
-MER (Riemer et al., 2019), for memories of the same size; EWC has that script's estimate of the
+(2020) released; online SGD, EWC, GEM and MER (its algorithm 1) have those of the script released
+with MER (Riemer et al., 2019), for memories of the same size; EWC has that script's estimate of the
 Fisher information, too, and strengths that mean the same here, see
-:class:`~wheretolearn.continual.ewc.EWC`.  The script has settings of experience replay and MER as
-well, for single samples; those here are not the same, but where a search begins, as are those of
-the sparse learners, which are not published.
+:class:`~wheretolearn.continual.ewc.EWC`.  The script has settings of experience replay as well, for
+single samples; those here are for batches, and where a search begins, as are those of the sparse
+learners, which are not published.  ``la-maml-random`` is a control: its mask is drawn and never
+learned.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ _FAMILY = {  # learner: method of wheretolearn.rules
     "la-maml-straight": "sparse-relu-maml",
     "sparse-la-maml": "sparse-maml",
     "sparse-la-maml-plain": "sparse-maml",
+    "la-maml-random": "sparse-maml",
 }
 
 
@@ -72,10 +74,10 @@ _LA_MAML = {
     "permutations": {"inner_rate": 0.15, "rule_rate": 0.3, "glances": 5},
     "many-permutations": {"inner_rate": 0.1, "rule_rate": 0.1, "glances": 10},
 }
-_EVERYWHERE: dict[str, Settings] = {
-    "replay": {"rate": 0.1, "glances": 5},
-    "mer": {"rate": 0.03},
-}
+_EVERYWHERE: dict[str, Settings] = {"replay": {"rate": 0.1, "glances": 5}}
+RANDOM: Settings = {"rule_rate": 0.0, "init_sparsity": 0.5}
+"""What turns a learned mask into one that is drawn, half open, and stays."""
+
 _FISHER = {"fisher": "mean", "fisher_samples": 10}
 _PUBLISHED: dict[str, dict[str, Settings]] = {
     "online": {
@@ -89,9 +91,14 @@ _PUBLISHED: dict[str, dict[str, Settings]] = {
         "many-permutations": {"rate": 0.003, "strength": 2.0} | _FISHER,
     },
     "gem": {
-        "rotations": {"rate": 0.01},
-        "permutations": {"rate": 0.01},
-        "many-permutations": {"rate": 0.003},
+        "rotations": {"rate": 0.01, "margin": 0.0},
+        "permutations": {"rate": 0.01, "margin": 0.0},
+        "many-permutations": {"rate": 0.003, "margin": 0.1},
+    },
+    "mer": {
+        "rotations": {"rate": 0.1, "beta": 0.01, "replay": 10, "trajectories": 5},
+        "permutations": {"rate": 0.03, "beta": 0.03, "replay": 10, "trajectories": 10},
+        "many-permutations": {"rate": 0.03, "beta": 0.03, "replay": 5, "trajectories": 10},
     },
     "c-maml": {
         "rotations": {"inner_rate": 0.1, "outer_rate": 0.1, "glances": 5},
@@ -112,6 +119,7 @@ _PUBLISHED: dict[str, dict[str, Settings]] = {
     "la-maml-straight": _LA_MAML,
     "sparse-la-maml": _LA_MAML,
     "sparse-la-maml-plain": {s: v | {"outer_rate": v["inner_rate"]} for s, v in _LA_MAML.items()},
+    "la-maml-random": {s: v | RANDOM for s, v in _LA_MAML.items()},
 }
 """Learning rates, and how often a batch is looked at; of the sparse learners and the
 straight-through one, those of La-MAML."""

@@ -85,6 +85,8 @@ RECIPES = {
 }
 """Streams by name; the last is small and embedded, the others are made of MNIST."""
 
+MNIST_STREAMS = tuple(RECIPES)[:3]
+
 
 class PixelStream(Stream):
     """A stream whose tasks are one data set with its pixels moved.
@@ -201,7 +203,10 @@ def mnist(root: Path | None, validation: bool) -> Images:
     held, study = order[:HELD_OUT], order[HELD_OUT:]
     fingerprint = " ".join([*CONTENT_MD5["mnist"], "validation" if validation else "study"])
     if not validation:
-        return Images((images[study], labels[study]), (test_images, test_labels), fingerprint)
+        # the halves of the file come from different writers: a part would not be like the whole
+        order = np.random.default_rng(1).permutation(len(test_images))
+        test = test_images[order], test_labels[order]
+        return Images((images[study], labels[study]), test, fingerprint)
     learn, judge = held[: HELD_OUT * 2 // 3], held[HELD_OUT * 2 // 3 :]
     return Images((images[learn], labels[learn]), (images[judge], labels[judge]), fingerprint)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..records import Record
 from .experiment import ContinualExperiment
-from .methods import LEARNERS, Settings, settings
+from .methods import LEARNERS, RANDOM, Settings, settings
 from .osaka_methods import LEARNERS as LEARNERS_OF_OSAKA
 from .osaka_run import OsakaExperiment
 
@@ -28,17 +28,27 @@ STREAMS = ("rotations", "permutations", "many-permutations")
 
 TUNED = (
     "replay",
-    "mer",
+    "c-maml",
     "la-maml",
     "la-maml-straight",
     "sparse-la-maml",
     "sparse-la-maml-plain",
 )
 """Learners whose settings are searched for: the sparse ones, what they are compared with, and
-experience replay and MER, which have no published settings here.  The others have."""
+experience replay, which has no published settings here.  The others have."""
 
-WITH_RATES = ("sync", "la-maml", "la-maml-straight", "sparse-la-maml", "sparse-la-maml-plain")
-"""Learners with learned rates, any of which can be zero."""
+WITH_RATES = (
+    "sync",
+    "la-maml",
+    "la-maml-straight",
+    "sparse-la-maml",
+    "sparse-la-maml-plain",
+    "la-maml-random",
+)
+"""Learners with a rate for each weight, any of which can be zero."""
+
+PROBE = 1000
+"""Test images for accuracies that no metric needs; all are used for those that one does."""
 
 SLIPS: dict[str, Settings] = {
     "clamped": {"clamp": 2.0},
@@ -51,8 +61,10 @@ SLIPS: dict[str, Settings] = {
 def grid(learner: str, stream: str) -> list[Settings]:
     """Return the settings that are tried for a learner, around the published ones of La-MAML.
 
-    A mask has no published settings; what is tried for it was narrowed down on the small embedded
-    stream, on held-out images, where slow masks that start all open never freeze anything.
+    A mask has no published settings; what is tried for it was narrowed down on held-out images:
+    on the small embedded stream, where the rates that La-MAML has for its numbers never freeze a
+    mask, and by a look at two tasks of Rotations.  La-MAML has as many lines as both forms of
+    sparse-La-MAML together, of which one is chosen.
 
     Parameters
     ----------
@@ -64,31 +76,37 @@ def grid(learner: str, stream: str) -> list[Settings]:
     Returns
     -------
     list of dict
-        Six of them, smaller rates first.
+        Six of them, of La-MAML twelve, smaller rates first.
 
     Raises
     ------
     ValueError
         If the learner is not searched for.
     """
-    if learner == "replay":
-        return [{"rate": r, "glances": g} for g in (1, 5) for r in (0.03, 0.1, 0.3)]
-    if learner == "mer":
-        return [{"rate": r, "beta": b} for b in (0.03, 0.1) for r in (0.01, 0.03, 0.1)]
     if learner not in TUNED:
         raise ValueError(f"the settings of {learner!r} are not searched for")
-    rate = settings("la-maml", stream)["inner_rate"]
+    base = settings("la-maml", stream)
+    if learner == "replay":
+        return [{"rate": r, "glances": g} for g in (1, base["glances"]) for r in (0.03, 0.1, 0.3)]
+    if learner == "c-maml":
+        own = settings(learner, stream)
+        return [
+            {"inner_rate": own["inner_rate"] * i, "outer_rate": own["outer_rate"] * o}
+            for i in (1, 3)
+            for o in (0.5, 1, 2)
+        ]
+    rate = base["inner_rate"]
     if learner.startswith("la-maml"):
         return [
             {"inner_rate": rate * factor, "rule_rate": r}
-            for r in (0.1, 0.3)
+            for r in ((0.03, 0.1, 0.3, 1.0) if learner == "la-maml" else (0.1, 0.3))
             for factor in (0.5, 1, 2)
         ]
     plain = learner == "sparse-la-maml-plain"
     return [
         {"inner_rate": rate * factor, "rule_rate": r, "init_sparsity": s}
         | ({"outer_rate": rate * factor} if plain else {})
-        for r, s in ((3.0, 0.5), (30.0, 0.0), (30.0, 0.5))
+        for r, s in ((3.0, 0.0), (3.0, 0.5), (30.0, 0.0))
         for factor in (1, 2)
     ]
 
@@ -104,8 +122,23 @@ tried; see :func:`wheretolearn.continual_claims.form`."""
 
 
 def _named(stream: str, learner: str, **changes: Any) -> ContinualExperiment:
-    own = {"name": f"{stream}-{learner}", "figure": LA_MAML, "profile": "study"}
+    own = {"name": f"{stream}-{learner}", "figure": LA_MAML, "profile": "study", "probe": PROBE}
     return ContinualExperiment(**own | {"stream": stream, "learner": learner} | changes)
+
+
+SEARCHED_FOR_ANOTHER = ("la-maml-random",)
+"""Learners that take what the search chose for sparse-La-MAML."""
+
+
+def chosen_for(learner: str) -> str:
+    """Return the learner whose search a tuned learner's settings come from."""
+    return "sparse-la-maml" if learner in SEARCHED_FOR_ANOTHER else learner
+
+
+def _chosen(learner: str, stream: str) -> Settings:
+    searched = chosen_for(learner)
+    line = grid(searched, stream)[CHOSEN.get(f"{stream}-{searched}", 0)]
+    return line | RANDOM if learner in SEARCHED_FOR_ANOTHER else line
 
 
 def la_maml(profile: str = "study") -> list[ContinualExperiment]:
@@ -121,26 +154,29 @@ def la_maml(profile: str = "study") -> list[ContinualExperiment]:
     -------
     list of ContinualExperiment
         With published settings called ``<stream>-<learner>``, with chosen ones
-        ``<stream>-<learner>-tuned``.
+        ``<stream>-<learner>-tuned``; ``la-maml-random`` has the rates that were chosen for
+        sparse-La-MAML.
     """
     if profile == "paper":
         streams = (*STREAMS, "split-cifar100")
-        return [_named(s, learner, profile="paper") for s in streams for learner in LEARNERS]
+        return [
+            _named(s, learner, profile="paper", probe=None) for s in streams for learner in LEARNERS
+        ]
     published = [
         _named(s, learner)
         for s in STREAMS
         for learner in LEARNERS
-        if learner not in TUNED or learner == "la-maml"
+        if learner not in TUNED + SEARCHED_FOR_ANOTHER or learner in ("la-maml", "c-maml")
     ]
     tuned = [
         _named(
             s,
             learner,
             name=f"{s}-{learner}-tuned",
-            settings=grid(learner, s)[CHOSEN.get(f"{s}-{learner}", 0)],
+            settings=_chosen(learner, s),
         )
         for s in STREAMS
-        for learner in TUNED
+        for learner in TUNED + SEARCHED_FOR_ANOTHER
     ]
     slips = [
         _named("rotations", "la-maml", name=f"rotations-la-maml-{name}", settings=changes)
@@ -195,7 +231,13 @@ def quick(profile: str = "quick") -> list[ContinualExperiment]:
         "ewc": {"rate": 0.01, "strength": 1.0},
     }
     return [
-        _named("glyph-rotations", learner, profile=profile, settings=short.get(learner, {}))
+        _named(
+            "glyph-rotations",
+            learner,
+            profile=profile,
+            settings=short.get(learner, {}),
+            probe=None,
+        )
         for learner in LEARNERS
     ]
 
