@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from wheretolearn.continual.osaka_metrics import pack
-from wheretolearn.continual.osaka_run import OsakaExperiment
+from wheretolearn.continual.osaka_run import FINAL, OsakaExperiment
 from wheretolearn.data import ImageSet
 from wheretolearn.experiments import Experiment
 
@@ -215,8 +215,7 @@ def made_up_osaka_record(
     **final
         Numbers of the end; accuracy is 0.5 and the others are None by default.
     """
-    names = ("by_source", "around", "precision", "recall", "f1", "sparsity")
-    end = {"accuracy": 0.5, "gradients": 1000} | dict.fromkeys(names) | final
+    end = dict.fromkeys(FINAL) | {"accuracy": 0.5, "gradients": 1000, "outer_steps": 7} | final
     correct = [10, 15] if correct is None else correct
     return copy.deepcopy(
         {
@@ -235,7 +234,8 @@ def made_up_osaka_record(
             "contexts": {"starts": [0], "sources": [0], "names": ["one", "two"]},
             "correct": pack(correct),
             "detected": pack([0] * len(correct)),
-            "curves": {"step": [], "loss": [], "frozen": {}, "rates": {}} | (curves or {}),
+            "curves": {"step": [], "loss": [], "frozen": {}, "rates": {}, "numbers": {}}
+            | (curves or {}),
             "final": dict.fromkeys(end) if diverged else end,
             "provenance": PROVENANCE,
         }

@@ -240,6 +240,11 @@ def test_run_opens_its_stream(tmp_path):
         open_stream(tiny(stream="rotation"), 0)
 
 
+def mask(run):
+    """Return which weights may move."""
+    return {n: torch.as_tensor(r) != 0 for n, r in run.learner.rates().items()}
+
+
 def test_what_thawed_and_how_fast_weights_may_move():
     """Counts of weights that came back, and mean rates, are those of the masks after each task."""
     run = ContinualRun(
@@ -252,7 +257,7 @@ def test_what_thawed_and_how_fast_weights_may_move():
         task = run.task
         run.advance()
         if run.task > task:
-            masks.append({n: r != 0 for n, r in run.learner.rates().items()})
+            masks.append(mask(run))
     curves = run.result()["curves"]
     alpha = run.experiment.parameters()["settings"]["inner_rate"]
     for name, counts in curves["thawed"].items():
@@ -265,8 +270,8 @@ def test_what_thawed_and_how_fast_weights_may_move():
 
 def test_a_mask_that_is_never_learned_stays():
     run = ContinualRun(tiny("la-maml-random"), 0, clusters(tasks=2, each=30))
-    begun = {n: r != 0 for n, r in run.learner.rates().items()}
+    begun = mask(run)
     finish(run)
-    assert all(torch.equal(r != 0, begun[n]) for n, r in run.learner.rates().items())
+    assert all(torch.equal(m, begun[n]) for n, m in mask(run).items())
     open_share = sum(int(m.sum()) for m in begun.values()) / sum(m.numel() for m in begun.values())
     assert open_share == pytest.approx(0.5, abs=0.1)

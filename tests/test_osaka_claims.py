@@ -109,6 +109,18 @@ def test_diverged_runs_are_named():
     assert finding.evidence.iloc[0]["mean"] == pytest.approx(20 - 60)
 
 
+def test_learners_that_never_learned_are_named():
+    """The verdict stands, and says that half of what it compares with never took a step."""
+    found = make_records("c-maml", {0.98: 0.02, 0.90: 0.02}, diverged={(0.90, "c-maml", 0)})
+    for r in found:
+        if r["experiment"] == "osaka98-5way-c-maml" and r["seed"] < 4:
+            r["final"]["outer_steps"] = 0
+    assert against_selected(found).verdict == (
+        "partly supported (1 of 20 runs diverged and count as chance; "
+        "at p = 0.98 4 of 5 runs of c-maml never took a step of the slow weights)"
+    )
+
+
 def test_seeds_that_only_one_learner_has_do_not_count():
     found = make_records("c-maml", {0.98: 0.02, 0.90: 0.02})
     alone = made_up_osaka_record(planned(0.98, "sparse-c-maml"), 9, diverged={"step": 1})

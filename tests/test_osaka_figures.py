@@ -128,6 +128,29 @@ def test_difference_table_by_hand():
     assert list(second["`maml`"].values())[1:] == ["–", "–", "not run yet"]
 
 
+def test_inside_table_by_hand():
+    pretraining = {"updates": 300, "best_epoch": 2, "train_loss": [1.0] * 3}
+    found = [
+        made_up("sparse-c-maml", 0, outer_steps=1000, first_frozen=40),
+        made_up("sparse-c-maml", 1, outer_steps=2001, first_frozen=61),
+        made_up("sparse-c-maml", 2, outer_steps=3000),
+        made_up("maml", 0, outer_steps=0)
+        | {"pretraining": pretraining | {"val_accuracy": [0.3, 0.9, 0.8]}},
+        made_up("maml", 1, outer_steps=0)
+        | {"pretraining": pretraining | {"best_epoch": 20, "val_accuracy": [0.3] * 19 + [0.8]}},
+        made_up("c-maml", 0, diverged={"step": 3}),
+    ]
+    first, *_ = rows(osaka_figures.inside_tables(found, "study"))
+    assert list(first["`sparse-c-maml`"].values())[1:] == [
+        "2,000",
+        "50 (2 of 3)",
+        *["–"] * 4,
+        "3",
+    ]
+    assert list(first["`maml`"].values())[1:] == ["0", "–", "12", "11", "85.0", "1 of 2", "2"]
+    assert list(first["`c-maml`"].values())[1:] == [*["–"] * 6, "0 (1 diverged)"]
+
+
 def test_accuracy_along_the_stream():
     steps, accuracy = osaka_figures.along(made_up("c-maml", correct=[25, 0, 5]))
     assert steps.tolist() == [1, 2, 3]

@@ -19,6 +19,7 @@ from wheretolearn.continual.osaka_run import OsakaExperiment, OsakaRun, run
 from wheretolearn.continual.osaka_supervised import LabelledImages, Supervised, nearest_mean
 from wheretolearn.inner_loop import Batch, Task, adapt
 from wheretolearn.meta import Score
+from wheretolearn.rules import Count
 
 FAST = {"inner_steps": 2}
 KINDS = ("fine-tuning", "sparse-maml", "c-maml", "sparse-c-maml-weights")
@@ -174,6 +175,11 @@ def test_content_of_a_record():
     assert {len(v) for v in curves["rates"].values()} == {len(curves["step"])}
     assert not [n for n in curves["frozen"] if "norm" in n]
     assert result["final"]["gradients"] > 60 * 2 * 6
+    assert result["final"]["outer_steps"] == running.learner.outer_steps > 0
+    numbers = curves["numbers"]
+    assert numbers.keys() == curves["rates"].keys()
+    for name, rates in curves["rates"].items():
+        assert rates == [max(m, 0.0) for m in numbers[name]]
     assert result["parameters"]["settings"] == experiment_settings(running)
     assert result["pretraining"] is None
 
@@ -188,6 +194,16 @@ def experiment_settings(running):
         "inner_steps": 2,
         "margin": 0.2,
     }
+
+
+def test_the_first_step_with_a_zero_rate(monkeypatch):
+    running = OsakaRun(tiny(steps=12), 0, made_up())
+    shut = [0] * 7 + [1] * 6
+    monkeypatch.setattr(
+        running.learner, "frozen", lambda: {"output.bias": Count(shut[running.step], 3)}
+    )
+    assert finish(running)["final"]["first_frozen"] == 7
+    assert finish(OsakaRun(tiny(steps=12), 0, made_up()))["final"]["first_frozen"] is None
 
 
 def test_sparsity_of_a_record():

@@ -80,7 +80,7 @@ def gain_at(alpha: float) -> str:
 def _gains(claim: str, other: str, records: Iterable[Record]) -> Finding:
     groups = by_experiment(records)
     names = {(e.learner, e.alpha): e.name for e in runs(other)}
-    lines, diverged, count = [], 0, 0
+    lines, diverged, count, idle = [], 0, 0, []
     for alpha in ALPHAS:
         sparse, dense = (groups.get(names[learner, alpha], []) for learner in (SPARSE, other))
         mine, its = accuracies(sparse), accuracies(dense)
@@ -92,6 +92,10 @@ def _gains(claim: str, other: str, records: Iterable[Record]) -> Finding:
         pairs = [r for r in (*sparse, *dense) if r["seed"] in seeds]
         count += len(pairs)
         diverged += len(pairs) - len(finished(pairs))
+        for learner, group in ((SPARSE, sparse), (other, dense)):
+            own = [r for r in finished(group) if r["seed"] in seeds]
+            if still := sum(r["final"]["outer_steps"] == 0 for r in own):
+                idle.append(f"at p = {alpha:.2f} {still} of {len(own)} runs of {learner}")
     table = pd.DataFrame(lines)
     if all(table["holds"]):
         verdict = "supported"
@@ -99,8 +103,10 @@ def _gains(claim: str, other: str, records: Iterable[Record]) -> Finding:
         verdict = "partly supported"
     else:
         verdict = "not supported"
-    note = f" ({diverged} of {count} runs diverged and count as chance)" if diverged else ""
-    return Finding(claim, verdict + note, table)
+    notes = [f"{diverged} of {count} runs diverged and count as chance"] if diverged else []
+    if idle:
+        notes.append(f"{', '.join(idle)} never took a step of the slow weights")
+    return Finding(claim, verdict + (f" ({'; '.join(notes)})" if notes else ""), table)
 
 
 def setting(experiments: Sequence[OsakaExperiment]) -> str:

@@ -184,9 +184,9 @@ def difference_tables(records: Sequence[Record], profile: str) -> str:
         Student's 95 % intervals.  A run that diverged counts as chance.
     """
     groups = by_experiment(records)
-    others = (AS_SELECTED, SAME_BUT_DENSE)
     parts = []
     for column in settings(profile).values():
+        others = [m for m in (AS_SELECTED, SAME_BUT_DENSE) if m in column]
         found = {m: accuracies(groups.get(e.name, [])) for m, e in column.items()}
         rows = []
         for learner, e in column.items():
@@ -198,6 +198,66 @@ def difference_tables(records: Sequence[Record], profile: str) -> str:
         header = ("learner", *(f"it − `{other}`" for other in others), "seeds")
         parts += [f"**{_stream(column)}.** Percentage points.", table(header, rows)]
     return "\n\n".join(parts)
+
+
+def inside_tables(records: Sequence[Record], profile: str) -> str:
+    """Return what happened to each learner on the way, a table for each setting.
+
+    Parameters
+    ----------
+    records, profile
+        As for :func:`accuracy_tables`.
+
+    Returns
+    -------
+    str
+        Markdown, means over finished runs: steps of the slow weights in the stream, the first step
+        after which a learned rate was zero (and in how many runs there was one), and of pretraining
+        the epochs, the best one, its validation accuracy, and how many runs the last epoch ended.
+    """
+    groups = by_experiment(records)
+    header = (
+        "learner",
+        "steps of the slow weights",
+        "first zero rate at step",
+        "epochs of pretraining",
+        "best epoch",
+        "validation (%)",
+        "ended by the last epoch",
+        "seeds",
+    )
+    parts = []
+    for column in settings(profile).values():
+        rows = []
+        for learner, e in column.items():
+            group = groups.get(e.name, [])
+            done = finished(group)
+            first = [n for r in done if (n := r["final"]["first_frozen"]) is not None]
+            zero = f"{_mean_of(first)} ({len(first)} of {len(done)})" if first else "–"
+            outer = _mean_of([r["final"]["outer_steps"] for r in done])
+            rows.append([f"`{learner}`", outer, zero, *_before(e, done), counted(group)])
+        parts += [f"**{_stream(column)}.**", table(header, rows)]
+    return "\n\n".join(parts)
+
+
+def _before(e: OsakaExperiment, done: Sequence[Record]) -> list[str]:
+    """Return what happened in pretraining."""
+    found = [r["pretraining"] for r in done if r["pretraining"] is not None]
+    if not found:
+        return ["–"] * 4
+    epochs = [len(p["val_accuracy"]) for p in found]
+    best = [100 * max(p["val_accuracy"]) for p in found]
+    ended = sum(n == e.epochs for n in epochs)
+    return [
+        _mean_of(epochs),
+        _mean_of([p["best_epoch"] for p in found]),
+        f"{sum(best) / len(best):.1f}",
+        f"{ended} of {len(found)}",
+    ]
+
+
+def _mean_of(numbers: Sequence[float]) -> str:
+    return f"{sum(numbers) / len(numbers):,.0f}" if numbers else "–"
 
 
 def _stream(column: Mapping[str, OsakaExperiment]) -> str:

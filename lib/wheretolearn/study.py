@@ -454,8 +454,8 @@ def waits(experiment: Planned) -> bool:
         return name in searched and name not in RATES
     if not (isinstance(experiment, continual.ContinualExperiment) and experiment.tuned):
         return False
-    searched = continual.chosen_for(experiment.learner)
-    return f"{experiment.stream}-{searched}" not in continual.CHOSEN
+    chosen_for = continual.chosen_for(experiment.learner)
+    return f"{experiment.stream}-{chosen_for}" not in continual.CHOSEN
 
 
 def plan(profile: str, figure: str | None = None) -> list[Run]:

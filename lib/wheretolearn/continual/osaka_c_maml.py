@@ -103,3 +103,4 @@ class CMAML(OnlineLearner):
         for n, g in self.slow.rule.pull_back(self.slow.rule_params, dict(rates)).items():
             self.slow.rule_params[n].grad = weight * g
         self.slow.optimizer.step()
+        self.outer_steps += 1

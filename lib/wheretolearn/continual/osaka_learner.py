@@ -35,6 +35,8 @@ class OnlineLearner(ABC):
         Whether the last batch looked like the first of a new context.
     gradients : int
         Images that gradients were taken of so far, one for each image and gradient.
+    outer_steps : int
+        Steps that the optimizer of the slow weights took in the stream so far.
     """
 
     saved: tuple[str, ...] = ()
@@ -49,6 +51,7 @@ class OnlineLearner(ABC):
         self.sums: Params = {}  # of the inner gradients that led there, of tensors that moved
         self.shifted = False
         self.gradients = 0
+        self.outer_steps = 0
 
     @property
     def weights(self) -> Params:
@@ -100,10 +103,14 @@ class OnlineLearner(ABC):
             return {}
         return {n: float(torch.as_tensor(r).mean()) for n, r in self.slow.begin()[-1].items()}
 
+    def numbers(self) -> dict[str, float]:
+        """Return the learned number of each tensor, where the rule has one for each."""
+        return {n: float(m) for n, m in self.slow.rule_params.items() if m.ndim == 0}
+
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of all that learning changes."""
         state: dict[str, Any] = {"slow": self.slow.state_dict()}
-        for name in ("fast", "sums", "shifted", "gradients", *self.saved):
+        for name in ("fast", "sums", "shifted", "gradients", "outer_steps", *self.saved):
             value = getattr(self, name)
             state[name] = value.state_dict() if hasattr(value, "state_dict") else value
         return copy.deepcopy(state)
@@ -112,7 +119,7 @@ class OnlineLearner(ABC):
         """Load what :meth:`state_dict` returned."""
         state = copy.deepcopy(state)
         self.slow.load_state_dict(state["slow"])
-        for name in ("fast", "sums", "shifted", "gradients", *self.saved):
+        for name in ("fast", "sums", "shifted", "gradients", "outer_steps", *self.saved):
             value = getattr(self, name)
             if hasattr(value, "load_state_dict"):
                 value.load_state_dict(state[name])

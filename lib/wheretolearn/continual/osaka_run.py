@@ -29,6 +29,20 @@ from .osaka_supervised import LabelledImages, Supervised
 DIVERGED = 1e6
 """A loss above this, or one that is not finite, ends a run as diverged."""
 
+FINAL = (
+    "accuracy",
+    "by_source",
+    "around",
+    "precision",
+    "recall",
+    "f1",
+    "sparsity",
+    "gradients",
+    "outer_steps",
+    "first_frozen",
+)
+"""What is known of a run at its end, see :meth:`OsakaRun.result`."""
+
 _POINTS = 100  # of each curve over the stream
 
 
@@ -181,7 +195,14 @@ class OsakaRun:
         self.correct: list[int] = []  # images of each step
         self.detected: list[int] = []  # steps
         self.losses: list[float] = []  # since the last point of the curves
-        self.curves: dict[str, Any] = {"step": [], "loss": [], "frozen": {}, "rates": {}}
+        self.curves: dict[str, Any] = {
+            "step": [],
+            "loss": [],
+            "frozen": {},
+            "rates": {},
+            "numbers": {},
+        }
+        self.first_frozen: int | None = None  # the step after which a learned rate was zero
         self.diverged_at: dict[str, int] | None = None
 
     def _pretraining(self, data: OsakaData) -> Pretraining | None:
@@ -246,6 +267,8 @@ class OsakaRun:
         self.learner.observe(batch)
         if self.learner.shifted:
             self.detected.append(self.step)
+        if self.first_frozen is None and any(c.frozen for c in self.learner.frozen().values()):
+            self.first_frozen = self.step
         self.step += 1
         if self.step % math.ceil(len(self.stream) / _POINTS) == 0 or self.over:
             self._note()
@@ -259,6 +282,8 @@ class OsakaRun:
             curves["frozen"].setdefault(name, []).append(count.frozen)
         for name, rate in self.learner.rates().items():
             curves["rates"].setdefault(name, []).append(float(f"{rate:.5g}"))
+        for name, number in self.learner.numbers().items():
+            curves["numbers"].setdefault(name, []).append(float(f"{number:.5g}"))
 
     def result(self) -> dict[str, Any]:
         """Return what the run found, as plain data.
@@ -271,11 +296,13 @@ class OsakaRun:
             None); ``contexts`` (first step and data set of each, and the names of the data sets);
             ``correct`` (correct images of each step, see ``osaka_metrics.unpack``); ``detected``
             (1 for each step at which a shift was seen, packed likewise); ``curves`` (at about 100
-            steps: the mean loss since the last one, and for learned rules the frozen weights and
-            the mean rate of each tensor); and ``final``: ``accuracy``, ``by_source`` and ``around``
-            in [0, 1], ``precision``, ``recall`` and ``f1`` of the detections, ``sparsity`` (of the
-            tensors that may move), and ``gradients`` (images that gradients were taken of in the
-            stream).  All of ``final`` is None where the learner diverged.
+            steps: the mean loss since the last one, and for learned rules the frozen weights, the
+            mean rate and, where a tensor has a single one, the learned number); and ``final``:
+            ``accuracy``, ``by_source`` and ``around`` in [0, 1], ``precision``, ``recall`` and
+            ``f1`` of the detections, ``sparsity`` (of the tensors that may move), ``gradients``
+            (images that gradients were taken of in the stream), ``outer_steps`` (of the slow
+            weights) and ``first_frozen`` (the first step after which a learned rate was zero, or
+            None).  All of ``final`` is None where the learner diverged.
 
         Raises
         ------
@@ -309,8 +336,7 @@ class OsakaRun:
         }
 
     def _final(self, starts: list[int], sources: list[int]) -> dict[str, Any]:
-        names = ("accuracy", "by_source", "around", "precision", "recall", "f1", "sparsity")
-        final: dict[str, Any] = dict.fromkeys((*names, "gradients"))
+        final: dict[str, Any] = dict.fromkeys(FINAL)
         if self.diverged_at is not None:
             return final
         correct = torch.tensor(self.correct).numpy()
@@ -324,9 +350,11 @@ class OsakaRun:
         if counts := self.learner.frozen().values():
             final["sparsity"] = sum(c.frozen for c in counts) / sum(c.size for c in counts)
         final["gradients"] = self.learner.gradients
+        final["outer_steps"] = self.learner.outer_steps
+        final["first_frozen"] = self.first_frozen
         return final
 
-    _SAVED = ("step", "correct", "detected", "losses", "curves", "diverged_at")
+    _SAVED = ("step", "correct", "detected", "losses", "curves", "first_frozen", "diverged_at")
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of all that :meth:`advance` changes; ``torch.save`` can write it."""

@@ -122,7 +122,12 @@ tried; see :func:`wheretolearn.continual_claims.form`."""
 
 
 def _named(stream: str, learner: str, **changes: Any) -> ContinualExperiment:
-    own = {"name": f"{stream}-{learner}", "figure": LA_MAML, "profile": "study", "probe": PROBE}
+    own: dict[str, Any] = {
+        "name": f"{stream}-{learner}",
+        "figure": LA_MAML,
+        "profile": "study",
+        "probe": PROBE,
+    }
     return ContinualExperiment(**own | {"stream": stream, "learner": learner} | changes)
 
 
@@ -306,7 +311,7 @@ def osaka(profile: str = "study", ways: int = 5, **changes: Any) -> list[OsakaEx
     ]
 
 
-IN_TEN_WAYS = ("online-adam", "c-maml-um", "c-maml-pap", "sparse-c-maml")
+IN_TEN_WAYS = ("online-adam", "c-maml", "c-maml-um", "c-maml-pap", "sparse-c-maml")
 """Learners of the study that meet ten classes at a time, too."""
 
 
