@@ -7,7 +7,15 @@ import pytest
 
 from synthetic import made_up_record
 from wheretolearn import tables
-from wheretolearn.robustness import Setting, by_setting, common_setting, panel, robustness
+from wheretolearn.robustness import (
+    Setting,
+    by_setting,
+    common_setting,
+    panel,
+    robustness,
+    where_the_gain_is,
+)
+from wheretolearn.statistics import t_interval
 
 BASE = Setting(5, 0.1, 32)
 SETTINGS = [
@@ -104,3 +112,15 @@ def test_a_trend_without_runs_is_not_measured():
     row = next(x for x in tables.verdicts([finding]).splitlines() if "log channels" in x)
     assert "not run yet" in row
     assert row.endswith("| – |")
+
+
+def test_where_the_gain_is():
+    """Two points elsewhere, and at the large rates as much as MAML loses there besides."""
+    found = make_records(gain=lambda s: 0.02)
+    half = t_interval([-0.2, -0.1, 0.0, 0.1, 0.2]).high  # 0.001 more with each seed
+    assert where_the_gain_is(found) == (
+        f"Over the inner rates 0.5 and 1 the mean gain is 14.00 "
+        f"[{14 - half:.2f}, {14 + half:.2f}] points, over the other 6 settings 2.00 "
+        f"[{2 - half:.2f}, {2 + half:.2f}]."
+    )
+    assert where_the_gain_is([]) == where_the_gain_is(make_records(seeds=[0])) == ""

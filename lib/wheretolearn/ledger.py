@@ -504,15 +504,20 @@ def in_doubt(found: Sequence[Entry]) -> str:
     str
         A paragraph in Markdown.
     """
-    parts = []
+    parts, open_ones = [], []
     for e in found:
         effect, line = _effect(e), e.headline
-        if line is None or effect is None or not e.verdict.startswith("not supported"):
+        if line is None or not e.verdict.startswith("not supported"):
+            continue
+        if effect is None:
+            if math.isfinite(line["low"]):
+                open_ones.append(f"claim {e.claim.number} (±{_half(line):.2f} {e.claim.unit})")
             continue
         seen = chance(effect, _spread_over_seeds(line), line["seeds"])
         parts.append(
-            f"{_percent(seen)} for claim {e.claim.number} on {e.claim.problem} ({effect:.2f} "
-            f"{e.claim.unit}, interval ±{_half(line):.2f}, {line['seeds']} seeds)"
+            f"{_percent(seen)} for claim {e.claim.number} on {e.claim.problem} "
+            f"({line['statistic']}: {effect:.2f} {e.claim.unit}, interval "
+            f"±{_half(line):.2f}, {line['seeds']} seeds)"
         )
     text = (
         "*Not supported* speaks against a claim only as far as the runs could have shown an effect."
@@ -521,7 +526,13 @@ def in_doubt(found: Sequence[Entry]) -> str:
         text += (
             " If an effect were as large as the paper's, and its spread over seeds what it is "
             f"here, its interval would lie above zero with a probability of {'; '.join(parts)}. "
-            "These numbers are rough: the spread itself comes from as few seeds."
+            "These numbers are rough: the spread itself comes from as few seeds. They are for the "
+            "one statistic named; *supported* asks for more of them at once, and was less likely."
+        )
+    if open_ones:
+        text += (
+            " Where no size of the effect is published, the interval alone says what is ruled "
+            f"out: {', '.join(open_ones)}."
         )
     return text
 

@@ -31,7 +31,7 @@ def verdicts(findings: Iterable[Finding]) -> str:
             rows = [
                 (
                     row.statistic,
-                    (f"{row.mean:.2f}" if math.isfinite(row.mean) else "not run yet")
+                    (_number(row.mean) if math.isfinite(row.mean) else "not run yet")
                     + (f" [{row.low:.2f}, {row.high:.2f}]" if math.isfinite(row.low) else ""),
                     str(row.seeds),
                     row.needed,
@@ -42,6 +42,11 @@ def verdicts(findings: Iterable[Finding]) -> str:
             header = ("statistic", "mean [95 % interval]", "seeds", "needed", "held")
             parts.append(table(header, rows))
     return "\n\n".join(parts)
+
+
+def _number(x: float) -> str:
+    """Return two decimals, or for what they would turn to zero two digits."""
+    return f"{x:.2g}" if 0 < abs(x) < 0.005 else f"{x:.2f}"
 
 
 def runs(records: Sequence[Record]) -> str:
