@@ -26,7 +26,8 @@ def found():
 def test_readme_is_what_the_records_say(found, study_records):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     of_figure2 = records.load(ROOT / "results", study.experiments("study", study.FIG2))
-    assert readme.fill(text, found, study_records, of_figure2) == text, "run: python -m wheretolearn.readme"
+    made = readme.fill(text, found, study_records, of_figure2)
+    assert made == text, "run: python -m wheretolearn.readme"
 
 
 def test_ledger_is_what_the_records_say(found, tmp_path):
