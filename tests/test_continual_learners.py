@@ -335,7 +335,7 @@ def test_members_of_the_family_differ():
     for name in FAMILY:
         changes = settings(name, "rotations") | {"memory": 20}
         if "sparse" in name:
-            changes["init_sparsity"] = 0.5
+            changes |= {"init_sparsity": 0.5, "rule_rate": 30.0}  # so that masks change at once
         learner = LEARNERS[name](**changes, **base())
         for seed in range(3):
             learner.observe(batch(10, seed))
