@@ -61,8 +61,9 @@ def results(
         "[results/claims.json](results/claims.json). "
         "Masks driven by pure noise would earn *partly supported* on claim 1; noise orders no "
         f"layers. {beside_noise(records)}Claim 3 has no such control yet. The order of claim 2 "
-        "was tested from 50 % at inner rate 0.1; at larger rates and with one shot the output "
-        f"layer freezes most. {of_robustness}Under claim 7 noise alone would set "
+        "was tested from 50 % at inner rate 0.1; in other settings the output layer is often not "
+        "the most plastic one, and at the rates 0.5 and 1.0 and with one shot it freezes most. "
+        f"{of_robustness}Under claim 7 noise alone would set "
         f"{zeros():.0f} % of these rates to zero, more than learning does.</sub>"
         "\n\n" + ledger.in_doubt(found)
     )

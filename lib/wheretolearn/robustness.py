@@ -110,14 +110,7 @@ def robustness(records: Iterable[Record]) -> Finding:
         In percentage points; slopes in points for each factor of e.
     """
     claim = "4. No worse than MAML at any steps, rate and width; survives large inner rates"
-    found = by_setting(records)
-    maml, sparse = found.get("maml", {}), found.get("sparse-maml", {})
-    settings = sorted(maml.keys() & sparse.keys())
-    seeds = sorted(
-        set.intersection(*(set(runs[s].accuracy) for runs in (maml, sparse) for s in settings))
-        if settings
-        else set()
-    )
+    maml, sparse, settings, seeds = _paired(records)
     rates = {s.inner_rate: s for s in (panel(settings, "inner_rate") if settings else [])}
     if len(seeds) < 2 or not set(LARGE_RATES) <= rates.keys():
         return Finding(claim, TOO_FEW, pd.DataFrame())
@@ -173,6 +166,17 @@ def robustness(records: Iterable[Record]) -> Finding:
     return Finding(claim, verdict + note, table)
 
 
+def _paired(
+    records: Iterable[Record],
+) -> tuple[dict[Setting, Runs], dict[Setting, Runs], list[Setting], list[int]]:
+    """Return MAML's and sparse-MAML's runs, the settings of both, and the seeds of all."""
+    found = by_setting(records)
+    maml, sparse = found.get("maml", {}), found.get("sparse-maml", {})
+    settings = sorted(maml.keys() & sparse.keys())
+    each = [set(runs[s].accuracy) for runs in (maml, sparse) for s in settings]
+    return maml, sparse, settings, sorted(set.intersection(*each)) if each else []
+
+
 def where_the_gain_is(records: Iterable[Record]) -> str:
     """Say how much of the mean gain the large inner rates make.
 
@@ -187,28 +191,24 @@ def where_the_gain_is(records: Iterable[Record]) -> str:
         A sentence in Markdown, which no test fixed beforehand asks for; empty without two seeds of
         all settings.
     """
-    found = by_setting(records)
-    maml, sparse = found.get("maml", {}), found.get("sparse-maml", {})
-    settings = maml.keys() & sparse.keys()
-    large = {s for s in settings if s.inner_rate in LARGE_RATES}
-    if not large or large == settings:
-        return ""
-    seeds = set.intersection(*(set(r[s].accuracy) for r in (maml, sparse) for s in settings))
-    if len(seeds) < 2:
+    maml, sparse, settings, seeds = _paired(records)
+    large = [s for s in settings if s.inner_rate in LARGE_RATES]
+    others = [s for s in settings if s not in large]
+    if not large or not others or len(seeds) < 2:
         return ""
     at, elsewhere = (
         t_interval(
             [
-                float(np.mean([sparse[s].accuracy[k] - maml[s].accuracy[k] for s in sorted(part)]))
-                for k in sorted(seeds)
+                float(np.mean([sparse[s].accuracy[k] - maml[s].accuracy[k] for s in part]))
+                for k in seeds
             ]
         )
-        for part in (large, settings - large)
+        for part in (large, others)
     )
     rates = " and ".join(f"{r:g}" for r in sorted(LARGE_RATES))
     return (
         f"Over the inner rates {rates} the mean gain is {at.mean:.2f} "
-        f"[{at.low:.2f}, {at.high:.2f}] points, over the other {len(settings) - len(large)} "
+        f"[{at.low:.2f}, {at.high:.2f}] points, over the other {len(others)} "
         f"settings {elsewhere.mean:.2f} [{elsewhere.low:.2f}, {elsewhere.high:.2f}]."
     )
 

@@ -28,7 +28,7 @@ _SIZES = {name: (r.tasks, r.tasks * r.samples) for name, r in RECIPES.items()}
 _TESTED = 6.5e-6
 """Seconds for each test image on one CPU core of the study's machine, its making included."""
 
-_TEST_IMAGES = 10_000  # of MNIST
+_TEST_IMAGES = {False: 10_000, True: 5_000}  # of MNIST, by whether the stream is for validation
 _MILLISECONDS = dict.fromkeys(LEARNERS, 0.6) | {
     "online": 1.5,
     "replay": 0.25,
@@ -102,7 +102,7 @@ class ContinualExperiment(WithStream):
         repeated = own.get("glances", own.get("trajectories", 1))
         slower = 50 if self.stream == "split-cifar100" else 1
         learning = samples * repeated * _MILLISECONDS[self.learner] / 1000
-        images = _TEST_IMAGES if self.stream in MNIST_STREAMS and not self.validation else 500
+        images = _TEST_IMAGES[self.validation] if self.stream in MNIST_STREAMS else 500
         needed = 2 * tasks * images  # the diagonal, and the last row
         testing = needed + tasks * tasks * min(images, self.probe or images)
         return slower * (learning + testing * _TESTED)

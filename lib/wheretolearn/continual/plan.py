@@ -131,13 +131,13 @@ def _named(stream: str, learner: str, **changes: Any) -> ContinualExperiment:
     return ContinualExperiment(**own | {"stream": stream, "learner": learner} | changes)
 
 
-SEARCHED_FOR_ANOTHER = ("la-maml-random",)
-"""Learners that take what the search chose for sparse-La-MAML."""
+SEARCHED_FOR_ANOTHER = {"la-maml-random": "sparse-la-maml"}
+"""Learners that take what the search chose for another one."""
 
 
 def chosen_for(learner: str) -> str:
     """Return the learner whose search a tuned learner's settings come from."""
-    return "sparse-la-maml" if learner in SEARCHED_FOR_ANOTHER else learner
+    return SEARCHED_FOR_ANOTHER.get(learner, learner)
 
 
 def _chosen(learner: str, stream: str) -> Settings:
@@ -171,7 +171,7 @@ def la_maml(profile: str = "study") -> list[ContinualExperiment]:
         _named(s, learner)
         for s in STREAMS
         for learner in LEARNERS
-        if learner not in TUNED + SEARCHED_FOR_ANOTHER or learner in ("la-maml", "c-maml")
+        if learner not in (*TUNED, *SEARCHED_FOR_ANOTHER) or learner in ("la-maml", "c-maml")
     ]
     tuned = [
         _named(
@@ -181,7 +181,7 @@ def la_maml(profile: str = "study") -> list[ContinualExperiment]:
             settings=_chosen(learner, s),
         )
         for s in STREAMS
-        for learner in TUNED + SEARCHED_FOR_ANOTHER
+        for learner in (*TUNED, *SEARCHED_FOR_ANOTHER)
     ]
     slips = [
         _named("rotations", "la-maml", name=f"rotations-la-maml-{name}", settings=changes)
