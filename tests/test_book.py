@@ -61,19 +61,31 @@ class Visit:
     """An open page, and what went wrong on it."""
 
     def __init__(self, browser, name: str, scheme: str = "light", viewport: str = "desktop"):
-        width, height = VIEWPORTS[viewport]
-        self.context = browser.new_context(
-            offline=True, color_scheme=scheme, viewport={"width": width, "height": height}
-        )
+        self.name = name
+        self.context = browser.new_context(offline=True)
         self.page = self.context.new_page()
         self.wrong: list[str] = []
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda e: self.wrong.append(f"error: {e}"))
         self.page.on("request", self._request)
         self.page.on("requestfailed", lambda r: self.wrong.append(f"not loaded: {r.url}"))
+        self._size_and_scheme(viewport, scheme)
         self.page.goto((HTML / name).as_uri(), wait_until="load")
         if name == "index.html":  # leads to the first page
             self.page.wait_for_url("**/book/index.html")
+        self._settle(viewport, scheme)
+
+    def look(self, viewport: str, scheme: str) -> None:
+        """Look at the page that is open through another window, or by night."""
+        self._size_and_scheme(viewport, scheme)
+        self._settle(viewport, scheme)
+
+    def _size_and_scheme(self, viewport: str, scheme: str) -> None:
+        width, height = VIEWPORTS[viewport]
+        self.page.set_viewport_size({"width": width, "height": height})
+        self.page.emulate_media(color_scheme=scheme)
+
+    def _settle(self, viewport: str, scheme: str) -> None:
         self.page.evaluate(
             """async () => {
                 if (window.MathJax?.startup?.promise) await MathJax.startup.promise;
@@ -84,8 +96,8 @@ class Visit:
             }"""
         )
         if os.environ.get("WHERETOLEARN_SCREENSHOTS"):
-            picture = f"{name.removesuffix('.html').replace('/', '-')}-{viewport}-{scheme}.png"
-            path = ROOT / "_build" / "screenshots" / picture
+            page = self.name.removesuffix(".html").replace("/", "-")
+            path = ROOT / "_build" / "screenshots" / f"{page}-{viewport}-{scheme}.png"
             self.page.screenshot(path=path, full_page=True)
 
     def _console(self, message) -> None:
@@ -110,9 +122,10 @@ def test_there_are_pages() -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_page_is_whole(browser, name: str) -> None:
     """Nothing is missing or asked of a network; mathematics and images are drawn; it fits."""
-    for viewport in VIEWPORTS:
-        for scheme in ("light", "dark"):
-            with Visit(browser, name, scheme, viewport) as visit:
+    with Visit(browser, name) as visit:
+        for viewport in VIEWPORTS:
+            for scheme in ("light", "dark"):
+                visit.look(viewport, scheme)
                 where = f"{name}, {viewport}, {scheme}"
                 assert visit.wrong == [], where
                 broken = visit.page.evaluate(
