@@ -47,8 +47,9 @@ WITH_RATES = (
 )
 """Learners with a rate for each weight, any of which can be zero."""
 
-PROBE = 1000
-"""Test images for accuracies that no metric needs; all are used for those that one does."""
+PROBES = {"rotations": 1000, "permutations": 1000, "many-permutations": 200}
+"""Test images of each task for accuracies that no metric needs, by stream of the study; all are
+used for those that one does."""
 
 SLIPS: dict[str, Settings] = {
     "clamped": {"clamp": 2.0},
@@ -126,7 +127,7 @@ def _named(stream: str, learner: str, **changes: Any) -> ContinualExperiment:
         "name": f"{stream}-{learner}",
         "figure": LA_MAML,
         "profile": "study",
-        "probe": PROBE,
+        "probe": PROBES.get(stream),
     }
     return ContinualExperiment(**own | {"stream": stream, "learner": learner} | changes)
 
@@ -241,7 +242,6 @@ def quick(profile: str = "quick") -> list[ContinualExperiment]:
             learner,
             profile=profile,
             settings=short.get(learner, {}),
-            probe=None,
         )
         for learner in LEARNERS
     ]
