@@ -96,7 +96,11 @@ def test_experiments_that_mean_nothing_are_refused(changes, message):
 
 def test_the_search_asks_every_run_of_table_1_the_same():
     """Each run with its own inner rate, on a seed of its own, without a test class."""
-    table = {e.name: e for e in study.few_shot("study", study.TABLE1) if e.order == 1}
+    table = {
+        e.name: e
+        for e in study.few_shot("study", study.TABLE1)
+        if e.order == 1 and not e.name.startswith("longer-")
+    }
     tried: dict[str, set[float]] = {}
     for run in study.few_shot("search"):
         name, _, rate = run.name.rpartition("-rate")
@@ -117,6 +121,17 @@ def test_the_search_asks_every_run_of_table_1_the_same():
     grids = {"convnet4": {0.02, 0.05, 0.1, 0.2, 0.5, 1.0}, "resnet12": {0.01, 0.05, 0.2, 0.5}}
     for name, rates in tried.items():
         assert rates == grids[table[name].network]
+
+
+def test_longer_runs_are_those_of_table_1_but_for_their_length():
+    table = {e.name: e for e in study.few_shot("study", study.TABLE1)}
+    longer = {n: e for n, e in table.items() if n.startswith("longer-")}
+    assert {e.method for e in longer.values()} == set(few_shot.TRAINED_LONGER)
+    for name, run in longer.items():
+        short = table[name.replace("longer", "convnet4")]
+        assert run.updates == 5 * short.updates
+        own = {"name", "updates", "eval_every", "val_tasks", "probes"}
+        assert run.replace(**{k: getattr(short, k) for k in own}) == short
 
 
 def test_figure_1_has_the_levels_of_the_claims():

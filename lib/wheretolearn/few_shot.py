@@ -146,6 +146,9 @@ class Bases(NamedTuple):
     """What else a method has of its own."""
     elsewhere: Sequence[str] = ()
     """Data sets that the networks of Table 1 are tested on, too."""
+    longer: Mapping[str, int] = {}
+    """Updates and validations of runs of the first column that are trained once more, for
+    longer."""
     grey: Sequence[Experiment] = ()
     """Further problems whose networks are tested on other kinds of images, of one channel."""
 
@@ -155,6 +158,9 @@ PROBED = ("maml", "anil", "boil", "sparse-maml", "sparse-relu-maml")
 
 LENGTHENED = ("maml", "anil", "sparse-maml")
 """Methods whose inner loops go on after training: those that claim 11 compares, and a control."""
+
+TRAINED_LONGER = ("maml", "anil", "boil", "sparse-maml")
+"""Methods that are trained once more, for longer: those whose order claim 5 is about."""
 
 SAME_RATE = {
     "relu-maml": "sparse-relu-maml",
@@ -209,6 +215,30 @@ def _probes(method: str, bases: Bases) -> tuple[str, ...]:
     return (*steps, *inside, *masks, *away)
 
 
+def trained_longer(run: Experiment, longer: Mapping[str, int]) -> Experiment:
+    """Return a run of Table 1 again, trained for longer.
+
+    Parameters
+    ----------
+    run : Experiment
+        From :func:`table1`, with ConvNet-4.
+    longer : mapping of str to int
+        What changes: updates, validations.
+
+    Returns
+    -------
+    Experiment
+        Called ``longer-<shots>shot-<method>``, at the same inner rate; it answers what claims 6,
+        11 and 12 ask.
+    """
+    steps = ("steps",) if run.method in ("maml", "sparse-maml") else ()
+    return run.replace(
+        name=run.name.replace("convnet4", "longer", 1),
+        probes=(*steps, "movement", "on:cub"),
+        **longer,
+    )
+
+
 def after_figure_2(bases: Bases) -> dict[str, list[Experiment]]:
     """Return the runs of Table 1 and of all pages that look into them, by page.
 
@@ -233,13 +263,18 @@ def after_figure_2(bases: Bases) -> dict[str, list[Experiment]]:
         for run in columns[name]
         if run.method == "maml"
     ]
+    longer = [
+        trained_longer(run, bases.longer)
+        for run in looked_at.values()
+        if bases.longer and run.method in TRAINED_LONGER
+    ]
     grey = [
         of_method(base, method, probes=tuple(f"on:{data}" for data in GREY_ELSEWHERE))
         for base in bases.grey
         for method in GREY_METHODS
     ]
     figures = {
-        TABLE1: every + exact,
+        TABLE1: every + exact + longer,
         TABLE2: [run for run in convnets if any(p.startswith("on:") for p in run.probes)] + grey,
         BY_PROBLEM: problems,
         LEARNED_RATES: [

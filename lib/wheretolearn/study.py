@@ -224,6 +224,7 @@ _STUDY = Bases(
     rates=RATES,
     own={"sparse-maml-plus": {"noise": 64}},
     elsewhere=("cub", "tieredimagenet", "cars"),
+    longer={"updates": 3000, "eval_every": 500, "val_tasks": 100},
     # both methods at the inner rate of Figure 1 on Omniglot
     grey=(_FEW_SHOT.replace(name="grey-5shot", figure=TABLE2, data="omniglot", image_size=28),),
     # the same budget on other problems; miniImageNet with 5 shots is the base of Figure 2
