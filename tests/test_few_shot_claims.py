@@ -55,7 +55,33 @@ def test_order_on_convnet4(changes, options, verdict):
     finding = claims.convnet4_order(table1(PAPER | changes, **options))
     assert finding.verdict.startswith(verdict), finding.evidence
     if verdict != "not testable":
-        assert len(finding.evidence) == 8
+        assert len(finding.evidence) == 10
+
+
+def test_runs_that_were_trained_longer_have_a_test_of_their_own():
+    """It asks about 5 shots only, and short runs do not count."""
+    short, longer = table1(PAPER | {"sparse-maml": (0.1, 0.1)}), table1(PAPER, "longer")
+    of_five = [r for r in longer if "5shot" in r["experiment"]]
+    finding = claims.convnet4_order(short + of_five, claims.LONGER)
+    assert (finding.verdict, len(finding.evidence)) == ("supported", 5)
+    assert finding.claim.endswith("trained longer")
+    assert claims.convnet4_order(short + of_five).verdict == "not supported"
+    turned = table1(PAPER | {"boil": (0.5, 0.5)}, "longer")
+    assert claims.convnet4_order(turned, claims.LONGER).verdict == "partly supported"
+
+
+@pytest.mark.parametrize(
+    ("sparse", "verdict"),
+    [
+        ((0.51, 0.59), "supported"),
+        ((0.51, 0.63), "not supported"),  # 3 points apart, and surely so
+        ((0.51, 0.62), "partly supported"),  # at the bound
+        ((0.6, 0.7), "not supported"),
+    ],
+)
+def test_masks_on_resnet12(sparse, verdict):
+    finding = claims.resnet12_masks(table1(RESNET | {"sparse-maml": sparse}, "resnet12"))
+    assert finding.verdict == verdict, finding.evidence
 
 
 RESNET = dict.fromkeys(("maml", "anil", "boil", "sparse-maml"), (0.5, 0.6))
@@ -226,10 +252,13 @@ def with_answers(name, accuracy, lost, moved, cub):
 def supported(number):
     """Records with which a claim is supported."""
     rng = np.random.default_rng(1)
-    if number == "5a":
-        return table1(PAPER)
-    if number == "5b":
-        return table1(RESNET | {"sparse-relu-maml": (0.55, 0.65)}, "resnet12")
+    of_table1 = {
+        "5a": (PAPER, "convnet4"),
+        "5b": (RESNET | {"sparse-relu-maml": (0.55, 0.65)}, "resnet12"),
+        "5c": ({m: RESNET[m] for m in ("anil", "sparse-maml")}, "resnet12"),
+    }
+    if number in of_table1:
+        return table1(*of_table1[number])
     if number == "7":
         return [
             made_up_record(
@@ -264,6 +293,7 @@ def supported(number):
 CLAIMS = {
     "5a": (claims.convnet4_order, "convnet4-1shot-sparse-maml", "convnet4-5shot-boil"),
     "5b": (claims.resnet12_best, "resnet12-5shot-sparse-relu-maml", "resnet12-1shot-sparse-maml"),
+    "5c": (claims.resnet12_masks, "resnet12-5shot-sparse-maml", "resnet12-1shot-anil"),
     "6": (claims.cross_domain, "convnet4-5shot-sparse-maml", "convnet4-5shot-maml"),
     "7": (claims.relu_sparsity, "convnet4-5shot-sparse-relu-maml", None),
     "8": (claims.by_problem, "problem1", None),

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from synthetic import made_up_record
-from wheretolearn import inside_the_loop, study
+from wheretolearn import by_problem, inside_the_loop, study
 from wheretolearn.analysis import LAYERS
+from wheretolearn.layers import results_folder
+from wheretolearn.records import load
 from wheretolearn.statistics import t_interval
 
 SEEDS = range(3)
@@ -145,6 +147,29 @@ def test_borrowed_table_by_hand():
     assert rows["scattered over all tensors"][1:] == ["–", "–", "–", "0 (1 diverged)"]
     assert rows["none: all weights move (MAML)"][1] == "100.0 [100.0, 100.0]"
     assert all(r[-1] == "not run yet" for r in cells(_borrowed([]))[2:])
+
+
+def test_donors_say_how_far_masks_went_from_their_start():
+    """On the study's own records: a mask that was hardly learned agrees with its start."""
+    learned = inside_the_loop.trainings("study").learned
+    records = load(results_folder(), [learned])
+    table = cells(inside_the_loop.donors([*records, run_of(SPARSE, 9, diverged=True)], "study"))
+    updates = {int(r[0]): int(r[1]) for r in table[2:]}
+    assert updates == {r["seed"]: r["final"]["best_update"] for r in records}
+    agreement = [float(r[3]) for r in sorted(table[2:], key=lambda r: int(r[1]))]
+    assert 0 < agreement[-1] < agreement[0] < 1
+    masks = by_problem.read_masks(records)[0]
+    moves, start = (
+        np.concatenate([part[n].ravel() for n in masks.moves])
+        for part in (masks.moves, masks.start)
+    )
+    by_hand = cohen_kappa(moves, start >= 0)
+    assert float(table[2][3]) == pytest.approx(by_hand, abs=0.02)
+
+
+def cohen_kappa(a, b):
+    chance = a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean())
+    return ((a == b).mean() - chance) / (1 - chance)
 
 
 def _borrowed(runs):

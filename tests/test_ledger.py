@@ -42,8 +42,8 @@ def records(count):
 
 def test_every_claim_of_the_paper_has_a_line():
     found = ledger.claims()
-    assert {int(c.number.rstrip("ab")) for c in found} == set(range(1, 13))
-    numbers = [int(c.number.rstrip("ab")) for c in found]
+    numbers = [ledger.whole_number(c) for c in found]
+    assert set(numbers) == set(range(1, 13))
     assert numbers == sorted(numbers)
     for c in found:
         assert (c.test is None) == (not c.runs) == (not c.page) == (c.stated is None)
@@ -151,7 +151,7 @@ def test_an_answer_that_no_run_has_is_no_want_of_runs():
     entry = ledger._entry(c, made, ROOT / "results/paper")
     assert entry.verdict == "no data (seeds tested on CUB: 0 of 5)"
     entry = ledger._entry(c, [r for r in made if r["seed"] < 3], ROOT / "results/paper")
-    assert entry.verdict == "no data (seeds tested on CUB: 0 of 3), so far (6 of 10 runs)"
+    assert entry.verdict == "no data (seeds tested on CUB: 0 of 3), so far (12 of 20 runs)"
 
 
 def everything(runs):
@@ -277,7 +277,7 @@ def test_what_could_have_been_seen_is_said():
     for other in (entry._replace(verdict="supported"), entry._replace(paper=None)):
         assert "probability" not in ledger.in_doubt([other])
     unknown = ledger.in_doubt([entry._replace(paper=None)])
-    assert unknown.endswith("what is ruled out: claim 3 (±6.35 points).")
+    assert unknown.endswith("is ruled out: claim 3 (gain: 1.50 [-4.85, 7.85] points, 2 seeds).")
 
 
 def test_the_chance_to_see_an_effect():
@@ -296,6 +296,19 @@ def test_seeds_for_a_chance():
     assert ledger._seeds_for(1.0, 1.0) == "10"
     assert ledger._seeds_for(0.5, 1.0) == "34"
     assert ledger._seeds_for(1e-9, 1.0) == "1000 or more"
+
+
+def test_where_maml_gains_there_is_nothing_to_prevent():
+    def entry(loss):
+        line = evidence_line("loss of MAML", t_interval(loss), "–", True)
+        found = Finding("3. so", "not supported", pd.DataFrame([line]))
+        return ledger._entry(claim(found, "loss of MAML"), records(10), Path())
+
+    said = ledger.nothing_to_prevent([entry([-3.0, -2.0, -2.5])])
+    assert said.startswith(
+        "Claim 3: with ten times the inner steps MAML does not lose, it gains 2.50 ["
+    )
+    assert not ledger.nothing_to_prevent([entry([-3.0, 2.0, 2.5])])
 
 
 def test_only_the_claims_of_a_page(monkeypatch):

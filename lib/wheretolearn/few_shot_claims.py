@@ -1,8 +1,10 @@
 """Claims 5 to 8, 11 and 12: the tests that the chapter "Decided beforehand" states.
 
-Each test takes records of any experiments and picks those that it needs.  Runs that diverged are
-left out of the differences and named in the verdict; where one of them is of the method that the
-claim speaks for, the claim is not supported.
+Each test takes records of any experiments and picks those that it needs, whose names begin with
+`of`: ``convnet4``, ``resnet12``, or ``longer`` for the runs of ConvNet-4 that were trained longer
+(:func:`wheretolearn.few_shot.trained_longer`).  Runs that diverged are left out of the differences
+and named in the verdict; where one of them is of the method that the claim speaks for, the claim
+is not supported.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -34,20 +37,33 @@ PERMUTATIONS = 9_999
 """Random assignments of runs to problems behind the p-value of claim 8."""
 
 _ABOVE = "interval above 0"
+_SHOWN = "–"  # decides nothing
 
-Test = Callable[[Iterable[Record]], Finding]
-"""From records to the outcome."""
+LONGER = "longer"
+"""How the names of runs begin that were trained longer."""
 
 
-def _about(speaks_for: Collection[str], others: Collection[str] = ()) -> Callable[[Test], Test]:
+class Test(Protocol):
+    """From records to the outcome."""
+
+    def __call__(self, records: Iterable[Record], of: str = ..., /) -> Finding:
+        """Test the claim on runs whose names begin with `of`."""
+
+
+def _about(
+    network: str, speaks_for: Collection[str] = (), others: Collection[str] = ()
+) -> Callable[[Callable[[Iterable[Record], str], Finding]], Test]:
     """Give a test the finished runs that it needs, and its verdict word of the diverged ones.
 
     Parameters
     ----------
+    network : str
+        What the names of the runs begin with, unless it is said otherwise.
     speaks_for : collection of str
-        Experiments of the method that the claim speaks for; empty if it speaks for every record.
+        How the names go on of runs of the method that the claim speaks for; empty if it speaks
+        for every record.
     others : collection of str
-        The other experiments that it needs.
+        The same of the other runs that it needs.
 
     Returns
     -------
@@ -55,16 +71,19 @@ def _about(speaks_for: Collection[str], others: Collection[str] = ()) -> Callabl
         A decorator of tests.
     """
 
-    def decorate(test: Test) -> Test:
+    def decorate(test: Callable[[Iterable[Record], str], Finding]) -> Test:
         @functools.wraps(test)
-        def decided(records: Iterable[Record]) -> Finding:
-            needed = {*speaks_for, *others}
-            runs = [r for r in records if not speaks_for or r["experiment"] in needed]
+        def decided(records: Iterable[Record], of: str = network, /) -> Finding:
+            mine = {f"{of}-{name}" for name in speaks_for}
+            needed = mine | {f"{of}-{name}" for name in others}
+            runs = [r for r in records if not mine or r["experiment"] in needed]
             done = finished(runs)
-            finding = test(done)
+            finding = test(done, of)
+            if of == LONGER:
+                finding = finding._replace(claim=f"{finding.claim}, trained longer")
             if len(done) == len(runs):
                 return finding
-            own = [r for r in runs if not speaks_for or r["experiment"] in speaks_for]
+            own = [r for r in runs if not mine or r["experiment"] in mine]
             verdict = finding.verdict
             if len(finished(own)) < len(own):
                 verdict = "not supported"
@@ -79,26 +98,20 @@ def _about(speaks_for: Collection[str], others: Collection[str] = ()) -> Callabl
     return decorate
 
 
-def _runs_of(*methods: str, columns: Sequence[str] = ("convnet4-5shot",)) -> list[str]:
-    return [f"{column}-{method}" for column in columns for method in methods]
+def _both(*methods: str) -> list[str]:
+    return [f"{shots}shot-{method}" for shots in (1, 5) for method in methods]
 
 
-_CONVNETS = ("convnet4-1shot", "convnet4-5shot")
-_RESNETS = ("resnet12-1shot", "resnet12-5shot")
-_SPARSE, _MAML = _runs_of("sparse-maml"), _runs_of("maml")
-_OWN, _SHUFFLED = _runs_of("sparse-maml-own-masks"), _runs_of("sparse-maml-shuffled-masks")
-
-
-@_about(
-    _runs_of("sparse-maml", columns=_CONVNETS), _runs_of("boil", "maml", "anil", columns=_CONVNETS)
-)
-def convnet4_order(records: Iterable[Record]) -> Finding:
+@_about("convnet4", _both("sparse-maml"), _both("boil", "maml", "anil"))
+def convnet4_order(records: Iterable[Record], of: str) -> Finding:
     """Test claim 5 on ConvNet-4: sparse-MAML > BOIL > MAML > ANIL.
 
     Parameters
     ----------
     records : iterable of dict
         Records of Table 1.
+    of : str
+        What the names of the runs begin with; ``longer`` are runs with 5 shots only.
 
     Returns
     -------
@@ -108,26 +121,25 @@ def convnet4_order(records: Iterable[Record]) -> Finding:
     claim = "5a. ConvNet-4: sparse-MAML > BOIL > MAML > ANIL"
     groups = by_experiment(records)
     order = ("sparse-maml", "boil", "maml", "anil")
-    steps, gains = [], []
-    for shots in (1, 5):
-        for a, b in itertools.pairwise(order):
-            steps.append(_compare(groups, f"convnet4-{shots}shot", a, b))
-        gains.append(_compare(groups, f"convnet4-{shots}shot", "sparse-maml", "maml"))
-    if None in steps or None in gains:
+    shots = (5,) if of == LONGER else (1, 5)
+    steps = [
+        _compare(groups, f"{of}-{n}shot", a, b) for n in shots for a, b in itertools.pairwise(order)
+    ]
+    gains = [_compare(groups, f"{of}-{n}shot", "sparse-maml", "maml") for n in shots]
+    ends = [_compare(groups, f"{of}-{n}shot", order[0], order[-1]) for n in shots]
+    if None in (*steps, *gains, *ends):
         return _undecided(claim)
     found = [pair for pair in (*steps, *gains) if pair is not None]
     lines = [evidence_line(name, i, _ABOVE, i.low > 0) for name, i in found]
     whole = all(line["holds"] for line in lines[: len(steps)])
+    lines += [evidence_line(*pair, _SHOWN, True) for pair in ends if pair is not None]
     of_gain = [i for _, i in found[len(steps) :]]
     part = any(i.low > 0 for i in of_gain) and not any(i.high < 0 for i in of_gain)
     return Finding(claim, _verdict(whole, part), pd.DataFrame(lines))
 
 
-@_about(
-    _runs_of("sparse-relu-maml", columns=_RESNETS),
-    _runs_of("maml", "anil", "boil", "sparse-maml", columns=_RESNETS),
-)
-def resnet12_best(records: Iterable[Record]) -> Finding:
+@_about("resnet12", _both("sparse-relu-maml"), _both("maml", "anil", "boil", "sparse-maml"))
+def resnet12_best(records: Iterable[Record], of: str) -> Finding:
     """Test claim 5 on ResNet-12: sparse-ReLU-MAML is best.
 
     Parameters and result are those of :func:`convnet4_order`.
@@ -136,7 +148,7 @@ def resnet12_best(records: Iterable[Record]) -> Finding:
     groups = by_experiment(records)
     others = ("maml", "anil", "boil", "sparse-maml")
     pairs = {
-        (shots, other): _compare(groups, f"resnet12-{shots}shot", "sparse-relu-maml", other)
+        (shots, other): _compare(groups, f"{of}-{shots}shot", "sparse-relu-maml", other)
         for shots in (1, 5)
         for other in others
     }
@@ -150,22 +162,50 @@ def resnet12_best(records: Iterable[Record]) -> Finding:
     return Finding(claim, _verdict(whole, beats and not worse), pd.DataFrame(lines))
 
 
-@_about(_SPARSE, _MAML)
-def cross_domain(records: Iterable[Record]) -> Finding:
+LITTLE = 2.0
+"""Percentage points within which a difference counts as little in :func:`resnet12_masks`."""
+
+
+@_about("resnet12", _both("sparse-maml"), _both("anil"))
+def resnet12_masks(records: Iterable[Record], of: str) -> Finding:
+    """Test the rest of claim 5: with ResNet-12 binary masks give little over ANIL.
+
+    Parameters and result are those of :func:`convnet4_order`.  This test was stated when its runs
+    were known.
+    """
+    claim = "5c. ResNet-12: binary masks give little over ANIL"
+    groups = by_experiment(records)
+    pairs = [_compare(groups, f"{of}-{shots}shot", "sparse-maml", "anil") for shots in (1, 5)]
+    found = [pair for pair in pairs if pair is not None]
+    if len(found) < len(pairs):
+        return _undecided(claim)
+    lines = [
+        evidence_line(n, i, f"interval within ±{LITTLE:g}", i.low > -LITTLE and i.high < LITTLE)
+        for n, i in found
+    ]
+    holds = [line["holds"] for line in lines]
+    outside = any(i.low > LITTLE or i.high < -LITTLE for _, i in found)
+    return Finding(claim, _verdict(all(holds), any(holds) and not outside), pd.DataFrame(lines))
+
+
+@_about("convnet4", _both("sparse-maml"), _both("maml"))
+def cross_domain(records: Iterable[Record], of: str) -> Finding:
     """Test claim 6: the gain on CUB at 5 shots, alone and against the gain at home.
 
     Parameters and result are those of :func:`convnet4_order`.
     """
-    claim = "6. Across domains the gain over MAML is largest at 5-shot CUB"
+    claim = "6. Across domains gains over MAML are largest at 5 shots on CUB and Cars"
     groups = by_experiment(records)
-    gains = []
-    for name in ("on:cub", None):
+
+    def gains(shots: int, probe: str | None) -> dict[int, float]:
         sparse, maml = (
-            {seed: _answer(r, name) for seed, r in _runs(groups, f"convnet4-5shot-{m}").items()}
+            {seed: _answer(r, probe) for seed, r in _runs(groups, f"{of}-{shots}shot-{m}").items()}
             for m in ("sparse-maml", "maml")
         )
-        gains.append({s: sparse[s] - maml[s] for s in sparse.keys() & maml.keys()})
-    away, home = ({s: g for s, g in gain.items() if np.isfinite(g)} for gain in gains)
+        found = {s: sparse[s] - maml[s] for s in sparse.keys() & maml.keys()}
+        return {s: g for s, g in found.items() if np.isfinite(g)}
+
+    away, home, with_one = gains(5, "on:cub"), gains(5, None), gains(1, "on:cub")
     seeds = sorted(away.keys() & home.keys())
     if len(seeds) < 2:
         return _undecided(claim, len(seeds), home, "tested on CUB")
@@ -176,17 +216,23 @@ def cross_domain(records: Iterable[Record]) -> Finding:
         evidence_line("gain on CUB − gain on miniImageNet", more, _ABOVE, more.low > 0),
     ]
     holds = [line["holds"] for line in lines]
+    both = sorted(away.keys() & with_one.keys())
+    if len(both) > 1:
+        shots = t_interval([away[s] - with_one[s] for s in both])
+        lines.append(evidence_line("gain on CUB, 5 shots − 1 shot", shots, _SHOWN, True))
     return Finding(claim, _verdict(all(holds), bool(holds[0])), pd.DataFrame(lines))
 
 
-@_about(_runs_of("sparse-relu-maml"))
-def relu_sparsity(records: Iterable[Record]) -> Finding:
+@_about("convnet4", ["5shot-sparse-relu-maml"])
+def relu_sparsity(records: Iterable[Record], of: str) -> Finding:
     """Test claim 7: rates learned under a ReLU become zero, and not in all layers alike.
 
     Parameters
     ----------
     records : iterable of dict
         Records that include ``convnet4-5shot-sparse-relu-maml``.
+    of : str
+        What the names of the runs begin with.
 
     Returns
     -------
@@ -194,7 +240,7 @@ def relu_sparsity(records: Iterable[Record]) -> Finding:
         In percent and percentage points.
     """
     claim = "7. Sparsity also emerges when rates are learned under a ReLU"
-    group = by_experiment(records).get("convnet4-5shot-sparse-relu-maml", [])
+    group = by_experiment(records).get(f"{of}-5shot-sparse-relu-maml", [])
     if len(group) < 2:
         return _undecided(claim)
     share = t_interval([100 * r["final"]["sparsity"] for r in group])
@@ -213,14 +259,16 @@ def relu_sparsity(records: Iterable[Record]) -> Finding:
     return Finding(claim, _verdict(emerges and apart, emerges), pd.DataFrame(lines))
 
 
-@_about([])
-def by_problem(records: Iterable[Record]) -> Finding:
+@_about("")
+def by_problem(records: Iterable[Record], of: str) -> Finding:
     """Test claim 8: profiles of sparsity differ between problems more than within.
 
     Parameters
     ----------
     records : iterable of dict
         Runs of sparse-MAML on several problems; each experiment is a problem.
+    of : str
+        Nothing: all records count.
 
     Returns
     -------
@@ -243,7 +291,7 @@ def by_problem(records: Iterable[Record]) -> Finding:
     p = (1 + as_large) / (1 + PERMUTATIONS)
     seeds = min(len(g) for g in groups.values())
     lines = [
-        evidence_line("pseudo-F between problems", _exact(ratio, seeds), "–", True),
+        evidence_line("pseudo-F between problems", _exact(ratio, seeds), _SHOWN, True),
         evidence_line("p by permutation", _exact(p, seeds), "below 0.01", p < 0.01),
     ]
     return Finding(claim, _verdict(p < 0.01, p < 0.05), pd.DataFrame(lines))
@@ -275,8 +323,8 @@ def pseudo_f(points: np.ndarray, labels: np.ndarray) -> float:
     return float(between / within) if within > rounding else np.inf
 
 
-@_about(_SPARSE, _MAML)
-def longer_loops(records: Iterable[Record]) -> Finding:
+@_about("convnet4", ["5shot-sparse-maml"], ["5shot-maml"])
+def longer_loops(records: Iterable[Record], of: str) -> Finding:
     """Test claim 11: what more inner steps cost MAML and sparse-MAML, at 5 shots.
 
     Parameters and result are those of :func:`convnet4_order`.
@@ -285,7 +333,7 @@ def longer_loops(records: Iterable[Record]) -> Finding:
     groups = by_experiment(records)
     losses, runs = {}, []
     for method in ("maml", "sparse-maml"):
-        group = groups.get(f"convnet4-5shot-{method}", [])
+        group = groups.get(f"{of}-5shot-{method}", [])
         runs.append({r["seed"] for r in group})
         k = group[0]["parameters"]["inner_steps"] if group else 0
         names = (f"steps/{k}", f"steps/{10 * k}")
@@ -293,25 +341,26 @@ def longer_loops(records: Iterable[Record]) -> Finding:
     seeds = sorted(losses["maml"].keys() & losses["sparse-maml"].keys())
     if len(seeds) < 2:
         return _undecided(claim, len(seeds), runs[0] & runs[1], "tested with more steps")
-    own = t_interval([losses["sparse-maml"][s] for s in seeds])
+    own, of_maml = (t_interval([losses[m][s] for s in seeds]) for m in ("sparse-maml", "maml"))
     more = t_interval([losses["maml"][s] - losses["sparse-maml"][s] for s in seeds])
     lines = [
         evidence_line("loss of MAML − loss of sparse-MAML", more, _ABOVE, more.low > 0),
         evidence_line("loss of sparse-MAML", own, "interval not above 1", own.low <= 1),
     ]
     holds = [line["holds"] for line in lines]
+    lines.append(evidence_line("loss of MAML", of_maml, _SHOWN, True))
     return Finding(claim, _verdict(all(holds), bool(holds[0])), pd.DataFrame(lines))
 
 
-@_about(_OWN, _SHUFFLED)
-def pattern_and_density(records: Iterable[Record]) -> Finding:
+@_about("convnet4", ["5shot-sparse-maml-own-masks"], ["5shot-sparse-maml-shuffled-masks"])
+def pattern_and_density(records: Iterable[Record], of: str) -> Finding:
     """Test the first question of claim 12: own masks against shuffled ones.
 
     Parameters and result are those of :func:`convnet4_order`.
     """
     claim = "12a. The pattern of the mask adds to its density"
     groups = by_experiment(records)
-    name = "convnet4-5shot-sparse-maml"
+    name = f"{of}-5shot-sparse-maml"
     gain = paired_gain(
         groups.get(f"{name}-own-masks", []), groups.get(f"{name}-shuffled-masks", [])
     )
@@ -321,8 +370,8 @@ def pattern_and_density(records: Iterable[Record]) -> Finding:
     return Finding(claim, _verdict(gain.low > 0, False), pd.DataFrame([line]))
 
 
-@_about(_SPARSE, _MAML)
-def features_move_less(records: Iterable[Record]) -> Finding:
+@_about("convnet4", ["5shot-sparse-maml"], ["5shot-maml"])
+def features_move_less(records: Iterable[Record], of: str) -> Finding:
     """Test the second question of claim 12: similarity of features before and after.
 
     Parameters and result are those of :func:`convnet4_order`; linear CKA times 100.
@@ -330,7 +379,7 @@ def features_move_less(records: Iterable[Record]) -> Finding:
     claim = "12b. Features move less under sparse-MAML than under MAML"
     groups = by_experiment(records)
     name = "movement/layer4"
-    pair = [groups.get(f"convnet4-5shot-{m}", []) for m in ("sparse-maml", "maml")]
+    pair = [groups.get(f"{of}-5shot-{m}", []) for m in ("sparse-maml", "maml")]
     sparse, maml = (_by_seed(group, (name,)) for group in pair)
     seeds = sorted(sparse.keys() & maml.keys())
     if len(seeds) < 2:

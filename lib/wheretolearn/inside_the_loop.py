@@ -20,6 +20,7 @@ from . import study
 from .analysis import LAYERS, by_experiment, finished
 from .analysis import test_accuracies as accuracies_by_seed
 from .by_problem import counted, intervals, problem_name
+from .by_problem import kept as agreement_with_start
 from .experiments import Experiment
 from .few_shot import FEATURES, LONGER, PROBED
 from .figures import legend_above, rows_of_panels, setting
@@ -312,6 +313,39 @@ def borrowed_table(records: Sequence[Record], profile: str) -> str:
         "kept mask − this",
         "seeds",
     )
+    return table(header, rows)
+
+
+def donors(records: Sequence[Record], profile: str) -> str:
+    """Return where the learned masks come from that are shuffled, scattered and kept.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Runs of the page on features.
+    profile : str
+        Whose experiment is meant.
+
+    Returns
+    -------
+    str
+        Markdown, a line for each seed: the update of the best validation, the sparsity there, and
+        the agreement (kappa) of the mask with the one that the run started from: 1 if no weight
+        changed sides, 0 if as many agree as by chance.
+    """
+    learned = [r for r in finished(records) if r["experiment"] == trainings(profile).learned.name]
+    agreement = agreement_with_start(learned)
+    agreement = agreement[agreement["layer"] == "all"].set_index("seed_a")["kappa"]
+    rows = [
+        (
+            str(r["seed"]),
+            str(r["final"]["best_update"]),
+            f"{100 * r['final']['best_sparsity']:.1f}",
+            f"{agreement[r['seed']]:.2f}" if r["seed"] in agreement.index else "–",
+        )
+        for r in learned
+    ]
+    header = ("seed", "learned for (updates)", "frozen weights (%)", "agreement with its start")
     return table(header, rows)
 
 

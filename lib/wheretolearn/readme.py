@@ -52,6 +52,8 @@ def results(
     str
     """
     said = where_the_gain_is(of_figure2)
+    prevented = ledger.nothing_to_prevent(found)
+    of_loops = f"{prevented} " if prevented else ""
     of_robustness = f"Claim 4: {said[0].lower()}{said[1:]} " if said else ""
     return (
         ledger.overview(found, "notebooks/{}.ipynb")
@@ -63,7 +65,7 @@ def results(
         f"layers. {beside_noise(records)}Claim 3 has no such control yet. The order of claim 2 "
         "was tested from 50 % at inner rate 0.1; in other settings the output layer is often not "
         "the most plastic one, and at the rates 0.5 and 1.0 and with one shot it freezes most. "
-        f"{of_robustness}Under claim 7 noise alone would set "
+        f"{of_robustness}{of_loops}Under claim 7 noise alone would set "
         f"{zeros():.0f} % of these rates to zero, more than learning does.</sub>"
         "\n\n" + ledger.in_doubt(found)
     )

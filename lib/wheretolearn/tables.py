@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from .analysis import Finding, beside_noise, by_experiment, finished
 from .analysis import test_accuracies as accuracies_by_seed
 from .records import Record
-from .statistics import Interval, bootstrap_interval
+from .statistics import Interval, bootstrap_interval, t_interval
 
 
 def verdicts(findings: Iterable[Finding]) -> str:
@@ -52,6 +52,9 @@ def _number(x: float) -> str:
 def runs(records: Sequence[Record]) -> str:
     """Return one line for each experiment: accuracy, sparsity, seeds, time.
 
+    What is tested is the network at its best validation; the update at which that was stands
+    beside the accuracy, seed by seed.
+
     Parameters
     ----------
     records : sequence of dict
@@ -71,6 +74,7 @@ def runs(records: Sequence[Record]) -> str:
             (
                 f"`{name}`",
                 interval(bootstrap_interval(accuracy)) if done else "diverged",
+                ", ".join(f"{r['final']['best_update']}" for r in done) or "–",
                 interval(bootstrap_interval(sparsity)) if done else "–",
                 str(len(done)),
                 str(len(group) - len(done)),
@@ -80,11 +84,43 @@ def runs(records: Sequence[Record]) -> str:
     header = (
         "experiment",
         "test accuracy (%)",
+        "tested after update",
         "final sparsity (%)",
         "seeds finished",
         "diverged",
         "minutes a run",
     )
+    return table(header, rows)
+
+
+def taught(records: Sequence[Record]) -> str:
+    """Return what meta-training added to the validation accuracy of the untrained network.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Few-shot records.  All validations of a run have the same episodes.
+
+    Returns
+    -------
+    str
+        Markdown: one line for each experiment, percent, with Student's 95 % interval over seeds.
+    """
+    rows = []
+    for name, group in by_experiment(finished(records)).items():
+        first, last = ([100 * r["curves"]["val_accuracy"][i] for r in group] for i in (0, -1))
+        added = t_interval([b - a for a, b in zip(first, last, strict=True)])
+        rows.append(
+            (
+                f"`{name}`",
+                f"{group[0]['parameters']['updates']:,}",
+                f"{sum(first) / len(first):.1f}",
+                f"{sum(last) / len(last):.1f}",
+                interval(added),
+                str(len(group)),
+            )
+        )
+    header = ("experiment", "updates", "untrained (%)", "at the end (%)", "added (points)", "seeds")
     return table(header, rows)
 
 

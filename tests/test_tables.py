@@ -1,0 +1,31 @@
+"""Tables of any few-shot records."""
+
+from synthetic import made_up_record
+from wheretolearn import tables
+
+
+def trained(seed, first, last, best):
+    record = made_up_record("one", seed, accuracy=0.4)
+    record["parameters"] = {"updates": 3000}
+    record["curves"]["val_accuracy"] = [first, 0.9, last]
+    record["final"]["best_update"] = best
+    return record
+
+
+def test_what_meta_training_adds():
+    """By hand: 10 and 14 points; their standard error is 2, Student's factor 12.706."""
+    records = [trained(0, 0.2, 0.3, 1), trained(1, 0.3, 0.44, 2)]
+    diverged = made_up_record("one", 2, diverged=True)
+    header, _, line = tables.taught([*records, diverged]).splitlines()
+    assert line == "| `one` | 3,000 | 25.0 | 37.0 | 12.0 [-13.4, 37.4] | 2 |"
+    assert header.count("|") == line.count("|")
+
+
+def test_runs_say_which_update_was_tested():
+    records = [trained(0, 0.2, 0.3, 200), trained(1, 0.3, 0.44, 600)]
+    header, _, line, none = tables.runs(
+        [*records, made_up_record("two", 0, diverged=True)]
+    ).splitlines()
+    assert "| tested after update |" in header
+    assert "| 200, 600 |" in line
+    assert none.startswith("| `two` | diverged | – | – | 0 | 1 |")
