@@ -42,6 +42,28 @@ def test_the_place_is_found(features):
         assert found.recall == 1
         assert found.precision > 2 * found.chance
         assert found.loss < found.loss_dense
+        assert found.loss_right < found.loss_random
+        assert found.loss_right < found.loss_dense
+
+
+def test_masks_that_are_given_stay():
+    """And so do the coordinates that they freeze, in every inner loop."""
+    masks = torch.tensor([[True, False, True], [False, False, True]])
+    learner = planted._learner("sparse-maml", Planted(dimension=3, planted=1), [0, 1], masks)
+    problems = [Problem(Planted(dimension=3, planted=1), seed) for seed in (0, 1)]
+    for _ in range(3):
+        tasks = planted._one_by_one(planted._tasks(problems, 4))
+        learner.step(tasks)
+    assert torch.equal(learner.rule_params["weight"] >= 0, masks)
+    moved = learner.adapt(tasks[0].support)["weight"] != learner.params["weight"]
+    assert torch.equal(moved, masks)
+
+
+def test_random_masks_move_as_many_coordinates_elsewhere():
+    right = Problem(SMALL, 0).planted
+    masks = [planted._shuffled(right, seed) for seed in range(20)]
+    assert {int(m.sum()) for m in masks} == {3}
+    assert len({tuple(m.tolist()) for m in masks}) > 10
 
 
 def test_problems_side_by_side_are_what_they_are_alone():
@@ -82,6 +104,7 @@ def made_up():
             same
             | {"features": kind, "value": value, "seed": seed}
             | {"precision": precision, "loss": loss, "loss_dense": dense}
+            | {"loss_right": loss - 0.5, "loss_random": loss + seed}
             for kind in planted.KINDS
             for value, seed, precision, loss, dense in lines
         ]
@@ -92,7 +115,8 @@ def test_intervals_are_over_seeds():
     half = 12.706 * 10  # Student's t with one degree of freedom, times 20 / 2
     text = planted_figure.table_of(made_up())
     assert text.count(f"| 50.0 [{50 - half:.1f}, {50 + half:.1f}] | 25 |") == 2
-    assert text.count("| 1.50 | +2.00 [") == 2
+    # loss, MAML's above it, the right mask's below it, and the random one's above that
+    assert text.count("| 1.50 | +2.00 [-10.71, 14.71] | +0.50 [0.50, 0.50] | +1.00 [") == 2
     assert text.count("| `noise` | 2 | 100.0 | 25 |") == 2
     assert "**Gaussian features**" in text
     assert "**Sines and cosines**" in text

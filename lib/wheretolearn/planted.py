@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -29,6 +29,11 @@ from .inner_loop import Batch, Task
 from .meta import MetaLearner
 from .rules import make_rule
 from .stacked import adapt_all, outputs_of_all
+
+RULE_RATE = 7.5e-3
+"""Adam's rate for a mask that is learned, as on images."""
+
+_OF_RANDOM_MASKS = 1_000_003  # far from the seeds of problems
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,10 @@ class Found(NamedTuple):
     """Query loss of sparse-MAML on fresh tasks, mean squared error."""
     loss_dense: float
     """That of MAML, trained alike."""
+    loss_right: float
+    """That of weights trained alike under the right mask, which moves the planted coordinates."""
+    loss_random: float
+    """The same under a mask that moves as many coordinates at random."""
 
 
 class Problem:
@@ -173,8 +182,13 @@ def _one_by_one(tasks: Task) -> list[Task]:
     return [Task(*pair) for pair in zip(support, query, strict=True)]
 
 
-def _learner(method: str, setting: Planted, seeds: Sequence[int]) -> MetaLearner:
-    """Return a learner of as many problems as there are seeds, with a mask from each seed."""
+def _learner(
+    method: str, setting: Planted, seeds: Sequence[int], masks: Tensor | None = None
+) -> MetaLearner:
+    """Return a learner of as many problems as there are seeds, with a mask from each seed.
+
+    Masks that are given, bool [P, d], stay as they are.
+    """
     rule = make_rule(
         method,
         inner_rate=setting.inner_rate,
@@ -188,7 +202,11 @@ def _learner(method: str, setting: Planted, seeds: Sequence[int]) -> MetaLearner
         meta_rate=0.02,
         device="cpu",
         stacked=True,
+        rule_rate=RULE_RATE if masks is None else 0.0,
     )
+    if masks is not None:
+        learner.rule_params["weight"].data.copy_(masks.float() - 0.5)
+        return learner
     for m in learner.rule_params.values():
         for row, seed in zip(m.data, seeds, strict=True):
             generator = torch.Generator().manual_seed(seed)
@@ -199,13 +217,16 @@ def _learner(method: str, setting: Planted, seeds: Sequence[int]) -> MetaLearner
 def search_all(draws: Sequence[tuple[Planted, int]]) -> list[Found]:
     """Meta-train sparse-MAML and MAML on problems of one shape, and compare masks with the truth.
 
+    Two more learners train weights under masks that stay: the right one, and one that moves as
+    many coordinates, drawn at random.
+
     The problems are trained side by side, and none knows of the others: losses are added, and
     every step, of the inner loop and of Adam, goes number by number.
 
     Parameters
     ----------
     draws : sequence of (Planted, int)
-        Problem, and the seed of its draw and of its initial mask; both methods see the same tasks.
+        Problem, and the seed of its draw and of its initial mask; all learners see the same tasks.
 
     Returns
     -------
@@ -223,18 +244,30 @@ def search_all(draws: Sequence[tuple[Planted, int]]) -> list[Found]:
         raise ValueError("problems side by side must have one shape")
     problems = [Problem(setting, seed) for setting, seed in draws]
     setting = settings[0]
-    learners = {m: _learner(m, setting, seeds) for m in ("maml", "sparse-maml")}
+    right = torch.stack([problem.planted for problem in problems])
+    random = torch.stack([_shuffled(mask, seed) for mask, seed in zip(right, seeds, strict=True)])
+    learners = {
+        "loss_dense": _learner("maml", setting, seeds),
+        "loss": _learner("sparse-maml", setting, seeds),
+        "loss_right": _learner("sparse-maml", setting, seeds, right),
+        "loss_random": _learner("sparse-maml", setting, seeds, random),
+    }
     for _ in range(setting.updates):
         tasks = _one_by_one(_tasks(problems, setting.tasks))
         for learner in learners.values():
             learner.step(tasks)
     tests = _tasks(problems, 200)
-    losses = {m: _test(learner, tests) for m, learner in learners.items()}
-    moves = learners["sparse-maml"].rule_params["weight"] >= 0
+    losses = {name: _test(learner, tests).tolist() for name, learner in learners.items()}
+    moves = learners["loss"].rule_params["weight"] >= 0
     return [
-        _found(problem, moves[i], float(losses["sparse-maml"][i]), float(losses["maml"][i]))
+        _found(problem, moves[i], {name: values[i] for name, values in losses.items()})
         for i, problem in enumerate(problems)
     ]
+
+
+def _shuffled(mask: Tensor, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(_OF_RANDOM_MASKS + seed)
+    return mask[torch.randperm(len(mask), generator=generator)]
 
 
 def _test(learner: MetaLearner, tasks: Task) -> Tensor:
@@ -244,7 +277,7 @@ def _test(learner: MetaLearner, tasks: Task) -> Tensor:
     return _errors(outputs, tasks.query.targets).mean(0)
 
 
-def _found(problem: Problem, moves: Tensor, loss: float, loss_dense: float) -> Found:
+def _found(problem: Problem, moves: Tensor, losses: Mapping[str, float]) -> Found:
     setting = problem.setting
     hits = int((moves & problem.planted).sum())
     return Found(
@@ -252,8 +285,7 @@ def _found(problem: Problem, moves: Tensor, loss: float, loss_dense: float) -> F
         recall=hits / setting.planted,
         density=float(moves.double().mean()),
         chance=setting.planted / setting.dimension,
-        loss=loss,
-        loss_dense=loss_dense,
+        **losses,
     )
 
 

@@ -77,8 +77,7 @@ def table_of(survey: pd.DataFrame) -> str:
     -------
     str
         A table for each kind of features: percent, means over seeds with Student's 95 %
-        intervals; losses are means over seeds, with the interval of what MAML's is higher,
-        paired by seed.
+        intervals; losses are means over seeds; differences of losses are paired by seed.
     """
     header = (
         "changed",
@@ -89,6 +88,8 @@ def table_of(survey: pd.DataFrame) -> str:
         "by chance",
         "loss",
         "MAML's − this",
+        "this − the right mask's",
+        "a random mask's − the right one's",
         "seeds",
     )
     parts = []
@@ -102,7 +103,9 @@ def table_of(survey: pd.DataFrame) -> str:
                 interval(over_seeds(rows["recall"])),
                 f"{100 * rows['density'].mean():.0f}",
                 f"{rows['loss'].mean():.2f}",
-                _more(t_interval(list(rows["loss_dense"] - rows["loss"]))),
+                _more(rows, "loss_dense", "loss"),
+                _more(rows, "loss", "loss_right"),
+                _more(rows, "loss_random", "loss_right"),
                 str(len(rows)),
             )
             for (panel, value), rows in of.groupby(["panel", "value"], sort=False)
@@ -111,6 +114,8 @@ def table_of(survey: pd.DataFrame) -> str:
     return "\n\n".join(parts)
 
 
-def _more(found: Interval) -> str:
+def _more(rows: pd.DataFrame, a: str, b: str) -> str:
+    """Return how much higher one loss is than another, paired by seed."""
+    found = t_interval(list(rows[a] - rows[b]))
     ends = f" [{found.low:.2f}, {found.high:.2f}]" if math.isfinite(found.low) else ""
     return f"{found.mean:+.2f}{ends}"
