@@ -59,6 +59,19 @@ def test_masks_that_are_given_stay():
     assert torch.equal(moved, masks)
 
 
+def test_one_wrong_entry():
+    """Freezing a planted coordinate costs more than moving a shared one; the exercise says so."""
+    for seed in (0, 1):
+        right = Problem(SMALL, seed).planted
+        frozen, moving = right.clone(), right.clone()
+        frozen[right.nonzero()[0]] = False
+        moving[(~right).nonzero()[0]] = True
+        best, worst, between = planted.losses_under(
+            SMALL.replace(updates=100), seed, torch.stack([right, frozen, moving])
+        )
+        assert best < between < worst
+
+
 def test_random_masks_move_as_many_coordinates_elsewhere():
     right = Problem(SMALL, 0).planted
     masks = [planted._shuffled(right, seed) for seed in range(20)]

@@ -289,6 +289,30 @@ def _found(problem: Problem, moves: Tensor, losses: Mapping[str, float]) -> Foun
     )
 
 
+def losses_under(setting: Planted, seed: int, masks: Tensor) -> list[float]:
+    """Train weights of one problem under several masks that stay, all on the same tasks.
+
+    Parameters
+    ----------
+    setting : Planted
+        The problem.
+    seed : int
+        Seed of its draw.
+    masks : Tensor
+        Which coordinates move, bool [M, d].
+
+    Returns
+    -------
+    list of float
+        The query loss on 200 fresh tasks under each mask.
+    """
+    problems = [Problem(setting, seed) for _ in masks]
+    learner = _learner("sparse-maml", setting, [seed] * len(masks), masks)
+    for _ in range(setting.updates):
+        learner.step(_one_by_one(_tasks(problems, setting.tasks)))
+    return _test(learner, _tasks(problems, 200)).tolist()
+
+
 def search(setting: Planted, seed: int) -> Found:
     """Do :func:`search_all` with one draw of one problem."""
     return search_all([(setting, seed)])[0]

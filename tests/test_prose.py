@@ -1,0 +1,198 @@
+"""What the pages say in words of the study's records is true of these records.
+
+Each test names the page and repeats its sentence; numbers in tables and figures are generated and
+need none.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+from wheretolearn import by_problem, inside_the_loop, layers, sparsity_profiles, study
+from wheretolearn.analysis import LAYERS, by_experiment, finished, layer_sparsity, paired_gain
+from wheretolearn.robustness import robustness
+from wheretolearn.statistics import t_interval
+
+ROOT = Path(__file__).parents[1]
+
+
+def says(page: str, sentence: str) -> None:
+    """Fail if a page no longer has the sentence that a test is about."""
+    path = ROOT / "notebooks" / f"{page}.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    assert any(sentence in "".join(c["source"]) for c in cells), f"{page}: {sentence}"
+
+
+@pytest.fixture(scope="module")
+def groups():
+    records = [r for f in study.FEW_SHOT_FIGURES["study"] for r in layers.study_records(f)]
+    unique = {(r["experiment"], r["seed"]): r for r in finished(records)}
+    return by_experiment(unique.values())
+
+
+def test_the_order_of_layers_by_start(groups):
+    says(
+        "fig1_sparsity_emerges",
+        "is complete from 50, 75 and 80 % on both problems and from 25 % on miniImageNet; from "
+        "the other starts it is not",
+    )
+    complete = {
+        (data, start)
+        for data in ("omniglot", "miniimagenet")
+        for start in (0, 20, 25, 50, 75, 80, 100)
+        if all(
+            t_interval(
+                [
+                    layer_sparsity(r, a)[-1] - layer_sparsity(r, b)[-1]
+                    for r in groups[f"fig1-{data}-sparse{start}"]
+                ]
+            ).low
+            > 0
+            for a, b in itertools.pairwise(LAYERS)
+        )
+    }
+    both = {(data, start) for data in ("omniglot", "miniimagenet") for start in (50, 75, 80)}
+    assert complete == both | {("miniimagenet", 25)}
+
+
+def test_where_the_output_layer_freezes_most(groups):
+    says(
+        "fig1_sparsity_emerges",
+        "at the rates 0.5 and 1.0 and with one shot it freezes most of all",
+    )
+    name = "fig2-miniimagenet-sparse-maml"
+    for run in (f"{name}-rate0.5", f"{name}-rate1.0", "convnet4-1shot-sparse-maml"):
+        shares = {layer: sum(layer_sparsity(r, layer)[-1] for r in groups[run]) for layer in LAYERS}
+        assert max(shares, key=shares.__getitem__) == "output", run
+    low = {n: sum(layer_sparsity(r, n)[-1] for r in groups[name]) for n in LAYERS}
+    assert min(low, key=low.__getitem__) == "output"
+
+
+def test_figure_2_in_words(groups):
+    says("fig2_robustness", "With width it grows as well, against the claim")
+    says("fig2_robustness", "though not to chance, and no run diverged")
+    records = layers.study_records("fig2_robustness")
+    lines = robustness(records).evidence.set_index("statistic")
+    for slope in ("inner rate", "inner steps", "channels"):
+        assert lines.loc[f"slope of sparsity on log {slope}", "low"] > 0
+    assert all(r["status"] == "finished" for r in records)
+    for rate in ("0.5", "1.0"):
+        worst = groups[f"fig2-miniimagenet-maml-rate{rate}"]
+        assert all(r["final"]["test_accuracy"]["low"] > 0.2 for r in worst)
+
+
+def test_overlap_of_masks():
+    says("sparsity_by_problem", "with two seeds overlap is at chance")
+    says("sparsity_by_problem", "more in the first two layers than in the next two")
+    lines = by_problem.pairs(layers.study_records("sparsity_by_problem"))
+    two_seeds = lines[(lines["seed_a"] != lines["seed_b"]) & (lines["layer"] == "all")]
+    for same in (True, False):
+        found = by_problem.over_seeds(
+            two_seeds[(two_seeds["a"] == two_seeds["b"]) == same], "kappa"
+        )
+        assert abs(found.mean) < 0.005
+    one = lines[(lines["start"] == "same") & (lines["a"] != lines["b"])]
+    left = {
+        layer: by_problem.over_seeds(one[one["layer"] == layer], "beyond")
+        for layer in ("all", *LAYERS)
+    }
+    assert left["all"].low > 0
+    assert min(left["layer1"].mean, left["layer2"].mean) > max(
+        left["layer3"].mean, left["layer4"].mean
+    )
+
+
+def test_features_or_reuse_in_words(groups):
+    page = "features_or_reuse"
+    says(page, "Under no mask at all they lose several points")
+    says(page, "Under a mask that is shuffled, or scattered over all tensors, they lose next to")
+    says(page, "without the last layer accuracy is that of chance")
+    sparse = groups["convnet4-5shot-sparse-maml"]
+
+    def lost(how):
+        probes = [r["final"]["probes"] for r in sparse]
+        return t_interval(
+            [100 * (p["masks/own"]["mean"] - p[f"masks/{how}"]["mean"]) for p in probes]
+        )
+
+    assert lost("all").low > 3
+    assert lost("head").low > 3
+    for how in ("shuffled", "random"):
+        assert lost(how).low < 0 < lost(how).high < 2
+    assert all(abs(r["final"]["probes"]["masks/body"]["mean"] - 0.2) < 0.01 for r in sparse)
+    says(page, "The steps of sparse-MAML and of sparse-ReLU-MAML agree less between tasks")
+    for method in ("sparse-maml", "sparse-relu-maml"):
+        probes = [r["final"]["probes"] for r in groups[f"convnet4-5shot-{method}"]]
+        less = [p["interference/step"]["mean"] - p["interference/gradient"]["mean"] for p in probes]
+        assert t_interval(less).high < 0
+    says(page, "with three seeds of five, close to their random start")
+    table = inside_the_loop.donors(layers.study_records(page), "study").splitlines()[2:]
+    assert sum(float(line.split("|")[4]) > 0.85 for line in table) == 3
+
+
+def test_resnet12_in_words(groups):
+    page = "resnet12_sparsity"
+    says(page, "for masks from the first block to the third, for rates to the fourth")
+    says(page, "it freezes *more* than the last block")
+    says(page, "in each of the four the third convolution is a few points below the first")
+    says(page, "it freezes less than the convolution that reads the same input")
+
+    def share(name, *kernels):
+        runs = groups[name]
+        frozen = sum(r["curves"]["frozen"][f"{k}.weight"][-1] for r in runs for k in kernels)
+        return frozen / sum(r["tensors"][f"{k}.weight"] for r in runs for k in kernels)
+
+    def block(name, number):
+        parts = ("conv1", "conv2", "conv3", "shortcut")
+        return share(name, *(f"layer{number}.{p}" for p in parts))
+
+    for method, last in (("sparse-maml", 3), ("sparse-relu-maml", 4)):
+        run = f"resnet12-5shot-{method}"
+        shares = [block(run, k) for k in range(1, last + 1)]
+        assert shares == sorted(shares, reverse=True)
+        assert share(run, "output") > block(run, 4)
+        for k in range(1, 5):
+            assert share(run, f"layer{k}.conv1") > share(run, f"layer{k}.conv3")
+        for k in (2, 3):
+            beside = share(run, f"layer{k}.shortcut")
+            assert beside < min(share(run, f"layer{k}.conv{i}") for i in (1, 3))
+        one = f"resnet12-1shot-{method}"
+        assert share(one, "output") > max(block(one, k) for k in range(1, 5))
+
+
+def test_table_1_in_words(groups):
+    page = "table1_miniimagenet"
+    says(page, "ANIL is above sparse-MAML, interval and all, with so short a training")
+    ends = paired_gain(groups["convnet4-5shot-sparse-maml"], groups["convnet4-5shot-anil"])
+    assert ends.high < 0
+    says(page, "With one shot, the networks learn next to nothing by it")
+    says(page, "MAML and sparse-MAML gain a few points over their untrained networks")
+
+    def added(name):
+        curves = [r["curves"]["val_accuracy"] for r in groups[name]]
+        return t_interval([100 * (c[-1] - c[0]) for c in curves])
+
+    for method in ("maml", "sparse-maml"):
+        assert added(f"convnet4-1shot-{method}").low < 0
+        assert 2 < added(f"convnet4-5shot-{method}").mean < 5
+
+
+def test_rates_that_noise_would_set_to_zero(groups):
+    says("learned_rates", "the share at zero is far *below* that of noise")
+    says("learned_rates", "and 600 updates that is 46 %")
+    e = study.find_few_shot("study", "convnet4-5shot-sparse-relu-maml")
+    noise = sparsity_profiles.noise_rates(e.inner_rate, e.updates, e.rule_rate).zero.mean[-1]
+    assert noise == pytest.approx(46, abs=0.6)
+    assert all(100 * r["final"]["sparsity"] < noise - 15 for r in groups[e.name])
+
+
+def test_nobody_loses_by_longer_loops(groups):
+    says("longer_inner_loops", "With 5 shots all three methods are a little *better* after 10 K")
+    for method in ("maml", "anil", "sparse-maml"):
+        probes = [r["final"]["probes"] for r in groups[f"convnet4-5shot-{method}"]]
+        gained = [p["steps/50"]["mean"] - p["steps/5"]["mean"] for p in probes]
+        assert sum(gained) / len(gained) > 0
