@@ -123,6 +123,27 @@ def test_exchanged_table_by_hand():
     assert all(r[1:] == ["–", "–", "not run yet"] for r in empty)
 
 
+def test_longer_training_is_drawn():
+    runs = []
+    for seed, w in zip(SEEDS, WOBBLE, strict=True):
+        for name, accuracy in (("convnet4", 0.5), ("longer", 0.6)):
+            for method, more in (("maml", 0.0), ("sparse-maml", 0.02 + w)):
+                run = made_up_record(f"{name}-5shot-{method}", seed, accuracy=accuracy + more)
+                planned = study.find_few_shot("study", f"{name}-5shot-{method}")
+                run["parameters"] = json.loads(json.dumps(planned.parameters()))
+                runs.append(run)
+    figure = inside_the_loop.draw_longer_training("Longer", runs)
+    left, right = figure.axes
+    assert legend(left) == ["MAML", "sparse-MAML"]
+    gains = [line for line in right.lines if line.get_marker() == "o"]
+    assert np.ravel([line.get_ydata() for line in gains]) == pytest.approx([2.0, 2.0])
+    assert np.ravel([line.get_xdata() for line in gains]).round().tolist() == [0, 1]
+    note = figure.subfigs[0].get_supxlabel()
+    assert "not run yet: longer-5shot-anil" in note
+    (*_, empty) = inside_the_loop.draw_longer_training("Longer", []).axes
+    assert texts(empty) == ["not run yet"]
+
+
 def test_borrowed_table_by_hand():
     table = cells(inside_the_loop.borrowed_table(masks_runs(), "study"))
     rows = {r[0]: r[1:] for r in table[2:]}

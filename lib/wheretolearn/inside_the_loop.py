@@ -22,7 +22,8 @@ from .analysis import test_accuracies as accuracies_by_seed
 from .by_problem import counted, intervals, problem_name
 from .by_problem import kept as agreement_with_start
 from .experiments import Experiment
-from .few_shot import FEATURES, LONGER, PROBED
+from .few_shot import FEATURES, LONGER, PROBED, TABLE1
+from .few_shot_claims import LONGER as LONGER_RUNS
 from .figures import legend_above, rows_of_panels, setting
 from .probes import STEPS
 from .records import Record
@@ -210,6 +211,63 @@ def draw_longer(title: str, records: Sequence[Record], profile: str) -> Figure:
         _legend(ax)
     shown = [e for column in columns for e in column.values()]
     part.supxlabel(_stamp(groups, shown), fontsize=7, color="0.35")
+    plt.close(figure)  # the caller shows it, once
+    return figure
+
+
+# Longer training
+
+
+def draw_longer_training(title: str, records: Sequence[Record]) -> Figure:
+    """Draw validation accuracy over training, and gains over MAML after short and long ones.
+
+    Parameters
+    ----------
+    title : str
+        Heading.
+    records : sequence of dict
+        Those of Table 1.
+
+    Returns
+    -------
+    Figure
+        Means over seeds with Student's 95 % intervals; gains are of test accuracy, in percentage
+        points, paired by seed.
+    """
+    groups = by_experiment(records)
+    longer = [e for e in study.few_shot("study", TABLE1) if e.name.startswith("longer-")]
+    figure, (part,) = rows_of_panels([title], height=3.4)
+    left, right = part.subplots(1, 2, width_ratios=[1.4, 1])
+    for e in longer:
+        look, group = LOOKS[e.method], finished(groups.get(e.name, []))
+        if not group:
+            continue
+        colour = sns.color_palette("deep")[look.colour]
+        curves = zip(*(r["curves"]["val_accuracy"] for r in group), strict=True)
+        points = [t_interval([100 * v for v in values]) for values in curves]
+        updates = group[0]["curves"]["update"]
+        left.plot(
+            updates, [p.mean for p in points], color=colour, marker=look.marker, label=look.name
+        )
+        left.fill_between(
+            updates, [p.low for p in points], [p.high for p in points], color=colour, alpha=0.15
+        )
+    left.set(xlabel="updates", ylabel="validation accuracy (%)")
+    budgets = {"convnet4": "short", LONGER_RUNS: "longer"}
+    for place, prefix in enumerate(budgets):
+        of = {e.method: groups.get(e.name.replace(LONGER_RUNS, prefix), []) for e in longer}
+        maml = accuracies_by_seed(of.get("maml", []))
+        for i, method in enumerate(m for m in of if m != "maml"):
+            gain = over_seeds(minus(accuracies_by_seed(of[method]), maml))
+            _line(right, [None] * place + [gain], LOOKS[method], 0.12 * (i - 1))
+    if right.lines:
+        right.axhline(0, color="0.5", ls=":", lw=1)
+        right.set_xticks(range(len(budgets)), [f"{name} training" for name in budgets.values()])
+        right.set(ylabel="gain over MAML (points)", xlim=(-0.5, 1.5))
+    else:
+        _nothing(right)
+    _legend(left)
+    part.supxlabel(_stamp(groups, longer), fontsize=7, color="0.35")
     plt.close(figure)  # the caller shows it, once
     return figure
 
