@@ -70,6 +70,22 @@ def test_runs_that_were_trained_longer_have_a_test_of_their_own():
     assert claims.convnet4_order(turned, claims.LONGER).verdict == "partly supported"
 
 
+def test_runs_that_decide_nothing_do_not_decide_by_diverging():
+    """With one shot a run diverged: claim 6 stays, and does without the line that it is for."""
+    records = supported("6")
+    one = [
+        made_up_record(f"convnet4-1shot-{m}", s, diverged=s == 0)
+        for m in ("sparse-maml", "maml")
+        for s in SEEDS
+    ]
+    for r in one:
+        r["final"]["probes"] = {"on:cub": {"mean": 0.4 + wobble(r["seed"])}}
+    finding = claims.cross_domain(records + one)
+    assert finding.verdict == "supported"
+    assert list(finding.evidence["seeds"]) == [5, 5, 4]
+    assert len(claims.cross_domain(records + one[:2]).evidence) == 2
+
+
 @pytest.mark.parametrize(
     ("sparse", "verdict"),
     [

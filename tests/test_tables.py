@@ -1,7 +1,11 @@
 """Tables of any few-shot records."""
 
+import pandas as pd
+
 from synthetic import made_up_record
 from wheretolearn import tables
+from wheretolearn.analysis import NOTHING, Finding, evidence_line
+from wheretolearn.statistics import t_interval
 
 
 def trained(seed, first, last, best):
@@ -19,6 +23,17 @@ def test_what_meta_training_adds():
     header, _, line = tables.taught([*records, diverged]).splitlines()
     assert line == "| `one` | 3,000 | 25.0 | 37.0 | 12.0 [-13.4, 37.4] | 2 |"
     assert header.count("|") == line.count("|")
+
+
+def test_a_line_that_needs_nothing_neither_holds_nor_fails():
+    lines = [
+        evidence_line("gain", t_interval([1.0, 1.0]), "interval above 0", True),
+        evidence_line("beside it", t_interval([1e-15, 3e-15]), NOTHING),
+    ]
+    text = tables.verdicts([Finding("so", "supported", pd.DataFrame(lines))])
+    gain, beside = text.splitlines()[-2:]
+    assert gain.endswith("| interval above 0 | yes |")
+    assert beside == "| beside it | 0.00 [-0.00, 0.00] | 2 | – | – |"
 
 
 def test_runs_say_which_update_was_tested():

@@ -244,8 +244,12 @@ class Finding(NamedTuple):
     """One line for each statistic, with interval, threshold and outcome."""
 
 
+NOTHING = "–"
+"""What is needed of a statistic that is shown beside a test and decides nothing."""
+
+
 def evidence_line(
-    statistic: str, interval: Interval, threshold: str, holds: bool
+    statistic: str, interval: Interval, threshold: str, holds: bool = True
 ) -> dict[str, object]:
     """Return one line of a finding's evidence."""
     return {

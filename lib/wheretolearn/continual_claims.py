@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from .analysis import TOO_FEW, Finding, by_experiment, evidence_line, finished
+from .analysis import NOTHING, TOO_FEW, Finding, by_experiment, evidence_line, finished
 from .continual import plan
 from .records import Record
 from .statistics import t_interval
@@ -122,7 +122,7 @@ def retains_more(records: Iterable[Record], form: str = "") -> Finding:
         for s, i in zip(plan.STREAMS, more, strict=True)
     ]
     lines += [
-        evidence_line(_statistic("LA", s), t_interval(_gains(sparse[s], base[s], "la")), "–", True)
+        evidence_line(_statistic("LA", s), t_interval(_gains(sparse[s], base[s], "la")), NOTHING)
         for s in plan.STREAMS
     ]
     own = [r for group in sparse.values() for r in group]

@@ -20,7 +20,7 @@ from scipy import stats
 
 from . import continual_claims, few_shot, osaka_claims, stated, study
 from . import few_shot_claims as tests
-from .analysis import TOO_FEW, Finding, accuracy_gain, emergence, layer_order
+from .analysis import NOTHING, TOO_FEW, Finding, accuracy_gain, emergence, layer_order
 from .continual import plan as continual
 from .continual.experiment import ContinualExperiment
 from .continual.osaka_run import OsakaExperiment
@@ -185,6 +185,7 @@ def claims() -> list[Claim]:
             tests.resnet12_masks,
             _of_table1("sparse-maml", "anil", columns=("resnet12-1shot", "resnet12-5shot")),
             "resnet12-5shot: sparse-maml − anil",
+            paper=partial(_table1, "ResNet-12", "sparse-MAML", reference="ANIL"),
             stated=stated.RESNET12_MASKS,
         ),
         Claim(
@@ -306,7 +307,7 @@ def _trained_longer(claim: Claim) -> Claim:
         told = stated.CROSS_DOMAIN._replace(statistics=stated.CROSS_DOMAIN.statistics[:2])
     return claim._replace(
         number=f"{claim.number}, longer",
-        says=f"{claim.says.partition(' (')[0]}; trained five times as long",
+        says=f"{claim.says}; trained five times as long",
         page=few_shot.TABLE1,
         test=lambda records: test(records, tests.LONGER),
         runs=runs,
@@ -403,6 +404,7 @@ def as_data(found: Sequence[Entry]) -> list[dict[str, Any]]:
             "test": e.claim.stated.as_data() if e.claim.stated else None,
             "evidence": [
                 {str(k): _plain(v) for k, v in line.items()}
+                | ({"holds": None} if line["needed"] == NOTHING else {})
                 for line in e.finding.evidence.to_dict("records")
             ],
             "runs": [e.done, len(_planned(e.claim))],
@@ -732,10 +734,10 @@ def _gain_over_levels(published: Path) -> float:
     return float((right["sparse_maml_accuracy"] - right["maml_accuracy"]).mean())
 
 
-def _table1(network: str, method: str, published: Path) -> float:
+def _table1(network: str, method: str, published: Path, reference: str = "MAML") -> float:
     numbers = pd.read_csv(published / "table1.csv").set_index(["network", "shots", "method"])
     accuracy = numbers["accuracy"]
-    return float(accuracy[network, 5, method] - accuracy[network, 5, "MAML"])
+    return float(accuracy[network, 5, method] - accuracy[network, 5, reference])
 
 
 def _cub(published: Path) -> float:

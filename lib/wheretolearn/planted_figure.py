@@ -89,7 +89,7 @@ def table_of(survey: pd.DataFrame) -> str:
         "loss",
         "MAML's − this",
         "this − the right mask's",
-        "a random mask's − the right one's",
+        "a random mask's − MAML's",
         "seeds",
     )
     parts = []
@@ -105,7 +105,7 @@ def table_of(survey: pd.DataFrame) -> str:
                 f"{rows['loss'].mean():.2f}",
                 _more(rows, "loss_dense", "loss"),
                 _more(rows, "loss", "loss_right"),
-                _more(rows, "loss_random", "loss_right"),
+                _more(rows, "loss_random", "loss_dense"),
                 str(len(rows)),
             )
             for (panel, value), rows in of.groupby(["panel", "value"], sort=False)

@@ -57,9 +57,9 @@ def results(
     of_robustness = f"Claim 4: {said[0].lower()}{said[1:]} " if said else ""
     return (
         ledger.overview(found, "notebooks/{}.ipynb")
-        + "\n\n<sub>Tests fixed beforehand, on Student's 95 % intervals over seeds; that of claim "
-        "8 is a permutation test. The study's images, networks and trainings are smaller than the "
-        "paper's; each line's setting and test stand in "
+        + "\n\n<sub>Tests fixed beforehand (but for 5c), on Student's 95 % intervals over seeds; "
+        "that of claim 8 is a permutation test. The study's images, networks and trainings are "
+        "smaller than the paper's; each line's setting and test stand in "
         "[results/claims.json](results/claims.json). "
         "Masks driven by pure noise would earn *partly supported* on claim 1; noise orders no "
         f"layers. {beside_noise(records)}Claim 3 has no such control yet. The order of claim 2 "

@@ -10,12 +10,12 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from .analysis import LAYERS
+from .analysis import LAYERS, NOTHING
 from .experiments import Experiment
 
 
 class Stated(NamedTuple):
-    """A test as it was stated before its runs."""
+    """A test as it was stated: before its runs, but for :data:`RESNET12_MASKS`."""
 
     statistics: tuple[tuple[str, str], ...]
     """Each statistic, as the evidence calls it, and what is needed of it."""
@@ -37,7 +37,6 @@ class Stated(NamedTuple):
 
 
 _ABOVE = "interval above 0"
-_SHOWN = "–"  # decides nothing
 _NEVER = "never"
 _NAMED = "left out of the means, and named in the verdict"
 
@@ -136,7 +135,7 @@ def convnet4_order(of: str, shots: Sequence[int]) -> Stated:
         (
             *((f"{of}-{n}shot: {a} − {b}", _ABOVE) for n in shots for a, b in neighbours),
             *((f"{of}-{n}shot: sparse-maml − maml", _ABOVE) for n in shots),
-            *((f"{of}-{n}shot: sparse-maml − anil", _SHOWN) for n in shots),
+            *((f"{of}-{n}shot: sparse-maml − anil", NOTHING) for n in shots),
         ),
         f"the first {len(shots) * len(neighbours)} hold, the differences between neighbours in "
         "the order",
@@ -171,7 +170,7 @@ CROSS_DOMAIN = Stated(
     (
         ("gain on CUB, 5 shots", _ABOVE),
         ("gain on CUB − gain on miniImageNet", _ABOVE),
-        ("gain on CUB, 5 shots − 1 shot", _SHOWN),
+        ("gain on CUB, 5 shots − 1 shot", NOTHING),
     ),
     "the first two hold",
     "only the first holds",
@@ -191,7 +190,7 @@ RELU_SPARSITY = Stated(
 """Claim 7."""
 
 BY_PROBLEM = Stated(
-    (("pseudo-F between problems", _SHOWN), ("p by permutation", "below 0.01")),
+    (("pseudo-F between problems", NOTHING), ("p by permutation", "below 0.01")),
     "p is below 0.01",
     "p is below 0.05",
     _against("sparse-MAML on any of the problems"),
@@ -202,7 +201,7 @@ LONGER_LOOPS = Stated(
     (
         ("loss of MAML − loss of sparse-MAML", _ABOVE),
         ("loss of sparse-MAML", "interval not above 1"),
-        ("loss of MAML", _SHOWN),
+        ("loss of MAML", NOTHING),
     ),
     "the first two hold",
     "only the first holds",
@@ -232,7 +231,7 @@ RETAINS_MORE = Stated(
             (f"RA, {s}: sparse-La-MAML − La-MAML", "interval not below 0, above 0 on one")
             for s in _STREAMS
         ),
-        *((f"LA, {s}: sparse-La-MAML − La-MAML", _SHOWN) for s in _STREAMS),
+        *((f"LA, {s}: sparse-La-MAML − La-MAML", NOTHING) for s in _STREAMS),
     ),
     "all gains in BTI hold, no gain in RA is below 0, and one is above",
     "one gain in BTI holds and no gain in RA is below 0",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from .analysis import Finding, beside_noise, by_experiment, finished
+from .analysis import NOTHING, Finding, beside_noise, by_experiment, finished
 from .analysis import test_accuracies as accuracies_by_seed
 from .records import Record
 from .statistics import Interval, bootstrap_interval, t_interval
@@ -35,7 +35,7 @@ def verdicts(findings: Iterable[Finding]) -> str:
                     + (f" [{row.low:.2f}, {row.high:.2f}]" if math.isfinite(row.low) else ""),
                     str(row.seeds),
                     row.needed,
-                    ("yes" if row.holds else "no") if math.isfinite(row.mean) else "–",
+                    _held(row.holds, row.needed) if math.isfinite(row.mean) else "–",
                 )
                 for row in evidence.itertuples()
             ]
@@ -44,9 +44,14 @@ def verdicts(findings: Iterable[Finding]) -> str:
     return "\n\n".join(parts)
 
 
+def _held(holds: bool, needed: str) -> str:
+    """Say whether a line of evidence holds; of one that needs nothing, nothing."""
+    return "–" if needed == NOTHING else "yes" if holds else "no"
+
+
 def _number(x: float) -> str:
     """Return two decimals, or for what they would turn to zero two digits."""
-    return f"{x:.2g}" if 0 < abs(x) < 0.005 else f"{x:.2f}"
+    return f"{x:.2g}" if 1e-9 < abs(x) < 0.005 else f"{abs(x) if abs(x) < 0.005 else x:.2f}"
 
 
 def runs(records: Sequence[Record]) -> str:
