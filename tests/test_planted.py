@@ -10,7 +10,7 @@ import torch
 from wheretolearn import planted, planted_figure
 from wheretolearn.planted import GRID, Planted, Problem, search, search_all
 
-SMALL = Planted(dimension=12, planted=3, updates=200)
+SMALL = Planted(dimension=12, planted=3, updates=300)
 
 
 @pytest.mark.parametrize("features", ["linear", "sinusoid"])
