@@ -14,7 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wheretolearn import by_problem, inside_the_loop, layers, sparsity_profiles, study
+from wheretolearn import (
+    by_problem,
+    few_shot_claims,
+    inside_the_loop,
+    layers,
+    sparsity_profiles,
+    study,
+)
 from wheretolearn.analysis import LAYERS, by_experiment, finished, layer_sparsity, paired_gain
 from wheretolearn.robustness import robustness
 from wheretolearn.statistics import Interval, t_interval
@@ -228,3 +235,42 @@ def test_nobody_loses_by_longer_loops(groups):
         probes = [r["final"]["probes"] for r in groups[f"convnet4-5shot-{method}"]]
         gained = [p["steps/50"]["mean"] - p["steps/5"]["mean"] for p in probes]
         assert sum(gained) / len(gained) > 0
+
+
+def test_trained_longer_in_words(groups):
+    page = "table1_miniimagenet"
+    says(page, "still none of the four claims is supported")
+    records = layers.study_records(page)
+    order, cub, loops, features = (
+        test(records, few_shot_claims.LONGER)
+        for test in (
+            few_shot_claims.convnet4_order,
+            few_shot_claims.cross_domain,
+            few_shot_claims.longer_loops,
+            few_shot_claims.features_move_less,
+        )
+    )
+    assert {f.verdict for f in (order, cub, loops, features)} == {"not supported"}
+    says(page, "it was below zero and is above zero now, both times with an interval that holds")
+    says(page, "A gain of the paper's size, 3.9 points, lies outside the interval")
+    short = known(paired_gain(*(groups[f"convnet4-5shot-{m}"] for m in ("sparse-maml", "maml"))))
+    longer = known(paired_gain(*(groups[f"longer-5shot-{m}"] for m in ("sparse-maml", "maml"))))
+    assert short.low < short.mean < 0 < short.high
+    assert longer.low < 0 < longer.mean < longer.high < 3.88
+    says(page, "On CUB** there is no gain, and less of one than at home, interval and all")
+    away, less = cub.evidence.to_dict("records")
+    assert away["low"] < 0
+    assert less["high"] < 0
+    says(page, "Longer inner loops** do good to both methods")
+    assert (
+        loops.evidence.set_index("statistic").loc[["loss of MAML", "loss of sparse-MAML"], "high"]
+        < 0
+    ).all()
+    says(page, "to within little more than a point")
+    (moved,) = features.evidence.to_dict("records")
+    assert max(-moved["low"], moved["high"]) < 1.25
+    says(page, "adds about ten points to MAML and to sparse-MAML")
+    for method in ("maml", "sparse-maml"):
+        curves = [r["curves"]["val_accuracy"] for r in groups[f"longer-5shot-{method}"]]
+        added = t_interval([100 * (c[-1] - c[0]) for c in curves])
+        assert added.mean == pytest.approx(10, abs=1.5)
