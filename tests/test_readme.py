@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from synthetic import made_up_record
 from wheretolearn import ledger, readme, records, study
 
 ROOT = Path(__file__).parents[1]
@@ -26,7 +27,8 @@ def found():
 def test_readme_is_what_the_records_say(found, study_records):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     of_figure2 = records.load(ROOT / "results", study.experiments("study", study.FIG2))
-    made = readme.fill(text, found, study_records, of_figure2)
+    of_table1 = records.load(ROOT / "results", study.experiments("study", study.TABLE1))
+    made = readme.fill(text, found, study_records, of_figure2, of_table1)
     assert made == text, "run: python -m wheretolearn.readme"
 
 
@@ -64,6 +66,26 @@ def test_the_footnote_compares_with_noise(study_records):
     assert photographs.startswith("above it from nowhere, below it from 0, 20, 25, 50, 75, 80 and")
     assert readme.beside_noise([]) == ""
     assert text in readme.results([], study_records)
+
+
+def test_what_training_adds_is_said():
+    runs = []
+    for name, updates, gain in (
+        ("convnet4-5shot-maml", 600, 0.04),
+        ("convnet4-1shot-maml", 600, 0.01),
+        ("longer-5shot-maml", 3000, 0.1),
+    ):
+        for seed in (0, 1):
+            run = made_up_record(name, seed)
+            run["parameters"] = {"updates": updates}
+            run["curves"]["val_accuracy"] = [0.3, 0.3 + gain]
+            runs.append(run)
+    text = readme.what_training_adds(runs)
+    assert "And 600 updates" in text
+    assert "add 4.0 [4.0, 4.0] points to MAML's validation accuracy with 5 shots and 1.0 [" in text
+    assert "for 3,000 updates, which add 10.0 [" in text
+    assert text in readme.results([], [], (), runs)
+    assert readme.what_training_adds(runs[:-1]) == ""
 
 
 def test_a_readme_without_markers_is_refused():
