@@ -257,6 +257,15 @@ def test_trained_longer_in_words(groups):
     longer = known(paired_gain(*(groups[f"longer-5shot-{m}"] for m in ("sparse-maml", "maml"))))
     assert short.low < short.mean < 0 < short.high
     assert longer.low < 0 < longer.mean < longer.high < 3.88
+    says(
+        page, "one step is seen, sparse-MAML above BOIL, and one is reversed: BOIL lies below MAML"
+    )
+    steps = order.evidence.set_index("statistic")
+    assert steps.loc["longer-5shot: sparse-maml − boil", "low"] > 0
+    assert steps.loc["longer-5shot: boil − maml", "high"] < 0
+    says(page, "ANIL is not told apart from either MAML or sparse-MAML")
+    for ends in ("longer-5shot: maml − anil", "longer-5shot: sparse-maml − anil"):
+        assert steps.loc[ends, "low"] < 0 < steps.loc[ends, "high"]
     says(page, "On CUB** there is no gain, and less of one than at home, interval and all")
     away, less = cub.evidence.to_dict("records")
     assert away["low"] < 0
