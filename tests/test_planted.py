@@ -148,6 +148,7 @@ def test_intervals_are_over_seeds():
     # loss, MAML's above it, the right mask's below it, and the random one's below MAML's
     assert text.count("| 1.50 | +2.00 [-10.71, 14.71] | +0.50 [0.50, 0.50] | -1.50 [") == 2
     assert text.count("| `noise` | 2 | 100.0 | 25 |") == 2
+    assert text.count("| changed |") == 4
     assert "**Gaussian features**" in text
     assert "**Sines and cosines**" in text
     figure = planted_figure.draw(made_up())

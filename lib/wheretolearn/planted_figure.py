@@ -76,41 +76,43 @@ def table_of(survey: pd.DataFrame) -> str:
     Returns
     -------
     str
-        A table for each kind of features: percent, means over seeds with Student's 95 %
+        Two tables for each kind of features: percent, means over seeds with Student's 95 %
         intervals; losses are means over seeds; differences of losses are paired by seed.
     """
-    header = (
-        "changed",
-        "value",
-        "precision (%)",
-        "by chance",
-        "recall (%)",
-        "by chance",
-        "loss",
-        "MAML's − this",
-        "this − the right mask's",
-        "a random mask's − MAML's",
-        "seeds",
-    )
+    scores = ("changed", "value", "precision (%)", "by chance", "recall (%)", "by chance", "seeds")
+    losses = ("changed", "value", "loss", "MAML's − this", "this − the right mask's")
     parts = []
     for kind, of in survey.groupby("features", sort=False):
-        lines = [
+        groups = [
+            ((f"`{panel}`", f"{value:g}"), rows)
+            for (panel, value), rows in of.groupby(["panel", "value"], sort=False)
+        ]
+        found = [
             (
-                f"`{panel}`",
-                f"{value:g}",
+                *name,
                 interval(over_seeds(rows["precision"])),
                 f"{100 * rows['chance'].mean():.0f}",
                 interval(over_seeds(rows["recall"])),
                 f"{100 * rows['density'].mean():.0f}",
+                str(len(rows)),
+            )
+            for name, rows in groups
+        ]
+        worth = [
+            (
+                *name,
                 f"{rows['loss'].mean():.2f}",
                 _more(rows, "loss_dense", "loss"),
                 _more(rows, "loss", "loss_right"),
                 _more(rows, "loss_random", "loss_dense"),
-                str(len(rows)),
             )
-            for (panel, value), rows in of.groupby(["panel", "value"], sort=False)
+            for name, rows in groups
         ]
-        parts += [f"**{KINDS[kind].capitalize()}**", table(header, lines)]
+        parts += [
+            f"**{KINDS[kind].capitalize()}**",
+            table(scores, found),
+            table((*losses, "a random mask's − MAML's"), worth),
+        ]
     return "\n\n".join(parts)
 
 
