@@ -82,7 +82,7 @@ def test_what_training_adds_is_said():
             runs.append(run)
     text = readme.what_training_adds(runs)
     assert "And 600 updates" in text
-    assert "add 4.0 [4.0, 4.0] points to MAML's validation accuracy with 5 shots and 1.0 [" in text
+    assert "add 4.0 [4.0, 4.0] points to its validation accuracy with 5 shots and 1.0 [" in text
     assert "for 3,000 updates, which add 10.0 [" in text
     assert text in readme.results([], [], (), runs)
     assert readme.what_training_adds(runs[:-1]) == ""

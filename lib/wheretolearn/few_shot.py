@@ -159,6 +159,9 @@ PROBED = ("maml", "anil", "boil", "sparse-maml", "sparse-relu-maml")
 LENGTHENED = ("maml", "anil", "sparse-maml")
 """Methods whose inner loops go on after training: those that claim 11 compares, and a control."""
 
+LONGER_RUNS = "longer"
+"""What the names of runs begin with that are trained longer, in place of ``convnet4``."""
+
 TRAINED_LONGER = ("maml", "anil", "boil", "sparse-maml")
 """Methods that are trained once more, for longer: those whose order claim 5 is about."""
 
@@ -233,7 +236,7 @@ def trained_longer(run: Experiment, longer: Mapping[str, int]) -> Experiment:
     """
     steps = ("steps",) if run.method in ("maml", "sparse-maml") else ()
     return run.replace(
-        name=run.name.replace("convnet4", "longer", 1),
+        name=run.name.replace("convnet4", LONGER_RUNS, 1),
         probes=(*steps, "movement", "on:cub"),
         **longer,
     )

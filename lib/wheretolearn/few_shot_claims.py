@@ -29,6 +29,7 @@ from .analysis import (
     left_out,
     paired_gain,
 )
+from .few_shot import LONGER_RUNS
 from .records import Record
 from .statistics import Interval, t_interval
 
@@ -39,7 +40,7 @@ PERMUTATIONS = 9_999
 
 _ABOVE = "interval above 0"
 
-LONGER = "longer"
+LONGER = LONGER_RUNS
 """How the names of runs begin that were trained longer."""
 
 

@@ -22,8 +22,7 @@ from .analysis import test_accuracies as accuracies_by_seed
 from .by_problem import counted, intervals, problem_name
 from .by_problem import kept as agreement_with_start
 from .experiments import Experiment
-from .few_shot import FEATURES, LONGER, PROBED, TABLE1
-from .few_shot_claims import LONGER as LONGER_RUNS
+from .few_shot import FEATURES, LONGER, LONGER_RUNS, PROBED, TABLE1
 from .figures import legend_above, rows_of_panels, setting
 from .probes import STEPS
 from .records import Record
@@ -235,7 +234,7 @@ def draw_longer_training(title: str, records: Sequence[Record]) -> Figure:
         points, paired by seed.
     """
     groups = by_experiment(records)
-    longer = [e for e in study.few_shot("study", TABLE1) if e.name.startswith("longer-")]
+    longer = [e for e in study.few_shot("study", TABLE1) if e.name.startswith(f"{LONGER_RUNS}-")]
     figure, (part,) = rows_of_panels([title], height=3.4)
     left, right = part.subplots(1, 2, width_ratios=[1.4, 1])
     for e in longer:
