@@ -148,7 +148,7 @@ def test_the_form_is_that_which_retained_more_in_the_search():
 
 
 def test_a_form_that_always_diverged_counts_as_chance():
-    every = {("rotations-sparse-la-maml-plain", line) for line in range(6)}
+    every = {("rotations-sparse-la-maml-plain", line) for line in range(12)}
     best = {MASKED: (0.6, 0.5, 0.5), PLAIN: (0.7, 0.6, 0.6)}
     records = searched(best, diverged=every)
     assert retained_in_search(records)[PLAIN]["rotations"] == 10

@@ -340,7 +340,7 @@ def test_search_by_hand():
     records[5] = searched("rotations-replay-5", 0.9, diverged=True)
     records.append(searched("permutations-replay-0", 0.4))
     rows = cells(shown.search_table(records))[2:]
-    assert len(rows) == 6 * (len(plan.TUNED) + 1)
+    assert len(rows) == 3 * 6 + 24 + 2 * 12
     assert rows[4][:3] == ["replay", "rate 0.1, as many glances as La-MAML", "**52.0**"]
     assert [r[1] for r in rows if r[0] == "C-MAML (La-MAML's)"][3:5] == [
         "α × 3, η × 0.5",
@@ -349,13 +349,25 @@ def test_search_by_hand():
     assert [r[2] for r in rows[:6]] == ["50.0", *["50.0"] * 3, "**52.0**", "diverged"]
     assert rows[0][3] == "40.0"  # the best so far, while others are missing
     assert rows[1][3:] == ["not run yet"] * 2
-    assert [r[1] for r in rows if r[0] == "La-MAML"][:2] == [
-        "α × 0.5, γ = 0.03",
-        "α × 1, γ = 0.03",
+    assert [r[1] for r in rows if r[0] == "La-MAML"][:4] == [
+        "α × 0.5, γ = 0.003",
+        "α × 1, γ = 0.003",
+        "α × 2, γ = 0.003",
+        "α × 0.25, γ = 0.01",
     ]
     assert rows[-1][:2] == [
         "sparse-La-MAML, plain step",
-        "α × 2, γ = 30, 0 % frozen at first, η the same as α",
+        "α × 2, γ = 3, 50 % frozen at first, η the same as α",
+    ]
+    rows = cells(shown.chosen_table(records))[2:]
+    assert [r[:2] for r in rows if r[0] in ("replay", "La-MAML")] == [
+        ["replay", "6"],
+        ["La-MAML", "24"],
+    ]
+    assert rows[0][2:] == [
+        "rate 0.1, as many glances as La-MAML: **52.0**",
+        "not run yet",
+        "not run yet",
     ]
 
 
@@ -388,13 +400,13 @@ def test_forms_by_hand():
         searched(f"{stream}-{form}-{i}", base + 0.01 * i)
         for form, base in (("sparse-la-maml", 0.5), ("sparse-la-maml-plain", 0.6))
         for stream in plan.STREAMS
-        for i in range(6)
+        for i in range(12)
     ]
     rows = cells(shown.forms_table(records))[2:]
     assert rows == [
-        ["sparse-La-MAML, masked step", *["55.0"] * 3, "55.00"],
-        ["sparse-La-MAML, plain step", *["65.0"] * 3, "**65.00**"],
+        ["sparse-La-MAML, masked step", *["61.0"] * 3, "61.00"],
+        ["sparse-La-MAML, plain step", *["71.0"] * 3, "**71.00**"],
     ]
     rows = cells(shown.forms_table(records[1:]))[2:]
-    assert rows[0] == ["sparse-La-MAML, masked step", "not run yet", "55.0", "55.0", "–"]
-    assert rows[1][-1] == "65.00"
+    assert rows[0] == ["sparse-La-MAML, masked step", "not run yet", "61.0", "61.0", "–"]
+    assert rows[1][-1] == "71.00"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from synthetic import content
-from wheretolearn import cli, launch, records, runs, study
+from wheretolearn import cli, continual_claims, launch, records, runs, study
 from wheretolearn.continual import plan
 from wheretolearn.continual.experiment import ContinualRun
 from wheretolearn.continual.osaka_run import OsakaRun
@@ -118,20 +118,10 @@ def test_each_tuned_learner_is_tried_as_often():
         name = e.name.rpartition("-")[0]
         tried[name] = tried.get(name, 0) + 1
     assert set(tried) == {f"{s}-{learner}" for s in plan.STREAMS for learner in plan.TUNED}
-    twice = {f"{s}-la-maml" for s in plan.STREAMS}  # as often as both sparse forms together
-    assert {name: n for name, n in tried.items() if n != 6} == dict.fromkeys(twice, 12)
+    forms = {f"{s}-{form}" for s in plan.STREAMS for form in continual_claims.FORMS}
+    both = {f"{s}-la-maml" for s in plan.STREAMS}  # as often as both sparse forms together
+    more = dict.fromkeys(forms, 12) | dict.fromkeys(both, 24)
+    assert {name: n for name, n in tried.items() if n != 6} == more
     assert not {e.name for e in plan.la_maml()} & {e.name for e in plan.search()}
     with pytest.raises(ValueError, match="not searched for"):
         plan.grid("gem", "rotations")
-
-
-def test_what_was_chosen_is_the_best_of_the_search():
-    """A line stands in the plan once all of its learner's lines on the stream were tried."""
-    from wheretolearn.layers import results_folder
-
-    planned = plan.search()
-    found = records.load(results_folder(), planned)
-    waiting = {e.name for e in planned} - {r["experiment"] for r in found}
-    open_ones = {name.rpartition("-")[0] for name in waiting}
-    best = {n: line for n, line in plan.best_lines(found).items() if n not in open_ones}
-    assert best == plan.CHOSEN

@@ -822,19 +822,59 @@ def search_table(records: Sequence[Record]) -> str:
         best line of a learner on a stream stands out once all of its lines were tried.
     """
     found = {r["experiment"]: r for r in records}
-    best = plan.best_lines(records)
+    best = _best_of_complete(records)
     rows = []
     for learner in plan.TUNED:
-        grids = {stream: plan.grid(learner, stream) for stream in plan.STREAMS}
-        for line, changes in enumerate(grids[plan.STREAMS[0]]):
-            cells = []
-            for stream, lines in grids.items():
-                name = f"{stream}-{learner}"
-                complete = all(f"{name}-{i}" in found for i in range(len(lines)))
-                stands_out = complete and best.get(name) == line
-                cells.append(_searched(found.get(f"{name}-{line}"), stands_out))
-            rows.append((LOOKS[learner].name, tried(changes), *cells))
+        lines = plan.grid(learner, plan.STREAMS[0])
+        for line in sorted(range(len(lines)), key=lambda i: _place(lines[i])):
+            names = [f"{stream}-{learner}" for stream in plan.STREAMS]
+            cells = [_searched(found.get(f"{n}-{line}"), best.get(n) == line) for n in names]
+            rows.append((LOOKS[learner].name, tried(lines[line]), *cells))
     return table(("learner", "settings", *(STREAMS[s] for s in plan.STREAMS)), rows)
+
+
+def chosen_table(records: Sequence[Record]) -> str:
+    """Return what the search chose.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        From :func:`search_records`.
+
+    Returns
+    -------
+    str
+        Markdown: a line for each learner, and for each stream the settings and their retained
+        accuracy on the validation stream, percent, once all of the learner's lines were tried.
+    """
+    found = {r["experiment"]: r for r in records}
+    best = _best_of_complete(records)
+    rows = []
+    for learner in plan.TUNED:
+        lines, cells = plan.grid(learner, plan.STREAMS[0]), []
+        for name in (f"{stream}-{learner}" for stream in plan.STREAMS):
+            if name in best:
+                retained = _searched(found[f"{name}-{best[name]}"], True)
+                cells.append(f"{tried(lines[best[name]])}: {retained}")
+            else:
+                cells.append(NOT_RUN)
+        rows.append((LOOKS[learner].name, str(len(lines)), *cells))
+    return table(("learner", "lines", *(STREAMS[s] for s in plan.STREAMS)), rows)
+
+
+def _best_of_complete(records: Sequence[Record]) -> dict[str, int]:
+    """Return the best lines of those learners and streams of which all were tried."""
+    tried = {r["experiment"] for r in records}
+    missing = {e.name for e in plan.search()} - tried
+    open_ones = {name.rpartition("-")[0] for name in missing}
+    return {name: n for name, n in plan.best_lines(records).items() if name not in open_ones}
+
+
+def _place(changes: Mapping[str, float]) -> tuple[float, ...]:
+    """Return where a line of the grid stands among those of its learner."""
+    if "rule_rate" not in changes:
+        return ()
+    return tuple(changes.get(n, 0.0) for n in ("init_sparsity", "rule_rate", "inner_rate"))
 
 
 def tried(changes: Mapping[str, float]) -> str:
