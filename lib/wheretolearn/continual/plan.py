@@ -120,11 +120,21 @@ def grid(learner: str, stream: str) -> list[Settings]:
     ]
 
 
-CHOSEN: dict[str, int] = {}
+CHOSEN: dict[str, int] = {
+    "rotations-la-maml": 12,
+    "rotations-sparse-la-maml": 11,
+    "rotations-sparse-la-maml-plain": 9,
+    "permutations-la-maml": 22,
+    "permutations-sparse-la-maml": 6,
+    "permutations-sparse-la-maml-plain": 8,
+    "many-permutations-la-maml": 22,
+    "many-permutations-sparse-la-maml": 0,
+    "many-permutations-sparse-la-maml-plain": 8,
+}
 """Which line of its grid each tuned learner has on each stream: the one with the best retained
 accuracy on the validation stream, once all were tried."""
 
-SPARSE_FORM = ""
+SPARSE_FORM = "sparse-la-maml"
 """Which form of sparse-La-MAML is compared with La-MAML, ``sparse-la-maml`` or
 ``sparse-la-maml-plain``: the one that retained more in the search, over all streams, once all was
 tried; see :func:`wheretolearn.continual_claims.form`."""
