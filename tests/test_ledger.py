@@ -12,7 +12,6 @@ from synthetic import made_up_osaka_record, made_up_record
 from synthetic_streams import stream_record
 from wheretolearn import ledger, stated, study
 from wheretolearn.analysis import TOO_FEW, Finding, evidence_line
-from wheretolearn.continual import plan
 from wheretolearn.continual.experiment import ContinualExperiment
 from wheretolearn.continual.osaka_run import OsakaExperiment
 from wheretolearn.records import RecordError
@@ -123,9 +122,8 @@ def test_a_headline_must_be_among_the_evidence():
         ledger._entry(claim(finding(), headline="loss"), records(10), Path())
 
 
-def test_the_evidence_is_what_was_stated(monkeypatch):
+def test_the_evidence_is_what_was_stated():
     """Made-up records of every run that a claim needs: each test finds all that was stated."""
-    monkeypatch.setattr(plan, "SPARSE_FORM", "sparse-la-maml")
     for c in ledger.claims():
         if c.test is not None and c.stated is not None:
             entry = ledger._entry(c, list(everything(c.runs)), ROOT / "results/paper")

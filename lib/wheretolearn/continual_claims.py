@@ -17,9 +17,6 @@ from .statistics import t_interval
 FORMS = {"sparse-la-maml": "masked outer step", "sparse-la-maml-plain": "plain outer step"}
 """The two forms of sparse-La-MAML; one of them is compared with La-MAML."""
 
-NO_FORM = "not testable (the search has not chosen a form of sparse-La-MAML)"
-"""Verdict on claim 9 while it is open which form is compared."""
-
 DECIDING = ("ra", "bti")
 """The numbers that the verdict rests on; LA stands beside them."""
 
@@ -76,15 +73,15 @@ def form(search: Iterable[Record]) -> str | None:
     return max(found, key=lambda learner: float(np.mean(list(found[learner].values()))))
 
 
-def retains_more(records: Iterable[Record], form: str = "") -> Finding:
+def retains_more(records: Iterable[Record], form: str = plan.SPARSE_FORM) -> Finding:
     """Test claim 9: sparse-La-MAML interferes less than La-MAML, and retains more.
 
     Parameters
     ----------
     records : iterable of dict
         Records of the study, of runs with chosen settings.
-    form : str, default ""
-        Which of :data:`FORMS` is compared, as :func:`form` decided; "" while that is open.
+    form : str, optional
+        Which of :data:`FORMS` is compared; by default the one that :func:`form` decided on.
 
     Returns
     -------
@@ -96,14 +93,10 @@ def retains_more(records: Iterable[Record], form: str = "") -> Finding:
     ValueError
         For an unknown form.
     """
-    if form and form not in FORMS:
+    if form not in FORMS:
         raise ValueError(f"sparse-La-MAML has no form {form!r}; known are {', '.join(FORMS)}")
-    which = f" ({FORMS[form]})" if form else ""
-    claim = f"9. sparse-La-MAML{which} interferes less than La-MAML and retains more"
+    claim = f"9. sparse-La-MAML ({FORMS[form]}) interferes less than La-MAML and retains more"
     groups = by_experiment(records)
-    if not form:
-        several = any(len(group) > 1 for group in groups.values())
-        return Finding(claim, NO_FORM if several else TOO_FEW, pd.DataFrame())
     sparse, base = (
         {s: groups.get(f"{s}-{learner}-tuned", []) for s in plan.STREAMS}
         for learner in (form, "la-maml")

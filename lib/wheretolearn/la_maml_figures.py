@@ -404,7 +404,7 @@ def draw_matrices(title: str, records: Sequence[Record], profile: str) -> Figure
     groups = by_experiment(records)
     streams = _by_stream(planned(profile))
     figure, parts = rows_of_panels(_titles(title, streams), height=3.0)
-    form = plan.SPARSE_FORM or "sparse-la-maml"
+    form = plan.SPARSE_FORM
     for part, experiments in zip(parts, streams.values(), strict=True):
         shown = _best(experiments, (*COMPARED[:3], form))
         axes = part.subplots(1, len(shown), squeeze=False)[0]

@@ -101,16 +101,16 @@ def grid(learner: str, stream: str) -> list[Settings]:
     rate = base["inner_rate"]
     if learner.startswith("la-maml"):
         straight = learner == "la-maml-straight"
-        lines = [
-            (r, f) for r in ((0.1, 0.3) if straight else (0.03, 0.1, 0.3, 1.0)) for f in (0.5, 1, 2)
-        ]
+        rates = (0.1, 0.3) if straight else (0.03, 0.1, 0.3, 1.0)
+        lines: list[tuple[float, float]] = [(r, f) for r in rates for f in (0.5, 1, 2)]
         if not straight:  # the second dozen
             lines += [(r, f) for r in (0.003, 0.01) for f in (0.5, 1, 2)]
             lines += [(r, 0.25) for r in (0.01, 0.03, 0.1, 0.3)]
             lines += [(r, 0.75) for r in (0.03, 0.1)]
         return [{"inner_rate": rate * f, "rule_rate": r} for r, f in lines]
     plain = learner == "sparse-la-maml-plain"
-    masks = [(r, s, f) for r, s in ((3.0, 0.0), (3.0, 0.5), (30.0, 0.0)) for f in (1, 2)]
+    starts = ((3.0, 0.0), (3.0, 0.5), (30.0, 0.0))
+    masks: list[tuple[float, float, float]] = [(r, s, f) for r, s in starts for f in (1, 2)]
     masks += [(3.0, 0.0, 0.5), (3.0, 0.5, 0.5)]  # the second half dozen
     masks += [(r, 0.0, f) for r in (0.3, 1.0) for f in (0.5, 1)]
     return [
