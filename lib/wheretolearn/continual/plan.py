@@ -121,13 +121,22 @@ def grid(learner: str, stream: str) -> list[Settings]:
 
 
 CHOSEN: dict[str, int] = {
+    "rotations-replay": 5,
+    "rotations-c-maml": 0,
     "rotations-la-maml": 12,
+    "rotations-la-maml-straight": 1,
     "rotations-sparse-la-maml": 11,
     "rotations-sparse-la-maml-plain": 9,
+    "permutations-replay": 4,
+    "permutations-c-maml": 0,
     "permutations-la-maml": 22,
+    "permutations-la-maml-straight": 1,
     "permutations-sparse-la-maml": 6,
     "permutations-sparse-la-maml-plain": 8,
+    "many-permutations-replay": 4,
+    "many-permutations-c-maml": 0,
     "many-permutations-la-maml": 22,
+    "many-permutations-la-maml-straight": 2,
     "many-permutations-sparse-la-maml": 0,
     "many-permutations-sparse-la-maml-plain": 8,
 }
