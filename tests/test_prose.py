@@ -336,6 +336,7 @@ def test_the_search_of_masks_in_words():
             for start in (0.0, 0.5)
         }
         behind.append(best[0.0] - best[0.5])
+    assert {line["rule_rate"] for line in lines if line["init_sparsity"]} == {3.0}
     assert [round(min(behind), 1), round(max(behind), 1)] == [2.5, 7.5]
     lines = plan.grid("la-maml", "rotations")
     chosen = lines[plan.CHOSEN["rotations-la-maml"]]
