@@ -53,8 +53,8 @@ SHOWS_ONLY = {
     *("analysis.py", "bench", "by_problem.py", "few_shot_claims.py", "figure2.py", "figures.py"),
     *("inside_the_loop.py", "layers.py", "ledger.py", "paper_tables.py", "planted.py"),
     *("planted_figure.py", "readme.py", "robustness.py", "sparsity_profiles.py", "tables.py"),
-    *("la_maml_figures.py", "osaka_figures.py", "continual_claims.py", "osaka_claims.py"),
-    "stated.py",
+    *("la_maml_figures.py", "la_maml_search.py", "osaka_figures.py", "stated.py"),
+    *("continual_claims.py", "osaka_claims.py"),
 }
 TRAINS = stamp("trains", [path for path in LIBRARY if Path(path).parts[2] not in SHOWS_ONLY])
 SHOWN_TO_ALL = [

@@ -240,3 +240,8 @@ def made_up_osaka_record(
             "provenance": PROVENANCE,
         }
     )
+
+
+def cells(table: str) -> list[list[str]]:
+    """Return the cells of a Markdown table, line by line, its header and rule included."""
+    return [[c.strip() for c in line.strip("|").split("|")] for line in table.splitlines()]

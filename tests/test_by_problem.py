@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from conftest import ROOT
-from synthetic import made_up_record
+from synthetic import cells, made_up_record
 from wheretolearn import by_problem, masks, records, study
 from wheretolearn.analysis import LAYERS
 from wheretolearn.meta import MetaLearner
@@ -225,10 +225,6 @@ def full():
         for i, name in enumerate(STUDY)
         for seed in range(3)
     ]
-
-
-def cells(table):
-    return [[c.strip() for c in line.strip("|").split("|")] for line in table.splitlines()]
 
 
 def test_profile_table_by_hand():

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from synthetic import made_up_record
+from synthetic import cells, made_up_record
 from wheretolearn import by_problem, inside_the_loop, study
 from wheretolearn.analysis import LAYERS
 from wheretolearn.layers import results_folder
@@ -37,10 +37,6 @@ def longer(name, here, there, wobble=WOBBLE):
         run_of(name, s, {"steps/0": 0.2, "steps/5": here, "steps/10": here, "steps/50": there + w})
         for s, w in zip(SEEDS, wobble, strict=True)
     ]
-
-
-def cells(table):
-    return [[c.strip() for c in line.strip("|").split("|")] for line in table.splitlines()]
 
 
 def rate(name):

@@ -20,6 +20,7 @@ from wheretolearn import (
     few_shot_claims,
     inside_the_loop,
     la_maml_figures,
+    la_maml_search,
     layers,
     sparsity_profiles,
     study,
@@ -322,7 +323,7 @@ def test_the_search_of_masks_in_words():
     says("continual_la_maml", "the best of its twelve lines starts with all weights moving")
     says("continual_la_maml", "with half of the weights frozen retains 2.5 to 7.5 points less")
     says("continual_la_maml", "La-MAML, too, was best with the smallest rate of its rule")
-    retained = {r["experiment"]: 100 * r["final"]["ra"] for r in la_maml_figures.search_records()}
+    retained = {r["experiment"]: 100 * r["final"]["ra"] for r in la_maml_search.search_records()}
     behind = []
     for form, stream in itertools.product(continual_claims.FORMS, plan.STREAMS):
         lines = plan.grid(form, stream)
