@@ -14,7 +14,7 @@ import pytest
 import torch
 from scipy.stats import chi2_contingency
 
-from wheretolearn.continual import ewc, gem, learner, mer
+from wheretolearn.continual import gem, replay
 from wheretolearn.continual.ewc import EWC
 from wheretolearn.continual.gem import GEM
 from wheretolearn.continual.learner import Learner
@@ -47,14 +47,6 @@ def base() -> dict[str, Any]:
         for p, given in zip(network.parameters(), FOUND["start"], strict=True):
             p.copy_(torch.tensor(given, dtype=torch.float64))
     return {"network": network, "generator": torch.Generator().manual_seed(0)}
-
-
-@pytest.fixture(autouse=True)
-def _no_clipping(monkeypatch):
-    """Avalanche does not clip gradients."""
-    for module in (learner, ewc):
-        monkeypatch.setattr(module, "clip", lambda *_: None)
-    monkeypatch.setattr(mer, "CLIP", math.inf)
 
 
 def check(ours: Learner, found: dict[str, Any], batch: int, tolerance: float) -> None:
@@ -116,8 +108,9 @@ def test_gem(name, monkeypatch):
     assert 0 < sum(turned) < len(turned)
 
 
-def test_replay():
-    """With the samples that Avalanche replayed."""
+def test_replay(monkeypatch):
+    """With the samples that Avalanche replayed, and without clipping, as there."""
+    monkeypatch.setattr(replay, "CLIP", math.inf)
     found = FOUND["replay"]
     ours = ExperienceReplay(rate=found["rate"], memory=20, replay=5, **base())
     ours.memory = Noted(found["replayed"], 20, ours.generator)

@@ -212,8 +212,7 @@ def test_tasks_with_heads(learner):
         data.append((Batch(pictures, targets + 2 * task),) * 2)
     stream = TensorStream("headed", data, classes=4, ways=2)
     settings: dict[str, float] = {} if learner == "ewc" else {"memory": 10}
-    if "maml" in learner:
-        settings |= {"inner_rate": 0.02}
+    settings |= {"inner_rate": 0.02} if "maml" in learner else {"rate": 0.01}
     result = finish(ContinualRun(tiny(learner, settings=settings), 0, stream))
     assert result["final"]["ra"] > 0.9
 

@@ -204,27 +204,21 @@ def test_refuses_what_makes_no_sense():
             by_hand(wrong, {}, some, none)
 
 
-@pytest.mark.parametrize("norm", [0.3, 1e6])
 @pytest.mark.parametrize("sizes", [(5, 4, 3), (6, 7, 5, 4)])
-def test_steps_by_hand_are_those_of_autograd(sizes, norm):
-    """One by one, shortened where they are long; the weights given stay as they are."""
+def test_steps_by_hand_are_those_of_autograd(sizes):
+    """One by one; the weights given stay as they are."""
     torch.manual_seed(0)
     network = MLP(*sizes).double()
     params = {n: p.detach() for n, p in network.named_parameters()}
     before = {n: p.clone() for n, p in params.items()}
     samples = Batch(2 * torch.randn(9, sizes[0]).double(), torch.randint(sizes[-1], (9,)))
-    found, losses = mlp_steps.descend(params, samples, 0.2, norm)
-    shortened = 0
+    found, losses = mlp_steps.descend(params, samples, 0.2)
     for x, y, said in zip(samples.inputs, samples.targets, losses, strict=True):
         leaves = {n: p.requires_grad_() for n, p in params.items()}
         loss = F.cross_entropy(functional_call(network, leaves, (x[None],)), y[None])
         grads = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
-        whole = torch.cat([g.flatten() for g in grads.values()]).norm()
-        shortened += bool(whole > norm)
-        factor = min(1.0, norm / float(whole))
-        params = {n: (p - 0.2 * factor * grads[n]).detach() for n, p in leaves.items()}
+        params = {n: (p - 0.2 * grads[n]).detach() for n, p in leaves.items()}
         assert said == pytest.approx(loss.item(), rel=1e-12)
-    assert (shortened > 0) == (norm < 1)
     for n, p in params.items():
         torch.testing.assert_close(found[n], p, rtol=1e-12, atol=1e-14)
     initial = {n: p.detach() for n, p in network.named_parameters()}

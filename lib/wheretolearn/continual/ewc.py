@@ -11,7 +11,6 @@ gradient of the log-likelihood of the sample's own class; some code squares the 
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from ..inner_loop import Batch
 from ..rules import Params
-from .learner import Learner, clip
+from .learner import Learner
 
 
 class EWC(Learner):
@@ -54,10 +53,10 @@ class EWC(Learner):
 
     A strength means something for one estimate only.  The script released with MER (Riemer et
     al., 2019) has 100, 10 and 1 for the three streams, and runs a copy of the EWC released with
-    GEM (Lopez-Paz and Ranzato, 2017): ``fisher="mean"`` with 10 samples, batches of one, no
-    clipping, and no factor 1/2 before the springs.  That is :math:`\lambda` = 200, 20 and 2 here,
-    with gradients clipped, and so it stands in :mod:`wheretolearn.continual.methods`.  Whether the
-    accuracies that Gupta et al. (2020) report for EWC are those of that script is not known.
+    GEM (Lopez-Paz and Ranzato, 2017): ``fisher="mean"`` with 10 samples, batches of one,
+    and no factor 1/2 before the springs.  That is :math:`\lambda` = 200, 20 and 2 here, and so it
+    stands in :mod:`wheretolearn.continual.methods`.  Whether the accuracies that Gupta et al.
+    (2020) report for EWC are those of that script is not known.
     """
 
     saved = ("stiffness", "pull", "samples")
@@ -87,10 +86,9 @@ class EWC(Learner):
     def observe(self, batch: Batch) -> float:
         """Learn a batch, and return its loss at the last glance, without the springs."""
         for _ in range(self.glances):
-            loss, grads = self.gradient(batch, norm=math.inf)
+            loss, grads = self.gradient(batch)
             for n, p in self.params.items():
                 grads[n] = grads[n] + self.strength * (self.stiffness[n] * p - self.pull[n])
-            clip(grads)
             self.descend(grads, self.rate)
         joined = zip(self.samples, batch, strict=True) if self.samples else ((t,) for t in batch)
         self.samples = [torch.cat(parts)[self.kept] for parts in joined]
@@ -112,7 +110,7 @@ class EWC(Learner):
         parts = [t.split(together) for t in samples]
         total = {n: torch.zeros_like(p) for n, p in self.params.items()}
         for part in zip(*parts, strict=True):
-            _, grads = self.gradient(Batch(*part), norm=math.inf)
+            _, grads = self.gradient(Batch(*part))
             for n, g in grads.items():
                 total[n] += g**2 / len(parts[0])
         return total

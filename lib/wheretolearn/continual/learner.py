@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +17,7 @@ from ..networks import MLP
 from ..rules import Params, Rates
 
 CLIP = 2.0
-"""Largest norm of a gradient, in all learners (Gupta et al., 2020)."""
+"""Largest norm of a gradient in La-MAML and its relatives (Gupta et al., 2020), and in replay."""
 
 
 class Learner(ABC):
@@ -69,8 +70,8 @@ class Learner(ABC):
         outputs = self.forward(self.params, test.inputs)[:, slice(*head)]
         return float((outputs.argmax(1) + head[0] == test.targets).double().mean())
 
-    def gradient(self, batch: Batch, norm: float = CLIP) -> tuple[float, Params]:
-        """Return the mean loss on a batch and its gradient, clipped to a norm."""
+    def gradient(self, batch: Batch, norm: float = math.inf) -> tuple[float, Params]:
+        """Return the mean loss on a batch and its gradient, clipped to a norm if one is given."""
         leaves = {n: p.detach().requires_grad_() for n, p in self.params.items()}
         loss = self.criterion(self.forward(leaves, batch.inputs), batch.targets)
         grads = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))

@@ -8,7 +8,7 @@ import torch
 
 from ..inner_loop import Batch
 from ..rules import Params
-from .learner import CLIP, Learner
+from .learner import Learner
 from .memory import Reservoir
 from .mlp_steps import descend
 
@@ -75,7 +75,7 @@ class MER(Learner):
         replayed = self.memory.sample(self.replay, incoming)
         both = Batch(*(torch.cat(pair) for pair in zip(incoming, replayed, strict=True)))
         if self.plain_mlp:
-            self.params, losses = descend(self.params, both, self.rate, CLIP)
+            self.params, losses = descend(self.params, both, self.rate)
         else:
             for x, y in zip(both.inputs.split(1), both.targets.split(1), strict=True):
                 loss, grads = self.gradient(Batch(x, y))

@@ -1,8 +1,8 @@
 r"""Gradient steps on single samples for a fully connected network, by hand.
 
-The gradient of a linear layer for one sample is a product :math:`d\,a^\top` of two vectors, so
-its norm is that of one times that of the other, and a clipped step costs one pass over the
-weights to see the sample and one to move them.  This is what makes thousands of them cheap.
+The gradient of a linear layer for one sample is a product :math:`d\,a^\top` of two vectors, so a
+step costs one pass over the weights to see the sample and one to move them.  This is what makes
+thousands of them cheap.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Arrays = tuple[np.ndarray, ...]
 
 
 def descend(
-    params: Mapping[str, Tensor], samples: Batch, rate: float, norm: float
+    params: Mapping[str, Tensor], samples: Batch, rate: float
 ) -> tuple[Params, list[float]]:
     """Take one step of gradient descent on each sample in turn.
 
@@ -36,8 +36,6 @@ def descend(
         Inputs [n, ...] that flatten to the width of the first layer, and classes, int64 [n].
     rate : float
         Learning rate.
-    norm : float
-        Gradients are shortened to this norm where they are longer.
 
     Returns
     -------
@@ -53,7 +51,7 @@ def descend(
     losses = np.empty(len(x))
     outs = tuple(np.empty_like(b) for b in biases)
     backs = tuple(np.empty_like(b) for b in biases)
-    _descend(weights, biases, x, samples.targets.numpy(), rate, norm, outs, backs, losses)
+    _descend(weights, biases, x, samples.targets.numpy(), rate, outs, backs, losses)
     return moved, losses.tolist()
 
 
@@ -83,7 +81,6 @@ def _descend(
     x: np.ndarray,
     targets: np.ndarray,
     rate: float,
-    norm: float,
     outs: Arrays,
     backs: Arrays,
     losses: np.ndarray,
@@ -97,21 +94,16 @@ def _descend(
         losses[k] = shift + total - top[targets[k]]
         d[:] = np.exp(top - shift - total)
         d[targets[k]] -= 1
-        square = 0.0
-        for i in range(depth - 1, -1, -1):  # back, before anything moves
-            a, d = (outs[i - 1] if i else x[k]), backs[i]
-            square += (d * d).sum() * ((a * a).sum() + 1)  # weight and bias
-            if i:
-                below, w = backs[i - 1], weights[i]
-                below[:] = 0
-                for o in range(len(d)):
-                    for p in range(len(a)):
-                        below[p] += d[o] * w[o, p]
+        for i in range(depth - 1, 0, -1):  # back, before anything moves
+            a, d, below, w = outs[i - 1], backs[i], backs[i - 1], weights[i]
+            below[:] = 0
+            for o in range(len(d)):
                 for p in range(len(a)):
-                    if not a[p] > 0:
-                        below[p] = 0
-        length = np.sqrt(square)
-        step = x.dtype.type(rate * norm / length if length > norm else rate)
+                    below[p] += d[o] * w[o, p]
+            for p in range(len(a)):
+                if not a[p] > 0:
+                    below[p] = 0
+        step = x.dtype.type(rate)
         for i in range(depth):
             a, d, w, b = (outs[i - 1] if i else x[k]), backs[i], weights[i], biases[i]
             for o in range(len(d)):

@@ -7,12 +7,14 @@ from typing import Any
 import torch
 
 from ..inner_loop import Batch
-from .learner import Learner
+from .learner import CLIP, Learner
 from .memory import Reservoir
 
 
 class ExperienceReplay(Learner):
     """Online SGD on the batch and samples from a reservoir (Chaudhry et al., 2019).
+
+    Gradients are clipped as in La-MAML, beside which it stands.
 
     Parameters
     ----------
@@ -51,7 +53,7 @@ class ExperienceReplay(Learner):
         for _ in range(self.glances):
             replayed = self.memory.sample(self.replay, batch)
             rows = Batch(*(torch.cat(pair) for pair in zip(replayed, batch, strict=True)))
-            loss, grads = self.gradient(rows)
+            loss, grads = self.gradient(rows, CLIP)
             self.descend(grads, self.rate)
         self.memory.add(batch)
         return loss
