@@ -31,7 +31,7 @@ from .figures import legend_above, rows_of_panels
 from .inside_the_loop import Look, minus, over_seeds
 from .records import Record
 from .statistics import t_interval
-from .tables import interval, table
+from .tables import interval, table, with_missing
 
 LOOKS = {
     "online": Look("online SGD", 7, "."),
@@ -232,22 +232,26 @@ def results_table(records: Sequence[Record], profile: str, quoted: Quoted | None
     -------
     str
         Markdown.  The last column says how many reported standard deviations RA lies above the
-        reported mean, for runs with published settings.
+        reported mean, for runs with published settings.  A learner without a run of which nothing
+        was reported is named below the table.
     """
     groups, quoted = by_experiment(records), quoted or {}
     parts = []
     for stream, experiments in _by_stream(planned(profile)).items():
         known = any(s == stream for _, s in quoted)
-        rows = []
+        rows, missing = [], []
         for e in experiments:
             group = groups.get(e.name, [])
+            if not group and (_shown_above(e) or (e.learner, stream) not in quoted):
+                missing.append(_named(e))
+                continue
             cells = [_cell(finals(group, name)) for name in METRICS]
             row = [LOOKS[e.learner].name, settings_of(e), *cells, counted(group)]
             rows.append(row + (_beside(e, group, quoted) if known else []))
         header = ["learner", "settings", *(f"{name} (%)" for name in METRICS.values()), "seeds"]
         if known:
             header += ["RA, reported", "BTI, reported", "RA − reported (s.d.)"]
-        parts += [f"**{STREAMS[stream]}**", table(header, rows)]
+        parts += [f"**{STREAMS[stream]}**", with_missing(header, rows, missing)]
     return "\n\n".join(parts)
 
 

@@ -190,3 +190,45 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def with_missing(
+    header: Sequence[str], rows: Sequence[Sequence[str]], missing: Sequence[str]
+) -> str:
+    """Return a table, and below it what has no line there because it was not run yet.
+
+    Parameters
+    ----------
+    header : sequence of str
+        Titles of the columns.
+    rows : sequence of sequence of str
+        Cells; without any there is no table.
+    missing : sequence of str
+        Names of what was not run yet.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    parts = [table(header, rows)] if rows else []
+    if missing:
+        parts.append("Not run yet" + (f": {'; '.join(missing)}." if rows else "."))
+    return "\n\n".join(parts)
+
+
+def folded(summary: str, text: str) -> str:
+    """Return Markdown that shows a summary, and the rest when it is clicked.
+
+    Parameters
+    ----------
+    summary : str
+        Plain text.
+    text : str
+        Markdown.
+
+    Returns
+    -------
+    str
+    """
+    return f"<details>\n<summary>{summary}</summary>\n\n{text}\n\n</details>"
