@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .convnet_gradient import by_hand
 from .networks import Staged
 from .rules import Params, Rates
 
@@ -188,21 +189,43 @@ def adapt(
     frozen = {n: p.detach() for n, p in params.items() if n not in rates}
     fast = {n: p.detach() for n, p in params.items() if n in rates}
     total = {n: torch.zeros_like(p) for n, p in fast.items()}
-    steps = steps if fast else 0
-    before, after = split(forward, fast)
-    with torch.no_grad():
-        features = before(params, support.inputs) if steps else support.inputs  # once
-    for _ in range(steps):
-        leaves = {n: p.requires_grad_() for n, p in fast.items()}
-        loss = criterion(after({**frozen, **leaves}, features), support.targets)
-        grads = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-        with torch.no_grad():
-            for (n, p), g in zip(leaves.items(), grads, strict=True):
-                fast[n] = p - rates[n] * g
-                total[n] += g
-        del leaves, loss, grads, p, g  # else they would live on beside the next forward pass
+    if fast and steps:
+        gradient = _gradient(forward, criterion, params, support, fast)
+        for _ in range(steps):
+            grads = gradient({**frozen, **fast})
+            with torch.no_grad():
+                for n, g in grads.items():
+                    fast[n] = fast[n] - rates[n] * g
+                    total[n] += g
+            del grads, g  # else they would live on beside the next forward pass
     order = {n: fast[n].detach() if n in fast else frozen[n] for n in params}
     return Adapted(order, total)
+
+
+def _gradient(
+    forward: Forward,
+    criterion: Criterion,
+    params: Mapping[str, Tensor],
+    support: Batch,
+    moving: Iterable[str],
+) -> Callable[[Params], Params]:
+    """Return the gradient of the inner loss for the moving parameters, a function of all."""
+    moving = list(moving)
+    if isinstance(forward, as_function):
+        found = by_hand(forward.module, criterion, params, *support, moving)
+        if found is not None:
+            return found
+    before, after = split(forward, moving)
+    with torch.no_grad():
+        features = before(params, support.inputs)  # once
+
+    def by_autograd(params: Params) -> Params:
+        leaves = {n: params[n].detach().requires_grad_() for n in moving}
+        loss = criterion(after({**params, **leaves}, features), support.targets)
+        grads = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+        return dict(zip(moving, grads, strict=True))
+
+    return by_autograd
 
 
 def first_order(

@@ -118,7 +118,7 @@ class _NormAct(torch.autograd.Function):
     ) -> Tensor:
         b, c, h, w = z.shape
         mean, inv = weight.new_empty(c), weight.new_empty(c)  # 1/sigma
-        _statistics(_nhwc(z), eps, _array(mean), _array(inv))
+        batch_statistics(_nhwc(z), eps, _array(mean), _array(inv))
         y = _like(z, (b, c, h // pool, w // pool))
         saved = [z, weight, bias, y, mean, inv]
         numbers = [_array(t) for t in (weight, bias, mean, inv)]
@@ -127,7 +127,7 @@ class _NormAct(torch.autograd.Function):
         else:
             top, place = torch.empty_like(y), torch.empty_like(y, dtype=torch.uint8)
             saved += [top, place]
-            _pool_forward(_nhwc(z), *numbers, slope, _nhwc(y), _nhwc(top), _nhwc(place))
+            pool_forward(_nhwc(z), *numbers, slope, _nhwc(y), _nhwc(top), _nhwc(place))
         ctx.save_for_backward(*saved)
         ctx.settings = {"slope": slope, "pool": pool, "eps": eps}
         return y
@@ -151,7 +151,7 @@ class _NormAct(torch.autograd.Function):
             _backward(_nhwc(dy), _nhwc(y), _nhwc(z), *numbers, slope, *out_arrays)
         else:
             top, place = (_nhwc(t) for t in pooled)
-            _pool_backward(_nhwc(dy), _nhwc(y), _nhwc(z), top, place, *numbers, slope, *out_arrays)
+            pool_backward(_nhwc(dy), _nhwc(y), _nhwc(z), top, place, *numbers, slope, *out_arrays)
         return dz, dweight, dbias, None, None, None
 
 
@@ -169,11 +169,11 @@ def _nhwc(x: Tensor) -> Array:
 
 # The innermost loop always runs over the channels, which lie side by side in memory,
 # and touches few arrays, so that the compiler turns it into vector instructions.
-_jit: Any = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
+jit: Any = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
 
 
-@_jit
-def _statistics(z: Array, eps: float, mean: Array, inv: Array) -> None:
+@jit
+def batch_statistics(z: Array, eps: float, mean: Array, inv: Array) -> None:
     """Mean and 1/sqrt(variance + eps) of each channel, image by image (Chan et al., 1979)."""
     b, h, w, c = z.shape
     total, squares = np.zeros(c), np.zeros(c)  # float64: sum, and sum of squared deviations
@@ -209,7 +209,7 @@ def _act(v, slope):
     return v * slope if v <= 0 else v  # NaN stays NaN
 
 
-@_jit
+@jit
 def _forward(
     z: Array, weight: Array, bias: Array, mean: Array, inv: Array, slope: float, y: Array
 ) -> None:
@@ -225,8 +225,8 @@ def _forward(
                     out[k] = _act(x[k] * scale[k] + shift[k], s)
 
 
-@_jit
-def _pool_forward(
+@jit
+def pool_forward(
     z: Array,
     weight: Array,
     bias: Array,
@@ -237,6 +237,7 @@ def _pool_forward(
     top: Array,
     place: Array,
 ) -> None:
+    """Pool, normalise and apply the activation; top is what the pooling took, place which pixel."""
     b, h, w, c = y.shape
     scale = weight * inv
     shift = bias - mean * scale
@@ -267,7 +268,7 @@ def _pool_forward(
                     out[k] = _act(best[k] * scale[k] + shift[k], s)
 
 
-@_jit
+@jit
 def _backward(
     dy: Array,
     y: Array,
@@ -293,8 +294,8 @@ def _backward(
                     d[k] = k0[k] + k1[k] * x[k] + scale[k] * g
 
 
-@_jit
-def _pool_backward(
+@jit
+def pool_backward(
     dy: Array,
     y: Array,
     z: Array,
@@ -308,6 +309,7 @@ def _pool_backward(
     dweight: Array,
     dbias: Array,
 ) -> None:
+    """Find the gradients of what :func:`pool_forward` was given, from that of y."""
     b, h, w, c = z.shape
     s = z.dtype.type(slope)
     _sums(dy, y, top, mean, inv, s, dweight, dbias)
@@ -331,7 +333,7 @@ def _pool_backward(
                     d[k] = k0[k] + k1[k] * x[k]
 
 
-@_jit
+@jit
 def _sums(
     dy: Array, y: Array, z: Array, mean: Array, inv: Array, s: float, dweight: Array, dbias: Array
 ) -> None:
@@ -357,7 +359,7 @@ def _sums(
         dweight[k] = product[k] * inv[k]
 
 
-@_jit
+@jit
 def _coefficients(
     weight: Array, mean: Array, inv: Array, dweight: Array, dbias: Array, pixels: int
 ) -> tuple[Array, Array, Array]:

@@ -1,0 +1,145 @@
+"""The gradient by hand is autograd's, and is taken only where it can be had."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from wheretolearn.convnet_gradient import ByHand, by_hand
+from wheretolearn.inner_loop import Batch, adapt, as_function
+from wheretolearn.kernels import reference_only
+from wheretolearn.networks import ConvNet4, make_network
+from wheretolearn.rules import Rates
+
+
+def problem(side=28, width=5, ways=3, dtype=torch.float64, images=7):
+    """A network with scales of either sign, one of them zero, and a batch."""
+    torch.manual_seed(side)
+    network = ConvNet4(ways, 1, side, width).to(dtype)
+    params = {n: p.detach().clone() for n, p in network.named_parameters()}
+    for n, p in params.items():
+        if "norm" in n:
+            p.add_(torch.randn_like(p), alpha=0.3)
+        if n.endswith("norm.weight"):
+            p[::2] *= -1
+    params["layer1.norm.weight"][-1] = 0
+    return network, params, torch.rand(images, 1, side, side, dtype=dtype), torch.arange(images) % 3
+
+
+def autograd(network, params, images, targets):
+    leaves = {n: p.detach().requires_grad_() for n, p in params.items()}
+    with reference_only():
+        loss = F.cross_entropy(torch.func.functional_call(network, leaves, (images,)), targets)
+    return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+
+
+@pytest.mark.parametrize("width", [1, 5, 16, 33])
+@pytest.mark.parametrize("side", [16, 21, 28, 33])
+def test_it_is_autograds(side, width):
+    network, params, images, targets = problem(side, width)
+    found = ByHand(network, images, targets, list(params))(params)
+    want = autograd(network, params, images, targets)
+    assert list(found) == list(want)
+    for name, gradient in want.items():
+        torch.testing.assert_close(found[name], gradient, rtol=0, atol=1e-11, msg=name)
+        assert found[name].shape == params[name].shape
+
+
+def test_single_precision():
+    network, params, images, targets = problem(width=16, dtype=torch.float32)
+    params["layer1.norm.weight"] += 0.5  # a scale of zero decides by rounding alone
+    exact = autograd(
+        network.double(), {n: p.double() for n, p in params.items()}, images.double(), targets
+    )
+    found = ByHand(network, images, targets, list(params))(params)
+    for name, gradient in exact.items():
+        assert found[name].dtype == torch.float32
+        torch.testing.assert_close(found[name].double(), gradient, rtol=1e-4, atol=2e-6, msg=name)
+
+
+def test_it_keeps_precision_on_bright_images():
+    """The mean of an image must not eat the variance of its patches."""
+    network, params, images, targets = problem(width=16, dtype=torch.float32)
+    params["layer1.norm.weight"] += 0.5
+    images = images + 100
+    exact = autograd(
+        network.double(), {n: p.double() for n, p in params.items()}, images.double(), targets
+    )
+    found = ByHand(network.float(), images, targets, list(params))(params)
+    for name in ("layer1.norm.weight", "layer1.norm.bias", "layer2.conv.weight"):
+        torch.testing.assert_close(found[name].double(), exact[name], rtol=1e-2, atol=1e-3)
+
+
+def test_nan_stays_nan():
+    network, params, images, targets = problem()
+    params["layer1.conv.weight"][2] = torch.nan
+    found = ByHand(network, images, targets, list(params))(params)
+    assert found["output.weight"].isnan().all()
+    assert found["layer1.conv.weight"][2].isnan().all()
+
+
+def test_nothing_given_is_changed():
+    network, params, images, targets = problem()
+    before = {n: p.clone() for n, p in params.items()}, images.clone()
+    for p in params.values():
+        p.requires_grad_()
+    ByHand(network, images, targets, list(params))(params)
+    assert all(torch.equal(p, params[n]) for n, p in before[0].items())
+    assert torch.equal(before[1], images)
+
+
+def test_only_what_is_wanted():
+    network, params, images, targets = problem()
+    wanted = ["layer1.conv.weight", "layer3.conv.bias", "output.bias"]
+    found = ByHand(network, images, targets, wanted)(params)
+    assert list(found) == wanted
+    everything = ByHand(network, images, targets, list(params))(params)
+    assert all(torch.equal(found[n], everything[n]) for n in wanted)
+
+
+def test_when_it_can_be_had():
+    network, params, images, targets = problem()
+    chosen = ["layer1.conv.weight", "output.weight"]
+
+    def had(module=network, loss=F.cross_entropy, at=params, x=images, y=targets, wanted=chosen):
+        return by_hand(module, loss, at, x, y, wanted) is not None
+
+    assert had()
+    assert not had(wanted=["layer2.conv.weight"])
+    assert not had(loss=F.nll_loss)
+    assert not had(x=images.float())
+    assert not had(x=images.expand(-1, 3, -1, -1))
+    assert not had(y=F.one_hot(targets).double())
+    assert not had(at={n: p for n, p in params.items() if n in chosen})
+    assert not had(module=make_network("mlp", ways=3, channels=1, image_size=28, width=5))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not had()
+    with reference_only():
+        assert not had()
+    hook = network.layer2.register_forward_hook(lambda *_: None)
+    assert not had()
+    hook.remove()
+    assert had()
+
+
+@pytest.mark.parametrize("steps", [0, 1, 4])
+def test_the_inner_loop_takes_it(steps, monkeypatch):
+    network, params, images, targets = problem()
+    rates: Rates = {n: 0.1 for n in params if "conv.weight" in n}
+    task = Batch(images, targets)
+    calls: list[int] = []
+    original = ByHand.__call__
+
+    def counted(self, params):
+        calls.append(1)
+        return original(self, params)
+
+    monkeypatch.setattr(ByHand, "__call__", counted)
+    ours = adapt(as_function(network), F.cross_entropy, params, rates, task, steps)
+    assert len(calls) == steps
+    with reference_only():
+        plain = adapt(as_function(network), F.cross_entropy, params, rates, task, steps)
+    assert len(calls) == steps
+    for name, p in plain.params.items():
+        torch.testing.assert_close(ours.params[name], p, rtol=0, atol=1e-11, msg=name)
+    for name, total in plain.gradient_sum.items():
+        torch.testing.assert_close(ours.gradient_sum[name], total, rtol=0, atol=1e-11, msg=name)
