@@ -22,6 +22,7 @@ from wheretolearn import (
     la_maml_figures,
     la_maml_search,
     layers,
+    osaka_claims,
     sparsity_profiles,
     study,
 )
@@ -470,3 +471,29 @@ def test_agreement_with_the_reported_in_words(streams):
     ]
     assert [round(float(d), 1) for d in less] == [3.1, 11.7, 1.7]
     assert quoted["sync", "permutations"]["ra"].mean == pytest.approx(70.5, abs=0.05)
+
+
+def test_osaka_in_words():
+    page = "continual_osaka"
+    says(page, "At $p = 0.90$ it gains about three points of accuracy")
+    says(page, "At $p = 0.98$ the gain is about seventy")
+    says(page, "takes not one step of its slow weights")
+    says(page, "less than half a point either way")
+    says(page, "At $p = 0.98$ rates stay above zero in most runs")
+    says(page, "at $p = 0.90$ about 2 % of the weights are frozen in the end")
+    records = layers.study_records(page)
+    groups = by_experiment(finished(records))
+    selected = osaka_claims.against_selected(records)
+    assert selected.verdict.startswith("supported")
+    gains = selected.evidence.set_index("statistic")["mean"]
+    assert gains[osaka_claims.gain_at(0.90)] == pytest.approx(3, abs=0.4)
+    assert gains[osaka_claims.gain_at(0.98)] == pytest.approx(70, abs=3)
+    assert all(r["final"]["outer_steps"] == 0 for r in groups["osaka98-5way-c-maml"])
+    alone = osaka_claims.sparse_rates_alone(records)
+    assert alone.verdict == "not supported"
+    assert (alone.evidence["low"] > -0.5).all()
+    assert (alone.evidence["high"] < 0.5).all()
+    rare = [r["final"]["first_frozen"] is None for r in groups["osaka98-5way-sparse-c-maml"]]
+    assert np.mean(rare) > 0.5
+    frozen = [100 * r["final"]["sparsity"] for r in groups["osaka90-5way-sparse-c-maml"]]
+    assert np.mean(frozen) == pytest.approx(2, abs=0.5)
