@@ -266,7 +266,7 @@ def test_cost_of_a_profile_is_that_of_its_runs():
     assert sum(s.evaluation for s in shares) == sum(
         experiments[r.experiment].episodes().evaluation for r in runs
     )
-    # smoke: 4 updates, validated at 0, 2 and 4 on 2 episodes, tested on 3
+    # smoke: 2 updates, validated at 0, 1 and 2 on 2 episodes, tested on 3
     assert study.find_few_shot("smoke", "fig1-glyphs-maml").episodes().evaluation == 3 * 2 + 3
     # and 11 adaptations more on each of the 3: a loop of 10 K steps, and one of K
     probed = study.find_few_shot("smoke", "convnet4-5shot-maml")

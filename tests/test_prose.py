@@ -447,7 +447,10 @@ def test_agreement_with_the_reported_in_words(streams):
     page = "continual_la_maml"
     says(page, "RA 1.2 and 1.5 reported standard deviations lower on Rotations and Permutations")
     says(page, "0.3 higher on Many Permutations")
-    says(page, "within one on the first two streams and within two on the third")
+    says(page, "within 1.5 on the first two streams, and at most 0.9 points lower on the third")
+    says(
+        page, "GEM agrees on Rotations and retains 3.6 points *more* than reported on Permutations"
+    )
     says(page, "it retains 3.1, 11.7 and 1.7 points less than reported")
     quoted = la_maml_figures.reported(ROOT / "results" / "paper")
 
@@ -459,17 +462,23 @@ def test_agreement_with_the_reported_in_words(streams):
         return [round(d, 1) for d in found if d is not None]
 
     assert away("la-maml") == [-1.2, -1.5, 0.3]
-    for learner in ("online", "ewc"):
-        *first, many = away(learner)
+
+    def less(learner: str) -> list[float]:
+        """Return the points of RA that are missing on each stream with runs."""
+        return [
+            round(float(quoted[learner, s]["ra"].mean - np.mean(list(found.values()))), 1)
+            for s in plan.STREAMS
+            if (found := la_maml_figures.finals(streams.get(f"{s}-{learner}", []), "ra"))
+        ]
+
+    for learner in ("online", "ewc", "mer"):
+        *first, _ = away(learner)
         assert len(first) == 2
-        assert max(map(abs, first)) <= 1
-        assert abs(many) <= 2
-    less = [
-        quoted["sync", s]["ra"].mean
-        - np.mean([*la_maml_figures.finals(streams[f"{s}-sync"], "ra").values()])
-        for s in plan.STREAMS
-    ]
-    assert [round(float(d), 1) for d in less] == [3.1, 11.7, 1.7]
+        assert max(map(abs, first)) <= 1.5
+        assert 0 <= less(learner)[-1] <= 0.9
+    assert abs(away("gem")[0]) <= 1
+    assert less("gem")[1] == -3.6
+    assert less("sync") == [3.1, 11.7, 1.7]
     assert quoted["sync", "permutations"]["ra"].mean == pytest.approx(70.5, abs=0.05)
 
 

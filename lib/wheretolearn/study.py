@@ -79,8 +79,9 @@ _QUICK_GRID = Grid(inner_rate=(0.1, 0.5, 1.0), inner_steps=(1, 5), width=(8, 16)
 _TO_SMOKE: dict[str, Any] = {
     "profile": "smoke",
     "width": 4,
-    "updates": 4,
-    "eval_every": 2,
+    "image_size": 16,
+    "updates": 2,
+    "eval_every": 1,
     "val_tasks": 2,
     "test_tasks": 3,
 }
