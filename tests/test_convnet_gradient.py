@@ -1,10 +1,12 @@
 """The gradient by hand is autograd's, and is taken only where it can be had."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from wheretolearn.convnet_gradient import ByHand, by_hand
+from wheretolearn.convnet_gradient import ByHand, gradient_by_hand
+from wheretolearn.first_block import survey
 from wheretolearn.inner_loop import Batch, adapt, as_function
 from wheretolearn.kernels import reference_only
 from wheretolearn.networks import ConvNet4, make_network
@@ -21,7 +23,8 @@ def problem(side=28, width=5, ways=3, dtype=torch.float64, images=7):
             p.add_(torch.randn_like(p), alpha=0.3)
         if n.endswith("norm.weight"):
             p[::2] *= -1
-    params["layer1.norm.weight"][-1] = 0
+    if width > 1:
+        params["layer1.norm.weight"][-1] = 0
     return network, params, torch.rand(images, 1, side, side, dtype=dtype), torch.arange(images) % 3
 
 
@@ -65,8 +68,19 @@ def test_it_keeps_precision_on_bright_images():
         network.double(), {n: p.double() for n, p in params.items()}, images.double(), targets
     )
     found = ByHand(network.float(), images, targets, list(params))(params)
-    for name in ("layer1.norm.weight", "layer1.norm.bias", "layer2.conv.weight"):
-        torch.testing.assert_close(found[name].double(), exact[name], rtol=1e-2, atol=1e-3)
+    for name, gradient in exact.items():
+        torch.testing.assert_close(found[name].double(), gradient, rtol=1e-4, atol=2e-5, msg=name)
+
+
+def test_patches_far_from_zero():
+    """Of images that are the same everywhere but for noise, without the border."""
+    rng = np.random.default_rng(0)
+    inside = (1000 + rng.standard_normal((3, 40, 40))).astype(np.float32)
+    padded = np.pad(inside, ((0, 0), (1, 1), (1, 1)))
+    rows = np.stack([padded[:, i : i + 40, j : j + 40].ravel() for i in range(3) for j in range(3)])
+    found = survey(inside)
+    np.testing.assert_allclose(found.covariance, np.cov(rows, bias=True), rtol=1e-9)
+    np.testing.assert_allclose(found.mean, rows.mean(1, dtype=np.float64), rtol=1e-12)
 
 
 def test_nan_stays_nan():
@@ -101,7 +115,7 @@ def test_when_it_can_be_had():
     chosen = ["layer1.conv.weight", "output.weight"]
 
     def had(module=network, loss=F.cross_entropy, at=params, x=images, y=targets, wanted=chosen):
-        return by_hand(module, loss, at, x, y, wanted) is not None
+        return gradient_by_hand(module, loss, at, x, y, wanted) is not None
 
     assert had()
     assert not had(wanted=["layer2.conv.weight"])
@@ -115,10 +129,28 @@ def test_when_it_can_be_had():
         assert not had()
     with reference_only():
         assert not had()
-    hook = network.layer2.register_forward_hook(lambda *_: None)
+    assert not had(y=targets - 1)
+    assert not had(y=targets[:1])
+    for register in ("register_forward_pre_hook", "register_full_backward_hook"):
+        hook = getattr(network.layer2, register)(lambda *_: None)
+        assert not had()
+        hook.remove()
+        assert had()
+
+    class Other(ConvNet4):
+        pass
+
+    assert not had(module=Other(3, 1, 28, 5).double())
+    network.add_module("more", torch.nn.Identity())
     assert not had()
-    hook.remove()
-    assert had()
+
+
+def test_each_normalisation_has_its_epsilon():
+    network, params, images, targets = problem()
+    network.layer2.norm.eps = 0.3
+    found = ByHand(network, images, targets, list(params))(params)
+    for name, gradient in autograd(network, params, images, targets).items():
+        torch.testing.assert_close(found[name], gradient, rtol=0, atol=1e-11, msg=name)
 
 
 @pytest.mark.parametrize("steps", [0, 1, 4])

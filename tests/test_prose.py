@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -377,12 +378,12 @@ def test_what_froze_in_words(streams):
 
 def test_beside_the_others_in_words(streams):
     page = "continual_la_maml"
-    says(page, "retains as much on Rotations and Permutations")
+    says(page, "no difference in RA is seen on Rotations and Permutations (less than 1.8 points")
     says(page, "the mask retains 1.2 points more (0.2 to 2.1)")
     says(page, "retains 5.5 to 7.5 points less on every stream")
     says(page, "the mask learns more (LA 4.2 higher) and forgets more (BTI 3.6 lower)")
-    says(page, "half of them at random retains 2.5, 4.6 and 7.2 points less")
-    says(page, "the learned masks end with 5, 14 and 33 % of the weights frozen")
+    says(page, "Half of the weights frozen at random retains 2.5, 4.6 and 7.2 points less")
+    says(page, "the learned masks end with 5, 14 and 33 % frozen")
     says(page, "retains about two points less than the masked one on every stream")
 
     def gains(metric: str, other: str) -> list[Interval]:
@@ -397,8 +398,8 @@ def test_beside_the_others_in_words(streams):
         return found
 
     rotations, permutations, many = gains("ra", "c-maml")
-    assert rotations.low < 0 < rotations.high
-    assert permutations.low < 0 < permutations.high
+    for found in (rotations, permutations):
+        assert -1.8 < found.low < 0 < found.high < 1.8
     assert [round(v, 1) for v in (many.mean, many.low, many.high)] == [1.2, 0.2, 2.1]
     for metric, value in (("la", 4.2), ("bti", -3.6)):
         found = gains(metric, "c-maml")[0]
@@ -448,9 +449,7 @@ def test_agreement_with_the_reported_in_words(streams):
     says(page, "RA 1.2 and 1.5 reported standard deviations lower on Rotations and Permutations")
     says(page, "0.3 higher on Many Permutations")
     says(page, "within 1.5 on the first two streams, and at most 0.9 points lower on the third")
-    says(
-        page, "GEM agrees on Rotations and retains 3.6 points *more* than reported on Permutations"
-    )
+    says(page, "GEM agrees on Rotations only and retains 3.6 points *more* than reported on")
     says(page, "it retains 3.1, 11.7 and 1.7 points less than reported")
     quoted = la_maml_figures.reported(ROOT / "results" / "paper")
 
@@ -458,10 +457,11 @@ def test_agreement_with_the_reported_in_words(streams):
         found = [
             la_maml_figures.distance(streams[f"{s}-{learner}"], quoted[learner, s]["ra"])
             for s in plan.STREAMS
+            if streams.get(f"{s}-{learner}")
         ]
-        return [round(d, 1) for d in found if d is not None]
+        return [d for d in found if d is not None]
 
-    assert away("la-maml") == [-1.2, -1.5, 0.3]
+    assert [round(d, 1) for d in away("la-maml")] == [-1.2, -1.5, 0.3]
 
     def less(learner: str) -> list[float]:
         """Return the points of RA that are missing on each stream with runs."""
@@ -476,7 +476,11 @@ def test_agreement_with_the_reported_in_words(streams):
         assert len(first) == 2
         assert max(map(abs, first)) <= 1.5
         assert 0 <= less(learner)[-1] <= 0.9
-    assert abs(away("gem")[0]) <= 1
+    assert max(map(abs, less("c-maml"))) <= 0.7
+    assert -3 < away("c-maml")[0] < -2
+    rotations, *others = away("gem")
+    assert abs(rotations) < 1.1
+    assert min(others) > 2
     assert less("gem")[1] == -3.6
     assert less("sync") == [3.1, 11.7, 1.7]
     assert quoted["sync", "permutations"]["ra"].mean == pytest.approx(70.5, abs=0.05)
@@ -486,10 +490,11 @@ def test_osaka_in_words():
     page = "continual_osaka"
     says(page, "At $p = 0.90$ it gains about three points of accuracy")
     says(page, "At $p = 0.98$ the gain is about seventy")
-    says(page, "takes not one step of its slow weights")
-    says(page, "less than half a point either way")
-    says(page, "At $p = 0.98$ rates stay above zero in most runs")
-    says(page, "at $p = 0.90$ about 2 % of the weights are frozen in the end")
+    says(page, "takes not one step of its slow weights: its threshold of 3 is never reached")
+    says(page, "the intervals end within half a point of zero")
+    says(page, "At $p = 0.98$ no kernel ever freezes")
+    says(page, "every run ends with the kernel of its first layer frozen and no other, 2 % of the")
+    says(page, "and that only since the second half of the stream")
     records = layers.study_records(page)
     groups = by_experiment(finished(records))
     selected = osaka_claims.against_selected(records)
@@ -497,12 +502,22 @@ def test_osaka_in_words():
     gains = selected.evidence.set_index("statistic")["mean"]
     assert gains[osaka_claims.gain_at(0.90)] == pytest.approx(3, abs=0.4)
     assert gains[osaka_claims.gain_at(0.98)] == pytest.approx(70, abs=3)
-    assert all(r["final"]["outer_steps"] == 0 for r in groups["osaka98-5way-c-maml"])
+    for r in groups["osaka98-5way-c-maml"]:
+        assert r["final"]["outer_steps"] == 0
+        assert r["final"]["precision"] is None  # nor was a shift seen, which would have skipped one
     alone = osaka_claims.sparse_rates_alone(records)
     assert alone.verdict == "not supported"
     assert (alone.evidence["low"] > -0.5).all()
     assert (alone.evidence["high"] < 0.5).all()
-    rare = [r["final"]["first_frozen"] is None for r in groups["osaka98-5way-sparse-c-maml"]]
-    assert np.mean(rare) > 0.5
-    frozen = [100 * r["final"]["sparsity"] for r in groups["osaka90-5way-sparse-c-maml"]]
-    assert np.mean(frozen) == pytest.approx(2, abs=0.5)
+
+    def kernels_frozen(record: dict[str, Any]) -> dict[str, list[int]]:
+        frozen = record["curves"]["frozen"]
+        return {n: c for n, c in frozen.items() if n.endswith("weight") and any(c)}
+
+    assert not any(map(kernels_frozen, groups["osaka98-5way-sparse-c-maml"]))
+    for r in groups["osaka90-5way-sparse-c-maml"]:
+        ends = {n for n, c in kernels_frozen(r).items() if c[-1]}
+        assert ends == {"layer1.conv.weight"}
+        steps = np.array(r["curves"]["step"])
+        assert steps[np.array(kernels_frozen(r)["layer1.conv.weight"]) > 0].min() > 5_000
+        assert 100 * r["final"]["sparsity"] == pytest.approx(2, abs=0.1)

@@ -1,7 +1,7 @@
 """The gradient of ConvNet-4 on grey images by hand: the inner loop's hot path on a CPU.
 
-A step of an inner loop on 25 small images is a few dozen operations of some ten microseconds each,
-so what autograd adds to each of them matters, and so does every pass over the first feature map.
+A step of an inner loop on 25 small images is a few dozen short operations, so what autograd adds to
+each of them matters, and so does every pass over the first feature map.
 Here the chain rule is written out once, for the cross-entropy of one batch: the first block by
 :mod:`wheretolearn.first_block`, the others by torch's convolutions and the kernels of
 :mod:`wheretolearn.kernels`.  The numbers are those of autograd, up to rounding.
@@ -10,7 +10,7 @@ Here the chain rule is written out once, for the cross-entropy of one batch: the
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,11 +19,16 @@ from torch import Tensor
 
 from .first_block import Survey, first_backward, first_forward, survey
 from .kernels import Array, batch_statistics, kernels_wanted, pool_backward, pool_forward
-from .networks import ConvNet4
+from .networks import ConvBlock, ConvNet4
 from .rules import Params
 
+_BLOCKS = ("layer1", "layer2", "layer3", "layer4")
+_OF_A_BLOCK = ("conv.weight", "conv.bias", "norm.weight", "norm.bias")
+_NAMES = {*(f"{b}.{n}" for b in _BLOCKS for n in _OF_A_BLOCK), "output.weight", "output.bias"}
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
-def by_hand(
+
+def gradient_by_hand(
     module: Any,
     criterion: Any,
     params: Mapping[str, Tensor],
@@ -51,11 +56,13 @@ def by_hand(
     ByHand or None
         For the cross-entropy of :class:`~wheretolearn.networks.ConvNet4` without hooks on grey
         images, in one precision, float32 or float64, on a CPU, if a parameter of the first block
-        is wanted (otherwise what comes before the first that is had better be computed once).
+        is wanted (otherwise autograd is faster, for the layers before the first that moves are
+        computed once).
     """
+    if not (type(module) is ConvNet4 and len(list(module.children())) == len(_BLOCKS) + 2):
+        return None
     possible = (
-        isinstance(module, ConvNet4)
-        and criterion is F.cross_entropy
+        criterion is F.cross_entropy
         and kernels_wanted()
         and inputs.device.type == "cpu"
         and inputs.ndim == 4
@@ -63,10 +70,12 @@ def by_hand(
         and inputs.dtype in (torch.float32, torch.float64)
         and not torch.is_autocast_enabled("cpu")
         and targets.dtype == torch.int64
+        and targets.shape == inputs.shape[:1]
+        and bool((targets >= 0).all())
         and any(n.startswith("layer1.") for n in wanted)
-        and params.keys() == dict(module.named_parameters()).keys()
+        and params.keys() == _NAMES
         and all(p.dtype == inputs.dtype for p in params.values())
-        and not any(m._forward_hooks or m._forward_pre_hooks for m in module.modules())
+        and not any(getattr(m, hooks) for m in module.modules() for hooks in _HOOKS)
     )
     return ByHand(module, inputs, targets, wanted) if possible else None
 
@@ -77,7 +86,7 @@ class ByHand:
     Parameters
     ----------
     module : ConvNet4
-        The network; only its normalisations' epsilon is read.
+        The network; only the epsilon of each normalisation is read.
     images : Tensor
         Grey images, [B, 1, S, S].
     targets : Tensor
@@ -92,15 +101,15 @@ class ByHand:
         self.survey = survey(images.detach().squeeze(1).numpy())
         self.targets = targets
         self.wanted = wanted
-        self.eps = module.layer1.norm.eps
+        self.eps = {n: cast(ConvBlock, module.get_submodule(n)).norm.eps for n in _BLOCKS}
 
     @torch.no_grad()
     def __call__(self, params: Mapping[str, Tensor]) -> Params:
         """Return the gradient for each wanted parameter, at all of them."""
-        first, blocks = _FirstBlock(self.survey, "layer1", params, self.eps), []
+        first, blocks = _FirstBlock(self.survey, "layer1", params, self.eps["layer1"]), []
         y = first.y
-        for name in ("layer2", "layer3", "layer4"):
-            blocks.append(_Block(y, name, params, self.eps))
+        for name in _BLOCKS[1:]:
+            blocks.append(_Block(y, name, params, self.eps[name]))
             y = blocks[-1].y
         grads, dy = self._head(y, params)
         for block in reversed(blocks):
@@ -141,8 +150,8 @@ class _Block:
         numbers = self.weight, bias, self.mean, self.inv
         pool_forward(self.z, *numbers, 0.0, self.y, self.top, self.place)
 
-    def backward(self, dy: Array, kernel: bool) -> tuple[Params, Array]:
-        """Return the gradients of the parameters (of the kernel, if asked for) and of x."""
+    def backward(self, dy: Array, kernel_wanted: bool) -> tuple[Params, Array]:
+        """Return the gradients of the parameters (of the kernel, if wanted) and of x."""
         dz, dweight, dbias = np.empty_like(self.z), *np.empty((2, len(self.weight)), dy.dtype)
         numbers = self.weight, self.mean, self.inv
         kept = self.y, self.z, self.top, self.place
@@ -154,7 +163,7 @@ class _Block:
             None,
             *([1, 1], [1, 1], [1, 1]),  # stride, padding, dilation
             *(False, [0, 0], 1),  # not transposed; output padding, groups
-            [True, kernel, False],
+            [True, kernel_wanted, False],
         )
         dx = dx.contiguous(memory_format=torch.channels_last)
         grads = {} if dkernel is None else {"conv.weight": dkernel}
@@ -197,5 +206,5 @@ def _others(dweight: Array, dbias: Array) -> Params:
     return {
         "norm.weight": torch.from_numpy(dweight),
         "norm.bias": torch.from_numpy(dbias),
-        "conv.bias": torch.zeros(len(dbias), dtype=torch.from_numpy(dbias).dtype),
+        "conv.bias": torch.from_numpy(np.zeros_like(dbias)),
     }

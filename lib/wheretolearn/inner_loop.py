@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .convnet_gradient import by_hand
+from .convnet_gradient import gradient_by_hand
 from .networks import Staged
 from .rules import Params, Rates
 
@@ -212,16 +212,16 @@ def _gradient(
     """Return the gradient of the inner loss for the moving parameters, a function of all."""
     moving = list(moving)
     if isinstance(forward, as_function):
-        found = by_hand(forward.module, criterion, params, *support, moving)
+        found = gradient_by_hand(forward.module, criterion, params, *support, moving)
         if found is not None:
             return found
     before, after = split(forward, moving)
     with torch.no_grad():
         features = before(params, support.inputs)  # once
 
-    def by_autograd(params: Params) -> Params:
-        leaves = {n: params[n].detach().requires_grad_() for n in moving}
-        loss = criterion(after({**params, **leaves}, features), support.targets)
+    def by_autograd(at: Params) -> Params:
+        leaves = {n: at[n].detach().requires_grad_() for n in moving}
+        loss = criterion(after({**at, **leaves}, features), support.targets)
         grads = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
         return dict(zip(moving, grads, strict=True))
 
