@@ -78,6 +78,10 @@ class Visit:
     def look(self, viewport: str, scheme: str) -> None:
         """Look at the page that is open through another window, or by night."""
         self._size_and_scheme(viewport, scheme)
+        # the theme follows at the browser's next frame, not at once; never is an error
+        self.page.wait_for_function(
+            "scheme => document.documentElement.dataset.theme === scheme", arg=scheme
+        )
         self._settle(viewport, scheme)
 
     def _size_and_scheme(self, viewport: str, scheme: str) -> None:
@@ -145,8 +149,6 @@ def test_page_is_whole(browser, name: str) -> None:
                     }"""
                 )
                 assert wide == [], f"wider than the window: {where}"
-                theme = visit.page.evaluate("document.documentElement.dataset.theme")
-                assert theme == scheme, where
 
 
 def assert_mathematics(page, where: str) -> None:
