@@ -11,12 +11,12 @@ BOOK := _build/html/index.html
 PIPELINE := $(RUN) -m wheretolearn.publish pipeline --cores $(CORES)
 
 .DEFAULT_GOAL := help
-.PHONY: help book test study paper bench clean
+.PHONY: help book test test-all study paper bench clean
 .DELETE_ON_ERROR:
 
 help: ## print this list
-	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  make \1 | \2/p' $(MAKEFILE_LIST) \
-	| while IFS='|' read -r target text; do printf '%-14s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/  make \1 | \2/p' $(MAKEFILE_LIST) \
+	| while IFS='|' read -r target text; do printf '%-16s %s\n' "$$target" "$$text"; done
 	@echo "Variables: PYTHON=$(PYTHON)  PROFILE=$(PROFILE) (quick, study, paper)  CORES=$(CORES)" \
 	  " BENCH=$(BENCH) (--quick: a minute)"
 
@@ -25,11 +25,15 @@ book: $(VENV)/.installed ## train, execute the notebooks, build the book
 	|| { echo "make book: a step failed, see above; logs are in _build/logs/" >&2; exit 1; }
 	@echo "The book: $(BOOK)"
 
-test: $(VENV)/.installed-dev ## check style and types, run all tests
-	@$(RUN) -m ruff check . || { echo "make test: ruff check failed" >&2; exit 1; }
-	@$(RUN) -m ruff format --check . || { echo "make test: ruff format failed" >&2; exit 1; }
-	@$(RUN) -m mypy || { echo "make test: mypy failed" >&2; exit 1; }
-	@$(RUN) -m pytest -n 2 || { echo "make test: pytest failed" >&2; exit 1; }
+test: TESTS := -m "not slow"
+test test-all: $(VENV)/.installed-dev
+	@$(RUN) -m ruff check . || { echo "make $@: ruff check failed" >&2; exit 1; }
+	@$(RUN) -m ruff format --check . || { echo "make $@: ruff format failed" >&2; exit 1; }
+	@$(RUN) -m mypy || { echo "make $@: mypy failed" >&2; exit 1; }
+	@$(RUN) -m pytest -n 2 $(TESTS) || { echo "make $@: pytest failed" >&2; exit 1; }
+
+test: ## check style and types, run the tests but the slow ones
+test-all: ## the same with the slow ones: every notebook, real data, other libraries
 
 study: $(VENV)/.installed ## train what is missing of the study on real data (hours)
 	@$(PIPELINE) records --config profile=search && $(PIPELINE) records --config profile=study \
