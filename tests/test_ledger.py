@@ -266,16 +266,15 @@ def test_what_could_have_been_seen_is_said():
     )
     seen = 100 * ledger.chance(3.0, math.sqrt(0.5), 2)
     text = ledger.in_doubt([entry])
-    line = f"probability of {seen:.0f} % for claim 3 on data (gain: 3.00 points, interval ±6.35"
+    line = f"\n- claim 3 on data: {seen:.0f} % (gain: 3.00 points, interval ±6.35, 2 seeds)\n"
     assert line in text
-    assert "2 seeds)" in text
     so_far = ledger._entry(entry.claim, records(4), Path())
-    assert "for claim 3" in ledger.in_doubt([so_far])
-    assert "probability of over 99 %" in ledger.in_doubt([entry._replace(paper=90.0)])
+    assert "- claim 3 on data" in ledger.in_doubt([so_far])
+    assert "claim 3 on data: over 99 %" in ledger.in_doubt([entry._replace(paper=90.0)])
     for other in (entry._replace(verdict="supported"), entry._replace(paper=None)):
         assert "probability" not in ledger.in_doubt([other])
     unknown = ledger.in_doubt([entry._replace(paper=None)])
-    assert unknown.endswith("is ruled out: claim 3 (gain: 1.50 [-4.85, 7.85] points, 2 seeds).")
+    assert unknown.endswith("is ruled out:\n\n- claim 3: gain: 1.50 [-4.85, 7.85] points, 2 seeds")
 
 
 def test_the_chance_to_see_an_effect():

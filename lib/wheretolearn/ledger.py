@@ -544,7 +544,7 @@ def in_doubt(found: Sequence[Entry]) -> str:
     Returns
     -------
     str
-        A paragraph in Markdown.
+        Paragraphs and lists in Markdown.
     """
     parts, open_ones = [], []
     for e in found:
@@ -553,30 +553,32 @@ def in_doubt(found: Sequence[Entry]) -> str:
             continue
         if effect is None:
             if math.isfinite(line["low"]):
-                open_ones.append(f"claim {e.claim.number} ({_shown(e)})")
+                open_ones.append(f"- claim {e.claim.number}: {_shown(e)}")
             continue
         seen = chance(effect, _spread_over_seeds(line), line["seeds"])
         parts.append(
-            f"{_percent(seen)} for claim {e.claim.number} on {e.claim.problem} "
+            f"- claim {e.claim.number} on {e.claim.problem}: {_percent(seen)} "
             f"({line['statistic']}: {effect:.2f} {e.claim.unit}, interval "
             f"±{_half(line):.2f}, {line['seeds']} seeds)"
         )
-    text = (
+    paragraphs = [
         "*Not supported* speaks against a claim only as far as the runs could have shown an effect."
-    )
+    ]
     if parts:
-        text += (
-            " If an effect were as large as the paper's, and its spread over seeds what it is "
-            f"here, its interval would lie above zero with a probability of {'; '.join(parts)}. "
+        paragraphs += [
+            "If an effect were as large as the paper's, and its spread over seeds what it is here, "
+            "its interval would lie above zero with this probability:",
+            "\n".join(parts),
             "These numbers are rough: the spread itself comes from as few seeds. They are for the "
-            "one statistic named; *supported* asks for more of them at once, and was less likely."
-        )
+            "one statistic named; *supported* asks for more of them at once, and was less likely.",
+        ]
     if open_ones:
-        text += (
-            " Where no size of the effect is published, only what lies outside the interval is "
-            f"ruled out: {'; '.join(open_ones)}."
-        )
-    return text
+        paragraphs += [
+            "Where no size of the effect is published, only what lies outside the interval is "
+            "ruled out:",
+            "\n".join(open_ones),
+        ]
+    return "\n\n".join(paragraphs)
 
 
 def nothing_to_prevent(found: Sequence[Entry]) -> str:

@@ -55,24 +55,35 @@ def results(
     -------
     str
     """
-    said = where_the_gain_is(of_figure2)
-    prevented = ledger.nothing_to_prevent(found)
-    of_loops = f"{prevented} " if prevented else ""
-    of_robustness = f"Claim 4: {said[0].lower()}{said[1:]} " if said else ""
+    notes = [
+        f"**Claims 1 and 3.** {beside_noise(records)}Masks driven by pure noise would earn *partly "
+        "supported* on claim 1; noise orders no layers. Claim 3 has no such control yet.",
+        "**Claim 2.** The order was tested from 50 % at inner rate 0.1; in other settings the "
+        "output layer is often not the most plastic one, and at the rates 0.5 and 1.0 and with one "
+        "shot it freezes most.",
+        _note("Claim 4", where_the_gain_is(of_figure2)),
+        f"**Claim 7.** Noise alone would set {zeros():.0f} % of these rates to zero, more than "
+        "learning does.",
+        _note("Longer loops", ledger.nothing_to_prevent(found)),
+        _note("Little training", what_training_adds(of_table1)),
+    ]
     return (
         ledger.overview(found, "notebooks/{}.ipynb")
-        + "\n\n<sub>Tests fixed beforehand (but for 5c), on Student's 95 % intervals over seeds; "
+        + "\n\nTests were fixed beforehand (but for 5c), on Student's 95 % intervals over seeds; "
         "that of claim 8 is a permutation test. The study's images, networks and trainings are "
         "smaller than the paper's; each line's setting and test stand in "
-        "[results/claims.json](results/claims.json). "
-        "Masks driven by pure noise would earn *partly supported* on claim 1; noise orders no "
-        f"layers. {beside_noise(records)}Claim 3 has no such control yet. The order of claim 2 "
-        "was tested from 50 % at inner rate 0.1; in other settings the output layer is often not "
-        "the most plastic one, and at the rates 0.5 and 1.0 and with one shot it freezes most. "
-        f"{of_robustness}{of_loops}Under claim 7 noise alone would set "
-        f"{zeros():.0f} % of these rates to zero, more than learning does.</sub>"
-        "\n\n" + ledger.in_doubt(found) + what_training_adds(of_table1)
+        "[results/claims.json](results/claims.json).\n\n"
+        + tables.folded(
+            "What noise, settings and short training have to do with it",
+            "\n".join(f"- {note}" for note in notes if note),
+        )
+        + "\n\n"
+        + tables.folded("What the runs could have shown, and could not", ledger.in_doubt(found))
     )
+
+
+def _note(about: str, said: str) -> str:
+    return f"**{about}.** {said}" if said else ""
 
 
 def what_training_adds(records: Sequence[Record]) -> str:
@@ -86,7 +97,7 @@ def what_training_adds(records: Sequence[Record]) -> str:
     Returns
     -------
     str
-        A blank and sentences; empty without runs of MAML with 5 shots, short and longer.
+        Sentences; empty without runs of MAML with 5 shots, short and longer.
     """
     groups = by_experiment(finished(records))
     names = ("convnet4-5shot-maml", "convnet4-1shot-maml", "longer-5shot-maml")
@@ -95,7 +106,7 @@ def what_training_adds(records: Sequence[Record]) -> str:
     five, one, longer = (tables.added(groups[name]) for name in names)
     short, long = (groups[name][0]["parameters"]["updates"] for name in (names[0], names[2]))
     return (
-        f" And {short} updates, in claims 5a, 6, 11 and 12b, teach MAML with ConvNet-4 little: "
+        f"{short} updates, in claims 5a, 6, 11 and 12b, teach MAML with ConvNet-4 little: "
         f"they add {tables.interval(five)} points to its validation accuracy with 5 shots and "
         f"{tables.interval(one)} with 1. So four methods were trained once more, for {long:,} "
         f"updates, which add {tables.interval(longer)}; the lines *longer* are about them."
