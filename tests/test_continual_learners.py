@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from wheretolearn.continual.ewc import EWC
-from wheretolearn.continual.gem import GEM, project
+from wheretolearn.continual.gem import GEM, turn
 from wheretolearn.continual.la_maml import LaMAML
-from wheretolearn.continual.learner import clip, in_heads
+from wheretolearn.continual.learner import Learner, clip, in_heads
 from wheretolearn.continual.mer import MER
 from wheretolearn.continual.methods import LEARNERS, make_learner, settings
 from wheretolearn.continual.online import Online
 from wheretolearn.continual.replay import ExperienceReplay
 from wheretolearn.continual.streams import TensorStream
+from wheretolearn.continual.task_gradients import Factored, Stacked
 from wheretolearn.inner_loop import Batch
 from wheretolearn.networks import MLP
 from wheretolearn.rules import make_rule
@@ -200,23 +201,54 @@ def test_fisher_information_of_nothing(changes, message):
 
 
 @given(st.integers(0, 10_000), st.integers(1, 5), st.sampled_from([0.0, 0.5]))
-def test_projection(seed, tasks, margin):
-    """It is the nearest vector with weights of at least the margin (checked by another solver)."""
+def test_the_nearest_gradient_that_harms_none(seed, tasks, margin):
+    """With weights of at least the margin (checked by another solver)."""
     rng = np.random.default_rng(seed)
     gradient, memories = rng.normal(size=12), rng.normal(size=(tasks, 12))
-    found = project(gradient, memories, margin)
+    rows = np.stack([gradient, *memories])
+    weights = turn(rows @ rows.T, margin)
     if (memories @ gradient >= 0).all():
-        assert np.array_equal(found, gradient)
+        assert not weights.any()
         return
+    found = gradient + weights @ memories
     assert (memories @ found >= -1e-6).all()
 
     def size(v):
         return 0.5 * ((gradient + v @ memories) ** 2).sum()
 
     best = minimize(size, np.full(tasks, margin + 0.1), bounds=[(margin, None)] * tasks)
-    assert 0.5 * (found**2).sum() <= best.fun + 1e-5
-    weights = np.linalg.lstsq(memories.T, found - gradient, rcond=None)[0]
-    assert (weights >= margin - 1e-6).all()
+    assert size(weights) <= best.fun + 1e-5
+    assert (weights >= margin).all()
+
+
+@pytest.mark.parametrize("sizes", [[1], [1, 3, 3], [4, 1, 5, 2]])
+def test_gradients_as_factors_are_those_written_out(sizes):
+    learner = GEM(rate=0.1, memory=9, tasks=3, **base())
+    batches = [batch(n, i) for i, n in enumerate(sizes)]
+    factored = Factored(learner.params, batches)
+    written = Stacked([learner.gradient(b)[1] for b in batches])
+    np.testing.assert_allclose(factored.gram(), written.gram(), rtol=1e-12, atol=1e-14)
+    weights = np.linspace(-1, 2, len(sizes))
+    found, wanted = factored.mixture(weights), written.mixture(weights)
+    assert found.keys() == wanted.keys() == learner.params.keys()
+    for n, g in wanted.items():
+        torch.testing.assert_close(found[n], g, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.3])
+def test_gem_without_factors_is_the_same(margin, monkeypatch):
+    """As it learns with other networks, heads, or on a GPU."""
+    learners = []
+    for by_hand in (True, False):
+        monkeypatch.setattr(Learner, "plain_mlp", by_hand)
+        learner = GEM(rate=0.05, memory=12, tasks=3, margin=margin, **base())
+        for task in range(3):
+            for i in range(4):
+                learner.observe(batch(3, 10 * task + i))
+            learner.end_task()
+        learners.append(learner)
+    for n, p in learners[0].params.items():
+        torch.testing.assert_close(learners[1].params[n], p, rtol=0, atol=1e-10)
 
 
 def test_gem_does_not_harm_the_past():

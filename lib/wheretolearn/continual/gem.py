@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..inner_loop import Batch
 from .learner import Learner
+from .task_gradients import Factored, Stacked, TaskGradients
 
 
 class GEM(Learner):
@@ -76,14 +77,17 @@ class GEM(Learner):
         for _ in range(self.glances):
             loss, grads = self.gradient(batch)
             if self.past:
-                flat = _flat(grads)
-                memories = np.stack([_flat(self.gradient(Batch(*m))[1]) for m in self.past])
-                safe = torch.from_numpy(project(flat, memories, self.margin))
-                sizes = [g.numel() for g in grads.values()]
-                parts = safe.to(next(iter(grads.values())).dtype).split(sizes)
-                grads = {n: p.view_as(grads[n]) for n, p in zip(grads, parts, strict=True)}
+                found = self._gradients([batch, *(Batch(*m) for m in self.past)])
+                weights = turn(found.gram(), self.margin)
+                if weights.any():
+                    grads = found.mixture(np.concatenate([[1.0], weights]))
             self.descend(grads, self.rate)
         return loss
+
+    def _gradients(self, batches: list[Batch]) -> TaskGradients:
+        if self.plain_mlp:
+            return Factored(self.params, batches)
+        return Stacked([self.gradient(b)[1] for b in batches])
 
     def end_task(self) -> None:
         """Keep what the task leaves in memory."""
@@ -93,32 +97,26 @@ class GEM(Learner):
             self.current = []
 
 
-def project(gradient: np.ndarray, memories: np.ndarray, margin: float) -> np.ndarray:
-    """Turn a gradient so that it points against none of the memories' gradients.
+def turn(products: np.ndarray, margin: float) -> np.ndarray:
+    """Find what to add to a gradient so that it points against none of the memories' gradients.
 
     Parameters
     ----------
-    gradient : ndarray, shape [p]
-        The gradient wanted.
-    memories : ndarray, shape [t, p]
-        Gradients of earlier tasks.
+    products : ndarray, shape [1 + t, 1 + t]
+        Inner products of the gradient wanted, which comes first, and those of earlier tasks.
     margin : float
         Least weight of each, 0 or more.
 
     Returns
     -------
-    ndarray, shape [p]
-        The gradient itself, if it points against none.
+    ndarray, shape [t]
+        The weight `v` of each earlier gradient; zeros, if the gradient points against none.
     """
-    if (memories @ gradient >= 0).all():
-        return gradient
-    shifted = gradient + margin * memories.sum(0)
-    gram = memories @ memories.T
+    past, gram = products[1:, 0], products[1:, 1:]
+    if (past >= 0).all():
+        return np.zeros(len(past))
     lower = cholesky(gram + 1e-9 * np.trace(gram) * np.eye(len(gram)), lower=True)
     # what the weights exceed the margin by; the least squares are those of the t x t problem
-    excess, _ = nnls(lower.T, -solve_triangular(lower, memories @ shifted, lower=True))
-    return shifted + excess @ memories
-
-
-def _flat(grads: dict[str, Tensor]) -> np.ndarray:
-    return torch.cat([g.flatten() for g in grads.values()]).double().numpy()
+    shifted = past + margin * gram.sum(1)
+    excess, _ = nnls(lower.T, -solve_triangular(lower, shifted, lower=True))
+    return margin + excess
