@@ -29,7 +29,7 @@ from .inside_the_loop import minus, over_seeds
 from .osaka_claims import AS_SELECTED, SAME_BUT_DENSE, accuracies
 from .records import Record
 from .statistics import t_interval
-from .tables import interval, table
+from .tables import interval, table, with_missing
 
 Groups = Mapping[str, Sequence[Record]]
 
@@ -127,14 +127,14 @@ def settings(profile: str) -> dict[Setting, dict[str, OsakaExperiment]]:
 
 
 def accuracy_tables(records: Sequence[Record], profile: str) -> str:
-    """Return accuracy, detections, sparsity and work of every learner, a table for each setting.
+    """Return accuracy, detections, sparsity and work of every learner, two tables for each setting.
 
     Parameters
     ----------
     records : sequence of dict
         Records of OSAKA.
     profile : str
-        Whose experiments have a line, run or not.
+        Whose experiments have a line, or are named below it where they have not been run.
 
     Returns
     -------
@@ -144,28 +144,27 @@ def accuracy_tables(records: Sequence[Record], profile: str) -> str:
     groups = by_experiment(records)
     parts = []
     for setting, column in settings(profile).items():
-        shown = [r for e in column.values() for r in groups.get(e.name, [])]
+        run, missing = _run(groups, column)
+        shown = [r for group in run.values() for r in group]
         sources = shown[0]["contexts"]["names"] if shown else []
-        rows = []
-        for learner, e in column.items():
-            group = groups.get(e.name, [])
-            row = [f"`{learner}`", _cell(group, "accuracy")]
-            row += [_cell(group, "by_source", name) for name in sources]
-            row += [_cell(group, name) for name in ("precision", "recall", "f1", "sparsity")]
-            rows.append([*row, _work(group), counted(group)])
-        header = (
+        rows, more = [], []
+        for learner, group in run.items():
+            found = [_cell(group, "accuracy"), *(_cell(group, "by_source", n) for n in sources)]
+            rows.append([f"`{learner}`", *found, counted(group)])
+            found = [_cell(group, name) for name in ("precision", "recall", "f1", "sparsity")]
+            more.append([f"`{learner}`", *found, _work(group)])
+        header = ("learner", "accuracy (%)", *(f"{name} (%)" for name in sources), "seeds")
+        header_of_more = (
             "learner",
-            "accuracy (%)",
-            *(f"{name} (%)" for name in sources),
             "precision (%)",
             "recall (%)",
             "F1 (%)",
             "sparsity at the end (%)",
             "gradient images (thousands)",
-            "seeds",
         )
         limits = f"Chance is {setting.chance:.1f} %; expect at most {setting.ceiling:.1f} %."
-        parts += [f"**{_stream(column)}.** {limits}", table(header, rows)]
+        parts += [f"**{_stream(column)}.** {limits}", with_missing(header, rows, missing)]
+        parts += [table(header_of_more, more)] if more else []
     return "\n\n".join(parts)
 
 
@@ -187,21 +186,23 @@ def difference_tables(records: Sequence[Record], profile: str) -> str:
     parts = []
     for column in settings(profile).values():
         others = [m for m in (AS_SELECTED, SAME_BUT_DENSE) if m in column]
-        found = {m: accuracies(groups.get(e.name, [])) for m, e in column.items()}
+        run, missing = _run(groups, column)
+        found = {learner: accuracies(group) for learner, group in run.items()}
         rows = []
-        for learner, e in column.items():
+        for learner, group in run.items():
             cells = []
             for other in others:
                 gain = over_seeds(minus(found[learner], found.get(other, {})))
                 cells.append("–" if gain is None or other == learner else interval(gain))
-            rows.append([f"`{learner}`", *cells, counted(groups.get(e.name, []))])
+            rows.append([f"`{learner}`", *cells, counted(group)])
         header = ("learner", *(f"it − `{other}`" for other in others), "seeds")
-        parts += [f"**{_stream(column)}.** Percentage points.", table(header, rows)]
+        parts.append(f"**{_stream(column)}.** Percentage points.")
+        parts.append(with_missing(header, rows, missing))
     return "\n\n".join(parts)
 
 
 def inside_tables(records: Sequence[Record], profile: str) -> str:
-    """Return what happened to each learner on the way, a table for each setting.
+    """Return what happened to each learner on the way, two tables for each setting.
 
     Parameters
     ----------
@@ -216,35 +217,28 @@ def inside_tables(records: Sequence[Record], profile: str) -> str:
         the epochs, the best one, its validation accuracy, and how many runs the last epoch ended.
     """
     groups = by_experiment(records)
-    header = (
-        "learner",
-        "steps of the slow weights",
-        "first zero rate at step",
-        "epochs of pretraining",
-        "best epoch",
-        "validation (%)",
-        "ended by the last epoch",
-        "seeds",
-    )
     parts = []
     for column in settings(profile).values():
-        rows = []
-        for learner, e in column.items():
-            group = groups.get(e.name, [])
+        run, missing = _run(groups, column)
+        rows, before = [], []
+        for learner, group in run.items():
             done = finished(group)
             first = [n for r in done if (n := r["final"]["first_frozen"]) is not None]
             zero = f"{_mean_of(first)} ({len(first)} of {len(done)})" if first else "–"
             outer = _mean_of([r["final"]["outer_steps"] for r in done])
-            rows.append([f"`{learner}`", outer, zero, *_before(e, done), counted(group)])
-        parts += [f"**{_stream(column)}.**", table(header, rows)]
+            rows.append([f"`{learner}`", outer, zero, counted(group)])
+            found = [r["pretraining"] for r in done if r["pretraining"] is not None]
+            if found:
+                before.append([f"`{learner}`", *_before(column[learner], found)])
+        header = ("learner", "steps of the slow weights", "first zero rate at step", "seeds")
+        parts += [f"**{_stream(column)}.**", with_missing(header, rows, missing)]
+        of = ("pretraining of", "epochs", "best epoch", "validation (%)", "ended by the last")
+        parts += [table(of, before)] if before else []
     return "\n\n".join(parts)
 
 
-def _before(e: OsakaExperiment, done: Sequence[Record]) -> list[str]:
+def _before(e: OsakaExperiment, found: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what happened in pretraining."""
-    found = [r["pretraining"] for r in done if r["pretraining"] is not None]
-    if not found:
-        return ["–"] * 4
     epochs = [len(p["val_accuracy"]) for p in found]
     best = [100 * max(p["val_accuracy"]) for p in found]
     ended = sum(n == e.epochs for n in epochs)
@@ -254,6 +248,14 @@ def _before(e: OsakaExperiment, done: Sequence[Record]) -> list[str]:
         f"{sum(best) / len(best):.1f}",
         f"{ended} of {len(found)}",
     ]
+
+
+def _run(
+    groups: Groups, column: Mapping[str, OsakaExperiment]
+) -> tuple[dict[str, Sequence[Record]], list[str]]:
+    """Return the records of each learner that has some, and the names of the others."""
+    run = {m: groups[e.name] for m, e in column.items() if groups.get(e.name)}
+    return run, [f"`{m}`" for m in column if m not in run]
 
 
 def _mean_of(numbers: Sequence[float]) -> str:
