@@ -33,7 +33,7 @@ def test_a_line_that_needs_nothing_neither_holds_nor_fails():
     text = tables.verdicts([Finding("so", "supported", pd.DataFrame(lines))])
     gain, beside = text.splitlines()[-2:]
     assert gain.endswith("| interval above 0 | yes |")
-    assert beside == "| beside it | 0.00 [-0.00, 0.00] | 2 | – | – |"
+    assert beside == "| beside it | 0.00 [0.00, 0.00] | 2 | – | – |"
 
 
 def test_runs_say_which_update_was_tested():

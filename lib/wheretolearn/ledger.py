@@ -28,7 +28,7 @@ from .experiments import Experiment, Planned
 from .records import Record, check_data, load
 from .robustness import robustness
 from .stated import Stated
-from .tables import table, verdicts
+from .tables import number, table, verdicts
 
 
 class Claim(NamedTuple):
@@ -665,9 +665,9 @@ def _shown(entry: Entry) -> str:
     line = entry.headline
     if line is None:
         return "–"
-    text = f"{line['mean']:.2f}" if entry.claim.unit != "p" else f"{line['mean']:.4f}"
+    text = f"{line['mean']:.4f}" if entry.claim.unit == "p" else number(line["mean"])
     if math.isfinite(line["low"]):
-        text += f" [{line['low']:.2f}, {line['high']:.2f}]"
+        text += f" [{number(line['low'])}, {number(line['high'])}]"
     unit = "" if entry.claim.unit == "p" else f" {entry.claim.unit}"
     return f"{line['statistic']}: {text}{unit}, {line['seeds']} seeds"
 

@@ -31,8 +31,12 @@ def verdicts(findings: Iterable[Finding]) -> str:
             rows = [
                 (
                     row.statistic,
-                    (_number(row.mean) if math.isfinite(row.mean) else "not run yet")
-                    + (f" [{row.low:.2f}, {row.high:.2f}]" if math.isfinite(row.low) else ""),
+                    (number(row.mean) if math.isfinite(row.mean) else "not run yet")
+                    + (
+                        f" [{number(row.low)}, {number(row.high)}]"
+                        if math.isfinite(row.low)
+                        else ""
+                    ),
                     str(row.seeds),
                     row.needed,
                     _held(row.holds, row.needed) if math.isfinite(row.mean) else "–",
@@ -49,7 +53,7 @@ def _held(holds: bool, needed: str) -> str:
     return "–" if needed == NOTHING else "yes" if holds else "no"
 
 
-def _number(x: float) -> str:
+def number(x: float) -> str:
     """Return two decimals, or for what they would turn to zero two digits."""
     return f"{x:.2g}" if 1e-9 < abs(x) < 0.005 else f"{abs(x) if abs(x) < 0.005 else x:.2f}"
 
