@@ -449,7 +449,7 @@ def test_agreement_with_the_reported_in_words(streams):
     says(page, "RA 1.2 and 1.5 reported standard deviations lower on Rotations and Permutations")
     says(page, "0.3 higher on Many Permutations")
     says(page, "within 1.5 on the first two streams, and at most 0.9 points lower on the third")
-    says(page, "GEM agrees on Rotations only and retains 3.6 points *more* than reported on")
+    says(page, "GEM agrees on Rotations only and retains 3.6 and 2.3 points *more* than reported")
     says(page, "it retains 3.1, 11.7 and 1.7 points less than reported")
     quoted = la_maml_figures.reported(ROOT / "results" / "paper")
 
@@ -481,7 +481,7 @@ def test_agreement_with_the_reported_in_words(streams):
     rotations, *others = away("gem")
     assert abs(rotations) < 1.1
     assert min(others) > 2
-    assert less("gem")[1] == -3.6
+    assert less("gem")[1:] == [-3.6, -2.3]
     assert less("sync") == [3.1, 11.7, 1.7]
     assert quoted["sync", "permutations"]["ra"].mean == pytest.approx(70.5, abs=0.05)
 
@@ -493,8 +493,10 @@ def test_osaka_in_words():
     says(page, "takes not one step of its slow weights: its threshold of 3 is never reached")
     says(page, "the intervals end within half a point of zero")
     says(page, "At $p = 0.98$ no kernel ever freezes")
-    says(page, "every run ends with the kernel of its first layer frozen and no other, 2 % of the")
-    says(page, "and that only since the second half of the stream")
+    says(page, "the kernel of the first layer, 2 % of the weights, freezes in every run, but never")
+    says(
+        page, "before the second half of the stream; four of five runs end with it frozen, and none"
+    )
     records = layers.study_records(page)
     groups = by_experiment(finished(records))
     selected = osaka_claims.against_selected(records)
@@ -515,9 +517,12 @@ def test_osaka_in_words():
         return {n: c for n, c in frozen.items() if n.endswith("weight") and any(c)}
 
     assert not any(map(kernels_frozen, groups["osaka98-5way-sparse-c-maml"]))
+    first, ends = "layer1.conv.weight", []
     for r in groups["osaka90-5way-sparse-c-maml"]:
-        ends = {n for n, c in kernels_frozen(r).items() if c[-1]}
-        assert ends == {"layer1.conv.weight"}
+        found = kernels_frozen(r)
+        ends.append({n for n, c in found.items() if c[-1]})
         steps = np.array(r["curves"]["step"])
-        assert steps[np.array(kernels_frozen(r)["layer1.conv.weight"]) > 0].min() > 5_000
-        assert 100 * r["final"]["sparsity"] == pytest.approx(2, abs=0.1)
+        assert steps[np.array(found[first]) > 0].min() > 5_000
+        assert max(found[first]) == r["tensors"][first]
+        assert 100 * r["tensors"][first] / sum(r["tensors"].values()) == pytest.approx(2, abs=0.1)
+    assert sorted(ends, key=len) == [set(), *[{first}] * 4]
