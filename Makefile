@@ -26,6 +26,7 @@ book: $(VENV)/.installed ## train, execute the notebooks, build the book
 	@echo "The book: $(BOOK)"
 
 test: TESTS := -m "not slow"
+test-all: TESTS :=
 test test-all: $(VENV)/.installed-dev
 	@$(RUN) -m ruff check . || { echo "make $@: ruff check failed" >&2; exit 1; }
 	@$(RUN) -m ruff format --check . || { echo "make $@: ruff format failed" >&2; exit 1; }
@@ -33,7 +34,7 @@ test test-all: $(VENV)/.installed-dev
 	@$(RUN) -m pytest -n 2 $(TESTS) || { echo "make $@: pytest failed" >&2; exit 1; }
 
 test: ## check style and types, run the tests but the slow ones
-test-all: ## the same with the slow ones: every notebook, real data, other libraries
+test-all: ## the same with the slow ones: every notebook, the largest data set, whole runs
 
 study: $(VENV)/.installed ## train what is missing of the study on real data (hours)
 	@$(PIPELINE) records --config profile=search && $(PIPELINE) records --config profile=study \

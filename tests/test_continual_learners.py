@@ -235,9 +235,32 @@ def test_gradients_as_factors_are_those_written_out(sizes):
         torch.testing.assert_close(found[n], g, rtol=0, atol=1e-14)
 
 
+def test_gradients_in_single_precision():
+    """Products are summed in double precision: errors are those of the factors alone."""
+    learner = GEM(rate=0.1, memory=9, tasks=3, **base())
+    batches = [batch(n, i) for i, n in enumerate((2, 5, 4))]
+    params = {n: p.float() for n, p in learner.params.items()}
+    single = Factored(params, [Batch(b.inputs.float(), b.targets) for b in batches])
+    double = Factored(learner.params, batches)
+    double.ins, double.backs = ([t.double() for t in ts] for ts in (single.ins, single.backs))
+    assert single.gram().dtype == np.float64
+    np.testing.assert_allclose(single.gram(), double.gram(), rtol=1e-12)
+    assert {g.dtype for g in single.mixture(np.ones(3)).values()} == {torch.float32}
+
+
+def test_gem_that_diverges_shows_it():
+    """Products that overflow turn the weights to NaN, which ends a run; nothing is raised."""
+    learner = GEM(rate=0.1, memory=9, tasks=3, **base())
+    learner.observe(batch(4, 0))
+    learner.end_task()
+    learner.params = {n: 1e150 * p for n, p in learner.params.items()}
+    learner.observe(batch(4, 1))
+    assert any(p.isnan().any() for p in learner.params.values())
+
+
 @pytest.mark.parametrize("margin", [0.0, 0.3])
 def test_gem_without_factors_is_the_same(margin, monkeypatch):
-    """As it learns with other networks, heads, or on a GPU."""
+    """By autograd, as it learns with other networks, with heads, or on a GPU."""
     learners = []
     for by_hand in (True, False):
         monkeypatch.setattr(Learner, "plain_mlp", by_hand)

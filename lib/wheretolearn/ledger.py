@@ -514,7 +514,7 @@ def power(found: Sequence[Entry]) -> str:
             (
                 f"{e.claim.number} ({e.claim.problem})",
                 line["statistic"],
-                f"±{_half(line):.2f} {e.claim.unit}",
+                f"±{number(_half(line))} {e.claim.unit}",
                 str(seeds),
                 "–" if effect is None else f"{effect:.2f}",
                 "–" if effect is None else _percent(chance(effect, spread, seeds)),
@@ -559,7 +559,7 @@ def in_doubt(found: Sequence[Entry]) -> str:
         parts.append(
             f"- claim {e.claim.number} on {e.claim.problem}: {_percent(seen)} "
             f"({line['statistic']}: {effect:.2f} {e.claim.unit}, interval "
-            f"±{_half(line):.2f}, {line['seeds']} seeds)"
+            f"±{number(_half(line))}, {line['seeds']} seeds)"
         )
     paragraphs = [
         "*Not supported* speaks against a claim only as far as the runs could have shown an effect."

@@ -134,7 +134,7 @@ def accuracy_tables(records: Sequence[Record], profile: str) -> str:
     records : sequence of dict
         Records of OSAKA.
     profile : str
-        Whose experiments have a line, or are named below it where they have not been run.
+        Whose experiments have a line, or are named below the first table if they were not run.
 
     Returns
     -------
@@ -202,7 +202,7 @@ def difference_tables(records: Sequence[Record], profile: str) -> str:
 
 
 def inside_tables(records: Sequence[Record], profile: str) -> str:
-    """Return what happened to each learner on the way, two tables for each setting.
+    """Return what happened to each learner on the way, a table or two for each setting.
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ def inside_tables(records: Sequence[Record], profile: str) -> str:
                 before.append([f"`{learner}`", *_before(column[learner], found)])
         header = ("learner", "steps of the slow weights", "first zero rate at step", "seeds")
         parts += [f"**{_stream(column)}.**", with_missing(header, rows, missing)]
-        of = ("pretraining of", "epochs", "best epoch", "validation (%)", "ended by the last")
+        of = ("pretraining of", "epochs", "best epoch", "validation (%)", "ended by the last epoch")
         parts += [table(of, before)] if before else []
     return "\n\n".join(parts)
 
@@ -273,7 +273,7 @@ def _stream(column: Mapping[str, OsakaExperiment]) -> str:
 def _cell(group: Sequence[Record], *path: str) -> str:
     """Return the mean of a share with its interval, or why there is none."""
     done = finished(group)
-    if group and not done:
+    if not done:
         return "diverged"
     found = {r["seed"]: _at(r["final"], path) for r in done}
     value = over_seeds({s: 100 * v for s, v in found.items() if v is not None})

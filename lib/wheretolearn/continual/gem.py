@@ -20,6 +20,7 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 from ..inner_loop import Batch
+from ..rules import Params
 from .learner import Learner
 from .task_gradients import Factored, Stacked, TaskGradients
 
@@ -77,17 +78,19 @@ class GEM(Learner):
         for _ in range(self.glances):
             loss, grads = self.gradient(batch)
             if self.past:
-                found = self._gradients([batch, *(Batch(*m) for m in self.past)])
+                found = self._gradients(batch, grads)
                 weights = turn(found.gram(), self.margin)
                 if weights.any():
                     grads = found.mixture(np.concatenate([[1.0], weights]))
             self.descend(grads, self.rate)
         return loss
 
-    def _gradients(self, batches: list[Batch]) -> TaskGradients:
+    def _gradients(self, batch: Batch, grads: Params) -> TaskGradients:
+        """Return the gradient on the batch, which is given, and those on the memories."""
+        memories = [Batch(*m) for m in self.past]
         if self.plain_mlp:
-            return Factored(self.params, batches)
-        return Stacked([self.gradient(b)[1] for b in batches])
+            return Factored(self.params, [batch, *memories])
+        return Stacked([grads, *(self.gradient(m)[1] for m in memories)])
 
     def end_task(self) -> None:
         """Keep what the task leaves in memory."""
@@ -110,9 +113,12 @@ def turn(products: np.ndarray, margin: float) -> np.ndarray:
     Returns
     -------
     ndarray, shape [t]
-        The weight `v` of each earlier gradient; zeros, if the gradient points against none.
+        The weight `v` of each earlier gradient; zeros, if the gradient points against none; NaN,
+        if not all products are finite.
     """
     past, gram = products[1:, 0], products[1:, 1:]
+    if not np.isfinite(products).all():  # the learner has diverged: let its weights show it
+        return np.full(len(past), np.nan)
     if (past >= 0).all():
         return np.zeros(len(past))
     lower = cholesky(gram + 1e-9 * np.trace(gram) * np.eye(len(gram)), lower=True)
