@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch.nn.functional as F
 
 from wheretolearn import (
     by_problem,
@@ -29,6 +30,7 @@ from wheretolearn import (
 )
 from wheretolearn.analysis import LAYERS, by_experiment, finished, layer_sparsity, paired_gain
 from wheretolearn.continual import plan
+from wheretolearn.continual.osaka_run import OsakaRun, open_experiment
 from wheretolearn.robustness import robustness
 from wheretolearn.statistics import Interval, t_interval
 
@@ -526,3 +528,29 @@ def test_osaka_in_words():
         assert max(found[first]) == r["tensors"][first]
         assert 100 * r["tensors"][first] / sum(r["tensors"].values()) == pytest.approx(2, abs=0.1)
     assert sorted(ends, key=len) == [set(), *[{first}] * 4]
+
+
+@pytest.mark.slow
+def test_threshold_of_three_is_out_of_reach(data_root):
+    page = "continual_osaka"
+    says(
+        page, "not pixels from 0 to 255, as in the released branch, for normalisation by the batch"
+    )
+    says(page, "with 64 channels no loss of the first hundred steps of a stream is above 2")
+    (selected,) = (e for e in plan.osaka_study() if e.name == "osaka98-5way-c-maml")
+
+    def losses(width: int, scale: int = 1) -> list[float]:
+        experiment = selected.replace(width=width)
+        running = OsakaRun(experiment, 0, open_experiment(experiment, data_root))
+        found = []
+        for step in range(100):
+            batch = running.stream[step]
+            batch = batch._replace(inputs=scale * batch.inputs)
+            outputs = running.learner.predict(batch.inputs)
+            found.append(float(F.cross_entropy(outputs, batch.targets)))
+            running.learner.observe(batch)
+        assert running.learner.outer_steps == 0
+        return found
+
+    assert losses(16, scale=255) == pytest.approx(losses(16), abs=0.01)
+    assert max(losses(64)) < 2
