@@ -26,11 +26,11 @@ def make_records(other, gains, seeds=SEEDS, diverged=()):
             shared, own = 0.05 * seed, 0.004 * (seed % 2)
             both = {other: 0.5 + shared, "sparse-c-maml": 0.5 + shared + gain + own}
             for learner, accuracy in both.items():
+                e = planned(alpha, learner)
                 where = {"step": 7} if (alpha, learner, seed) in diverged else None
+                correct = [10, 15] if learner == other else [15, 10]
                 found.append(
-                    made_up_osaka_record(
-                        planned(alpha, learner), seed, accuracy=accuracy, diverged=where
-                    )
+                    made_up_osaka_record(e, seed, correct, accuracy=accuracy, diverged=where)
                 )
     return found
 
@@ -118,6 +118,17 @@ def test_learners_that_never_learned_are_named():
     assert against_selected(found).verdict == (
         "partly supported (1 of 20 runs diverged and count as chance; "
         "at p = 0.98 4 of 5 runs of c-maml never took a step of the slow weights)"
+    )
+
+
+def test_pairs_that_are_one_computation_are_named():
+    found = make_records("c-maml-pap", {0.98: 0.0, 0.90: 0.0})
+    (same,) = {r["correct"] for r in found if r["experiment"].endswith("-c-maml-pap")}
+    for r in found:
+        if r["experiment"] == "osaka98-5way-sparse-c-maml" and r["seed"] < 4:
+            r["correct"] = same
+    assert sparse_rates_alone(found).verdict == (
+        "not supported (at p = 0.98 4 of 5 pairs have equal scores at every step)"
     )
 
 

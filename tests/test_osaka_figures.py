@@ -126,13 +126,14 @@ def test_difference_table_by_hand():
     (first,) = rows(osaka_figures.difference_tables(found, "study"))
     assert list(first["`sparse-c-maml`"].values()) == [
         "`sparse-c-maml`",
-        "11.0 [-1.7, 23.7]",
-        "52.0",
+        "11.00 [-1.71, 23.71]",
+        "–",
+        "52.00",
         "2",
     ]
-    assert list(first["`c-maml-pap`"].values())[1:] == ["-40.0", "–", "0 (1 diverged)"]
-    assert list(first["`c-maml`"].values())[1:3] == ["–", "40.0"]
-    assert list(first["`maml`"].values())[1:] == ["–", "–", "1"]  # no seed in common
+    assert list(first["`c-maml-pap`"].values())[1:] == ["-40.00", "–", "–", "0 (1 diverged)"]
+    assert list(first["`c-maml`"].values())[1:4] == ["–", "–", "40.00"]
+    assert list(first["`maml`"].values())[1:] == ["–", "–", "–", "1"]  # no seed in common
 
 
 def test_inside_table_by_hand():
@@ -239,8 +240,9 @@ def test_some_were_run():
     assert "The study: p = 0.98, 5-way" in shown
     assert (
         "profile study · omniglot-mnist-fashion · p (alpha) = 0.98 · 5-way 5-shot · 10,000 steps · "
-        "16 channels · seed 0 · mean, Student's 95 % interval over seeds"
-    ) in shown
+        "16 channels · seeds 0, 1, 2 (anil: 0; sparse-c-maml: 0) · mean, Student's 95 % interval "
+        "over seeds"
+    ) in shown.replace("\n", " ")
     assert "× diverged, left out: anil seed 0 (update 9), c-maml seed 2 (step 7)" in shown
     note = shown[shown.index("not run yet: ") :]
     assert "not run yet: online-sgd, online-adam, fine-tuning, maml, sparse-maml," in note

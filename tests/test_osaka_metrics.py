@@ -51,19 +51,18 @@ def test_around_no_switch():
 
 
 @pytest.mark.parametrize(
-    ("detected", "within", "expected"),
+    ("detected", "expected"),
     [
-        ([3, 6], 0, (1.0, 1.0, 1.0)),
-        ([3, 4, 8], 0, (1 / 3, 1 / 2, 0.4)),
-        ([3, 4, 8], 2, (2 / 3, 1.0, 0.8)),  # 4 is a second detection of the first switch
-        ([8], 1, (0.0, 0.0, 0.0)),
-        ([2], 3, (0.0, 0.0, 0.0)),  # early is not late
-        ([6], 3, (1.0, 1 / 2, 2 / 3)),  # a detection belongs to the latest switch
-        ([], 0, (None, 0.0, None)),
+        ([3, 6], (1.0, 1.0, 1.0)),
+        ([3, 4, 8], (1 / 3, 1 / 2, 0.4)),
+        ([8], (0.0, 0.0, 0.0)),
+        ([0], (0.0, 0.0, 0.0)),  # the first context is no switch
+        ([6], (1.0, 1 / 2, 2 / 3)),
+        ([], (None, 0.0, None)),
     ],
 )
-def test_detections(detected, within, expected):
-    found = detection(detected, STARTS, within)
+def test_detections(detected, expected):
+    found = detection(detected, STARTS)
     assert found == pytest.approx(Detection(*expected))
 
 

@@ -140,15 +140,34 @@ def test_scores_come_before_labels(learner, monkeypatch):
     assert unpack(result["correct"]).tolist() == scores
 
 
-def test_labels_of_a_step_do_not_change_its_score(monkeypatch):
-    """With other labels for the last batch, the learner would have predicted the same."""
-    running = OsakaRun(tiny("c-maml"), 0, made_up())
-    for _ in range(5):
-        running.advance()
-    batch = running.stream[5]
-    outputs = running.learner.predict(batch.inputs)
-    running.advance()
-    assert running.correct[5] == int((outputs.argmax(1) == batch.targets).sum())
+def test_labels_of_a_step_do_not_change_its_predictions(monkeypatch):
+    """With other labels for a batch the same is predicted at that step, and other things later."""
+
+    def predictions(turn):
+        running = OsakaRun(tiny("c-maml"), 0, made_up())
+        found: list[torch.Tensor] = []
+        of_stream, predict = type(running.stream).__getitem__, running.learner.predict
+
+        def relabelled(stream, step):
+            batch = of_stream(stream, step)
+            turned = (batch.targets + turn * (step == 5)) % 3
+            return batch._replace(targets=turned)
+
+        def spy(inputs):
+            outputs = predict(inputs)
+            if len(found) == running.step:  # not those that the learner makes for itself
+                found.append(outputs)
+            return outputs
+
+        with monkeypatch.context() as patched:
+            patched.setattr(type(running.stream), "__getitem__", relabelled)
+            patched.setattr(running.learner, "predict", spy)
+            for _ in range(7):
+                running.advance()
+        return found
+
+    told, otherwise = predictions(0), predictions(1)
+    assert [torch.equal(a, b) for a, b in zip(told, otherwise, strict=True)] == [True] * 6 + [False]
 
 
 def test_content_of_a_record():

@@ -239,7 +239,7 @@ def claims() -> list[Claim]:
             "Omniglot, MNIST, FashionMNIST",
             osaka_claims.against_selected,
             osaka_claims.runs(osaka_claims.AS_SELECTED),
-            osaka_claims.gain_at(0.98),
+            osaka_claims.gain_at(0.90),
             stated=stated.ONLINE_ACCURACY,
         ),
         Claim(
@@ -249,7 +249,7 @@ def claims() -> list[Claim]:
             "Omniglot, MNIST, FashionMNIST",
             osaka_claims.sparse_rates_alone,
             osaka_claims.runs(osaka_claims.SAME_BUT_DENSE),
-            osaka_claims.gain_at(0.98),
+            osaka_claims.gain_at(0.90),
             stated=stated.ONLINE_ACCURACY,
         ),
         Claim(

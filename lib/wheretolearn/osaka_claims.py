@@ -80,7 +80,7 @@ def gain_at(alpha: float) -> str:
 def _gains(claim: str, other: str, records: Iterable[Record]) -> Finding:
     groups = by_experiment(records)
     names = {(e.learner, e.alpha): e.name for e in runs(other)}
-    lines, diverged, count, idle = [], 0, 0, []
+    lines, diverged, count, idle, same = [], 0, 0, [], []
     for alpha in ALPHAS:
         sparse, dense = (groups.get(names[learner, alpha], []) for learner in (SPARSE, other))
         mine, its = accuracies(sparse), accuracies(dense)
@@ -96,6 +96,10 @@ def _gains(claim: str, other: str, records: Iterable[Record]) -> Finding:
             own = [r for r in finished(group) if r["seed"] in seeds]
             if still := sum(r["final"]["outer_steps"] == 0 for r in own):
                 idle.append(f"at p = {alpha:.2f} {still} of {len(own)} runs of {learner}")
+        answers = [{r["seed"]: r["correct"] for r in finished(group)} for group in (sparse, dense)]
+        both = answers[0].keys() & answers[1].keys()
+        if equal := sum(answers[0][s] == answers[1][s] for s in both):
+            same.append(f"at p = {alpha:.2f} {equal} of {len(both)} pairs")
     table = pd.DataFrame(lines)
     if all(table["holds"]):
         verdict = "supported"
@@ -104,6 +108,8 @@ def _gains(claim: str, other: str, records: Iterable[Record]) -> Finding:
     else:
         verdict = "not supported"
     notes = [f"{diverged} of {count} runs diverged and count as chance"] if diverged else []
+    if same:
+        notes.append(f"{', '.join(same)} have equal scores at every step")
     if idle:
         notes.append(f"{', '.join(idle)} never took a step of the slow weights")
     return Finding(claim, verdict + (f" ({'; '.join(notes)})" if notes else ""), table)

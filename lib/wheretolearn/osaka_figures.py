@@ -21,7 +21,9 @@ from matplotlib.figure import Figure, SubFigure
 from . import study
 from .analysis import Curve, by_experiment, finished
 from .by_problem import counted, intervals
+from .continual.osaka_methods import LEARNERS
 from .continual.osaka_metrics import AFTER, BEFORE, cumulative, unpack
+from .continual.osaka_online import Online
 from .continual.osaka_run import OsakaExperiment
 from .continual.plan import OSAKA
 from .figures import rows_of_panels
@@ -29,7 +31,7 @@ from .inside_the_loop import minus, over_seeds
 from .osaka_claims import AS_SELECTED, SAME_BUT_DENSE, accuracies
 from .records import Record
 from .statistics import t_interval
-from .tables import interval, table, with_missing
+from .tables import bounds, interval, table, with_missing
 
 Groups = Mapping[str, Sequence[Record]]
 
@@ -89,6 +91,10 @@ FREEZING = ("sparse-c-maml", "sparse-c-maml-gates", "sparse-c-maml-weights")
 
 RATES = ("c-maml", "c-maml-pap", "sparse-c-maml")
 """Learners whose rates over time are drawn; those of gates follow from the sparsity."""
+
+COMPARED = (AS_SELECTED, "c-maml-um", SAME_BUT_DENSE)
+"""Learners that the others are compared with: those of the claims, and one that learns all the
+time."""
 
 TENSORS = {
     "layer1.conv.weight": "layer1",
@@ -152,6 +158,8 @@ def accuracy_tables(records: Sequence[Record], profile: str) -> str:
             found = [_cell(group, "accuracy"), *(_cell(group, "by_source", n) for n in sources)]
             rows.append([f"`{learner}`", *found, counted(group)])
             found = [_cell(group, name) for name in ("precision", "recall", "f1", "sparsity")]
+            if "margin" not in column[learner].chosen:  # it looks for no shift
+                found[:3] = ["–"] * 3
             more.append([f"`{learner}`", *found, _work(group)])
         header = ("learner", "accuracy (%)", *(f"{name} (%)" for name in sources), "seeds")
         header_of_more = (
@@ -169,7 +177,7 @@ def accuracy_tables(records: Sequence[Record], profile: str) -> str:
 
 
 def difference_tables(records: Sequence[Record], profile: str) -> str:
-    """Return how much more accurate each learner is than two others, a table for each setting.
+    """Return how much more accurate each learner is than a few others, a table for each setting.
 
     Parameters
     ----------
@@ -185,7 +193,7 @@ def difference_tables(records: Sequence[Record], profile: str) -> str:
     groups = by_experiment(records)
     parts = []
     for column in settings(profile).values():
-        others = [m for m in (AS_SELECTED, SAME_BUT_DENSE) if m in column]
+        others = [m for m in COMPARED if m in column]
         run, missing = _run(groups, column)
         found = {learner: accuracies(group) for learner, group in run.items()}
         rows = []
@@ -193,7 +201,7 @@ def difference_tables(records: Sequence[Record], profile: str) -> str:
             cells = []
             for other in others:
                 gain = over_seeds(minus(found[learner], found.get(other, {})))
-                cells.append("–" if gain is None or other == learner else interval(gain))
+                cells.append("–" if gain is None or other == learner else bounds(*gain[:3]))
             rows.append([f"`{learner}`", *cells, counted(group)])
         header = ("learner", *(f"it − `{other}`" for other in others), "seeds")
         parts.append(f"**{_stream(column)}.** Percentage points.")
@@ -212,9 +220,10 @@ def inside_tables(records: Sequence[Record], profile: str) -> str:
     Returns
     -------
     str
-        Markdown, means over finished runs: steps of the slow weights in the stream, the first step
-        after which a learned rate was zero (and in how many runs there was one), and of pretraining
-        the epochs, the best one, its validation accuracy, and how many runs the last epoch ended.
+        Markdown, means over finished runs: steps of the slow weights in the stream (of learners
+        without others, all), the first step after which a learned rate was zero (and in how many
+        runs there was one), and of pretraining the epochs, the best one, its validation accuracy,
+        and how many runs the last epoch ended.
     """
     groups = by_experiment(records)
     parts = []
@@ -226,13 +235,21 @@ def inside_tables(records: Sequence[Record], profile: str) -> str:
             first = [n for r in done if (n := r["final"]["first_frozen"]) is not None]
             zero = f"{_mean_of(first)} ({len(first)} of {len(done)})" if first else "–"
             outer = _mean_of([r["final"]["outer_steps"] for r in done])
+            if done and LEARNERS[learner].make is Online:
+                outer = "every step"  # its only weights, not counted
             rows.append([f"`{learner}`", outer, zero, counted(group)])
             found = [r["pretraining"] for r in done if r["pretraining"] is not None]
             if found:
                 before.append([f"`{learner}`", *_before(column[learner], found)])
         header = ("learner", "steps of the slow weights", "first zero rate at step", "seeds")
         parts += [f"**{_stream(column)}.**", with_missing(header, rows, missing)]
-        of = ("pretraining of", "epochs", "best epoch", "validation (%)", "ended by the last epoch")
+        of = (
+            "pretraining of",
+            "epochs",
+            "best epoch",
+            "best validation (%)",
+            "ended by the last epoch",
+        )
         parts += [table(of, before)] if before else []
     return "\n\n".join(parts)
 
@@ -555,7 +572,7 @@ def _note(
         if r["status"] == "diverged"
         for what, where in r["diverged_at"].items()
     ]
-    lines = [f"{_setting(shown)} · {lines_are(shown)}"]
+    lines = textwrap.wrap(f"{_setting(shown)} · {lines_are(shown)}", 150, break_on_hyphens=False)
     for what, names in (("not run yet", lacking), ("× diverged, left out", diverged)):
         if names:
             lines += textwrap.wrap(f"{what}: {', '.join(names)}", 150, break_on_hyphens=False)
@@ -566,10 +583,24 @@ def _note(
 
 def _setting(shown: Sequence[Record]) -> str:
     p = shown[0]["parameters"]
-    seeds = set.intersection(*({r["seed"] for r in g} for g in by_experiment(shown).values()))
-    listed = ", ".join(map(str, sorted(seeds)))
     return (
         f"profile {p['profile']} · {p['stream']} · p (alpha) = {p['alpha']:.2f} · "
         f"{p['ways']}-way {p['shots']}-shot · {p['steps']:,} steps · {p['width']} channels · "
-        f"{'seed' if len(seeds) == 1 else 'seeds'} {listed or '(none in common)'}"
+        f"{_seeds(shown)}"
     )
+
+
+def _seeds(shown: Sequence[Record]) -> str:
+    """Name the seeds, and learners that lack some of them."""
+    seeds = {
+        group[0]["parameters"]["learner"]: sorted(r["seed"] for r in group)
+        for group in by_experiment(shown).values()
+    }
+    every = sorted({s for own in seeds.values() for s in own})
+    fewer = [f"{m}: {_listed(own)}" for m, own in seeds.items() if own != every]
+    named = f"{'seed' if len(every) == 1 else 'seeds'} {_listed(every)}"
+    return f"{named} ({'; '.join(fewer)})" if fewer else named
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))

@@ -31,12 +31,9 @@ def verdicts(findings: Iterable[Finding]) -> str:
             rows = [
                 (
                     row.statistic,
-                    (number(row.mean) if math.isfinite(row.mean) else "not run yet")
-                    + (
-                        f" [{number(row.low)}, {number(row.high)}]"
-                        if math.isfinite(row.low)
-                        else ""
-                    ),
+                    bounds(row.mean, row.low, row.high)
+                    if math.isfinite(row.mean)
+                    else "not run yet",
                     str(row.seeds),
                     row.needed,
                     _held(row.holds, row.needed) if math.isfinite(row.mean) else "–",
@@ -56,6 +53,11 @@ def _held(holds: bool, needed: str) -> str:
 def number(x: float) -> str:
     """Return two decimals, or for what they would turn to zero two digits."""
     return f"{x:.2g}" if 1e-9 < abs(x) < 0.005 else f"{abs(x) if abs(x) < 0.005 else x:.2f}"
+
+
+def bounds(mean: float, low: float, high: float) -> str:
+    """Return a mean and its interval as :func:`number` does; where there is none, the mean."""
+    return number(mean) + (f" [{number(low)}, {number(high)}]" if math.isfinite(low) else "")
 
 
 def runs(records: Sequence[Record]) -> str:

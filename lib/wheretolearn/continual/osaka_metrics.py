@@ -14,7 +14,6 @@ recall precision, and recall the share of other steps without a detection.)
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -110,7 +109,7 @@ def around(
     return [float(s / n) if n else None for s, n in zip(sums, counts, strict=True)]
 
 
-def detection(detected: Sequence[int], starts: Sequence[int], within: int = 0) -> Detection:
+def detection(detected: Sequence[int], starts: Sequence[int]) -> Detection:
     """Judge detections.
 
     Parameters
@@ -118,20 +117,15 @@ def detection(detected: Sequence[int], starts: Sequence[int], within: int = 0) -
     detected : sequence of int
         Steps at which a switch was seen, increasing.
     starts : sequence of int
-        As for :func:`by_source`; the first context is no switch.
-    within : int, default 0
-        How many steps late a detection may be.  Each switch is matched with the first detection
-        from it on, before the next switch; every other detection is wrong.
+        As for :func:`by_source`; the first context is no switch.  A detection is right at a start
+        only, not later.
 
     Returns
     -------
     Detection
     """
-    steps = np.asarray(detected, dtype=np.int64)
-    hits = 0
-    for start, end in zip(starts[1:], [*starts[2:], math.inf][: len(starts) - 1], strict=True):
-        hits += bool(((steps >= start) & (steps <= start + within) & (steps < end)).any())
-    precision = hits / len(steps) if len(steps) else None
+    hits = len(set(starts[1:]) & set(detected))
+    precision = hits / len(detected) if detected else None
     recall = hits / (len(starts) - 1) if len(starts) > 1 else None
     if precision is None or recall is None:
         return Detection(precision, recall, None)
