@@ -512,7 +512,7 @@ def test_osaka_in_words():
         assert r["final"]["outer_steps"] == 0
         assert r["final"]["precision"] is None  # nor was a shift seen, which would have skipped one
     alone = osaka_claims.sparse_rates_alone(records)
-    assert alone.verdict == "not supported"
+    assert alone.verdict.startswith("not supported (at p = 0.98 4 of 5 pairs")
     assert (alone.evidence["low"] > -0.1).all()
     assert (alone.evidence["high"] < 0.1).all()
     for alpha, gain in ((98, 2.6), (90, 4.1)):
