@@ -578,3 +578,37 @@ def test_threshold_of_three_is_out_of_reach(data_root):
 
     assert losses(16, scale=255) == pytest.approx(losses(16), abs=0.01)
     assert max(losses(64)) < 2
+
+
+def test_learners_without_meta_learning_in_osaka():
+    page = "continual_osaka"
+    says(page, "is 4 points behind `c-maml-pap` at $p = 0.98$ and 20 behind at $p = 0.90$")
+    says(page, "with the rates that OSAKA published for ten classes, is 20 and 56 behind")
+    says(page, "`fine-tuning` is two points below `online-adam` at $p = 0.98$")
+    says(page, "not told apart from it at $p = 0.90$, where the rate is the same")
+    groups = by_experiment(layers.study_records(page))
+
+    def less(alpha: int, one: str, other: str) -> Interval:
+        mine, its = (
+            osaka_claims.accuracies(groups[f"osaka{alpha}-5way-{learner}"])
+            for learner in (one, other)
+        )
+        assert mine.keys() == its.keys() == set(range(5))
+        return t_interval([its[s] - mine[s] for s in mine])
+
+    for learner, by in (("online-sgd", (4, 20)), ("online-adam", (20, 56))):
+        assert [round(less(a, learner, "c-maml-pap").mean) for a in (98, 90)] == list(by)
+    below = less(98, "fine-tuning", "online-adam")
+    assert below.low > 0
+    assert round(below.mean) == 2
+    level = less(90, "fine-tuning", "online-adam")
+    assert level.low < 0 < level.high
+    rates = {
+        (alpha, learner): groups[f"osaka{alpha}-5way-{learner}"][0]["parameters"]["settings"][
+            "rate"
+        ]
+        for alpha in (98, 90)
+        for learner in ("fine-tuning", "online-adam")
+    }
+    assert rates[98, "fine-tuning"] != rates[98, "online-adam"]
+    assert rates[90, "fine-tuning"] == rates[90, "online-adam"]
