@@ -572,13 +572,17 @@ def _note(
         if r["status"] == "diverged"
         for what, where in r["diverged_at"].items()
     ]
-    lines = textwrap.wrap(f"{_setting(shown)} · {lines_are(shown)}", 150, break_on_hyphens=False)
+    lines = _wrapped(f"{_setting(shown)} · {lines_are(shown)}")
     for what, names in (("not run yet", lacking), ("× diverged, left out", diverged)):
         if names:
-            lines += textwrap.wrap(f"{what}: {', '.join(names)}", 150, break_on_hyphens=False)
+            lines += _wrapped(f"{what}: {', '.join(names)}")
     if missing:
         lines.append("not run yet at all: " + "; ".join(map(str, missing)))
     return lines
+
+
+def _wrapped(line: str) -> list[str]:
+    return textwrap.wrap(line, 170, break_on_hyphens=False)  # the width of a row
 
 
 def _setting(shown: Sequence[Record]) -> str:
