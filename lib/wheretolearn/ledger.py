@@ -28,7 +28,7 @@ from .experiments import Experiment, Planned
 from .records import Record, check_data, load
 from .robustness import robustness
 from .stated import Stated
-from .tables import number, table, verdicts
+from .tables import bounds, number, table, verdicts
 
 
 class Claim(NamedTuple):
@@ -665,11 +665,11 @@ def _shown(entry: Entry) -> str:
     line = entry.headline
     if line is None:
         return "–"
-    text = f"{line['mean']:.4f}" if entry.claim.unit == "p" else number(line["mean"])
-    if math.isfinite(line["low"]):
-        text += f" [{number(line['low'])}, {number(line['high'])}]"
-    unit = "" if entry.claim.unit == "p" else f" {entry.claim.unit}"
-    return f"{line['statistic']}: {text}{unit}, {line['seeds']} seeds"
+    if entry.claim.unit == "p":
+        text = f"{line['mean']:.4f}"
+    else:
+        text = f"{bounds(line['mean'], line['low'], line['high'])} {entry.claim.unit}"
+    return f"{line['statistic']}: {text}, {line['seeds']} seeds"
 
 
 def setting(runs: Sequence[Planned]) -> str:
