@@ -77,6 +77,7 @@ PANELS: dict[str, dict[str, Look]] = {
     },
     "with meta-learning in the stream": {
         "c-maml": Look(2, "--"),
+        "c-maml-pre": Look(5, "--"),
         "c-maml-um": Look(7, "--"),
         "c-maml-pap": Look(3, "--"),
         "sparse-c-maml": Look(0, "-"),

@@ -296,6 +296,7 @@ OSAKA_LEARNERS = (
     "anil",
     "sparse-maml",
     "c-maml",
+    "c-maml-pre",
     "c-maml-um",
     "c-maml-pap",
     "sparse-c-maml",
