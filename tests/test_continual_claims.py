@@ -7,7 +7,7 @@ from synthetic_streams import stream_record
 from wheretolearn import continual_claims, ledger, study
 from wheretolearn.analysis import TOO_FEW
 from wheretolearn.continual import plan
-from wheretolearn.continual_claims import FORMS, form, retained_in_search, retains_more
+from wheretolearn.continual_claims import FORMS, HIGHEST, form, retained_in_search, retains_more
 from wheretolearn.layers import results_folder
 from wheretolearn.records import checksum, load, validate
 from wheretolearn.statistics import t_interval
@@ -59,19 +59,22 @@ def test_verdict(less, more, verdict):
     finding = retains_more(make_records(less, more), MASKED)
     assert finding.verdict == verdict, finding.evidence
     assert finding.claim.startswith("9. sparse-La-MAML (masked outer step)")
-    assert len(finding.evidence) == 9
+    assert len(finding.evidence) == 10
 
 
 def test_evidence_by_hand():
     lines = retains_more(make_records((5, 5, 2), (5, 0, -3)), MASKED).evidence
     lines = lines.set_index("statistic")
-    first = lines.loc["BTI, rotations: sparse-La-MAML − La-MAML"]
+    first = lines.loc["BTI on Rotations: sparse-La-MAML − La-MAML"]
     found = (first["mean"], first["low"], first["high"])
     assert found == pytest.approx(t_interval([4, 5, 6])[:3])
     assert found == pytest.approx((5, 5 - 2.484138, 5 + 2.484138))
-    assert list(lines["seeds"]) == [3] * 9
-    assert list(lines["mean"]) == pytest.approx([5, 5, 2, 5, 0, -3, 0, -5, -5])  # LA = RA − BTI
-    assert list(lines["holds"]) == [True, True, False, True, True, False, *[True] * 3]
+    assert list(lines["seeds"]) == [3] * 10
+    assert list(lines["mean"]) == pytest.approx([5, 5, 2, 5, 0, -3, 5, 0, -5, -5])  # LA = RA − BTI
+    assert list(lines["holds"]) == [True, True, False, True, True, False, *[True] * 4]
+    none = retains_more(make_records((5, 5, 5), (0, 2, 1)), MASKED).evidence.set_index("statistic")
+    assert none.loc[HIGHEST, "mean"] == pytest.approx(2)  # of 2 ± 2.48
+    assert not none.loc[HIGHEST, "holds"]
 
 
 def test_runs_are_paired_by_seed():
@@ -80,7 +83,7 @@ def test_runs_are_paired_by_seed():
     extra = [tuned("rotations", "la-maml", 4, ra=0.99, bti=0.9)]  # no such seed of the other
     lines = retains_more(extra + records, MASKED).evidence
     wide = lines["high"].to_numpy() - lines["low"].to_numpy()
-    assert wide == pytest.approx([*[2 * 2.484138] * 6, 0, 0, 0], abs=1e-6)
+    assert wide == pytest.approx([*[2 * 2.484138] * 7, 0, 0, 0], abs=1e-6)
 
 
 def test_a_run_that_diverged_counts_as_chance():
@@ -90,10 +93,10 @@ def test_a_run_that_diverged_counts_as_chance():
         "(1 of 18 runs diverged; they count with chance, and a BTI of 0)"
     )
     lines = finding.evidence.set_index("statistic")
-    assert lines.loc["BTI, permutations: sparse-La-MAML − La-MAML", "mean"] == pytest.approx(
+    assert lines.loc["BTI on Permutations: sparse-La-MAML − La-MAML", "mean"] == pytest.approx(
         (4 + 5 + 18) / 3  # La-MAML's third has a BTI of -18
     )
-    assert lines.loc["RA, permutations: sparse-La-MAML − La-MAML", "mean"] == pytest.approx(
+    assert lines.loc["RA on Permutations: sparse-La-MAML − La-MAML", "mean"] == pytest.approx(
         (4 + 5 + 10 - 63) / 3
     )
     assert retains_more(make_records((5, 5, 5), (5, 5, 5)), MASKED).verdict == "supported"

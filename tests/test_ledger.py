@@ -11,7 +11,7 @@ import pytest
 from synthetic import made_up_osaka_record, made_up_record
 from synthetic_streams import stream_record
 from wheretolearn import ledger, stated, study
-from wheretolearn.analysis import TOO_FEW, Finding, evidence_line
+from wheretolearn.analysis import NOTHING, TOO_FEW, Finding, evidence_line
 from wheretolearn.continual.experiment import ContinualExperiment
 from wheretolearn.continual.osaka_run import OsakaExperiment
 from wheretolearn.records import RecordError
@@ -306,6 +306,19 @@ def test_where_maml_gains_there_is_nothing_to_prevent():
         "Claim 3: with ten times the inner steps MAML does not lose, it gains 2.50 ["
     )
     assert not ledger.nothing_to_prevent([entry([-3.0, 2.0, 2.5])])
+
+
+def test_what_speaks_against_a_claim():
+    lines = [
+        evidence_line("less", t_interval([-3.0, -2.0, -2.5]), "interval above 0", False),
+        evidence_line("beside", t_interval([-3.0, -2.0, -2.5]), NOTHING),
+        evidence_line("open", t_interval([-3.0, 2.0, 2.5]), "interval above 0", False),
+    ]
+    finding = Finding("3. so", "not supported", pd.DataFrame(lines))
+    found = [ledger._entry(claim(finding, "less"), records(10), Path())]
+    said = ledger.against(found, "3")
+    assert said == "Below zero, and so against the claim: less: -2.50 [-3.74, -1.26] points."
+    assert not ledger.against(found, "4")
 
 
 def test_only_the_claims_of_a_page(monkeypatch):

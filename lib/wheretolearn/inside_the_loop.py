@@ -99,7 +99,8 @@ def over_seeds(values: BySeed) -> Interval | None:
     return t_interval(list(values.values())) if values else None
 
 
-def _cell(values: BySeed) -> str:
+def cell(values: BySeed) -> str:
+    """Return the interval over seeds as a table shows it, or a dash without a number."""
     found = over_seeds(values)
     return "–" if found is None else interval(found)
 
@@ -148,9 +149,9 @@ def longer_table(records: Sequence[Record], profile: str) -> str:
                     str(e.shots),
                     LOOKS[method].name,
                     f"{e.inner_rate:g}",
-                    *(_cell(answers(group, f"steps/{k}")) for k in (0, e.inner_steps, last)),
-                    _cell(lost[method]),
-                    "–" if method == "maml" else _cell(minus(lost.get("maml", {}), lost[method])),
+                    *(cell(answers(group, f"steps/{k}")) for k in (0, e.inner_steps, last)),
+                    cell(lost[method]),
+                    "–" if method == "maml" else cell(minus(lost.get("maml", {}), lost[method])),
                     counted(group),
                 )
             )
@@ -331,8 +332,8 @@ def exchanged_table(records: Sequence[Record], profile: str) -> str:
     rows = []
     for how, name in EXCHANGED.items():
         values = answers(group, f"masks/{how}")
-        less = "–" if how == "own" else _cell(minus(own, values))
-        rows.append((name, _cell(values), less, counted(group)))
+        less = "–" if how == "own" else cell(minus(own, values))
+        rows.append((name, cell(values), less, counted(group)))
     return table(("mask when tested", "test accuracy (%)", "learned mask − this", "seeds"), rows)
 
 
@@ -359,8 +360,8 @@ def borrowed_table(records: Sequence[Record], profile: str) -> str:
         group = groups.get(e.name, [])
         values = accuracies_by_seed(group)
         moving = {r["seed"]: 100 * (1 - r["final"]["best_sparsity"]) for r in finished(group)}
-        less = "–" if e is found.kept else _cell(minus(kept, values))
-        row = (name, f"{e.inner_rate:g}", _cell(moving), _cell(values), less, counted(group))
+        less = "–" if e is found.kept else cell(minus(kept, values))
+        row = (name, f"{e.inner_rate:g}", cell(moving), cell(values), less, counted(group))
         rows.append(row)
     header = (
         "mask when trained",
@@ -501,8 +502,8 @@ def movement_table(records: Sequence[Record], profile: str) -> str:
             (
                 LOOKS[method].name,
                 f"{e.inner_rate:g}",
-                *(_cell(answers(group, f"movement/{layer}")) for layer in LAYERS),
-                "–" if method == "maml" else _cell(minus(answers(group, last), maml)),
+                *(cell(answers(group, f"movement/{layer}")) for layer in LAYERS),
+                "–" if method == "maml" else cell(minus(answers(group, last), maml)),
                 counted(group),
             )
         )
@@ -535,10 +536,10 @@ def interference_table(records: Sequence[Record], profile: str) -> str:
         rows.append(
             (
                 LOOKS[method].name,
-                _cell(whole),
-                _cell(step),
-                _cell(minus(step, whole)),
-                "–" if method == "maml" else _cell(minus(step, maml)),
+                cell(whole),
+                cell(step),
+                cell(minus(step, whole)),
+                "–" if method == "maml" else cell(minus(step, maml)),
                 counted(group),
             )
         )

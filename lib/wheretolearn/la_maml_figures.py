@@ -28,10 +28,10 @@ from .continual import plan
 from .continual.experiment import ContinualExperiment
 from .continual.pixel_streams import RECIPES
 from .figures import legend_above, rows_of_panels
-from .inside_the_loop import Look, minus, over_seeds
+from .inside_the_loop import Look, cell, minus, over_seeds
 from .records import Record
 from .statistics import t_interval
-from .tables import interval, table, with_missing
+from .tables import table, with_missing
 
 LOOKS = {
     "online": Look("online SGD", 7, "."),
@@ -48,15 +48,6 @@ LOOKS = {
     "la-maml-random": Look("random mask, never learned", 7, "x"),
 }
 """How each learner is called and drawn, in the order of the tables."""
-
-STREAMS = {
-    "rotations": "Rotations",
-    "permutations": "Permutations",
-    "many-permutations": "Many Permutations",
-    "split-cifar100": "Split CIFAR-100",
-    "glyph-rotations": "Rotations of glyphs",
-}
-"""What the streams are called."""
 
 COMPARED = ("online", "replay", "la-maml", "sparse-la-maml", "sparse-la-maml-plain")
 """Learners whose course through a stream is drawn."""
@@ -134,7 +125,7 @@ def reported(folder: Path | str) -> dict[tuple[str, str], dict[str, Reported]]:
 
 
 def planned(profile: str, figure: str = plan.LA_MAML) -> list[ContinualExperiment]:
-    """Return the experiments of a profile, those with the released slips left out.
+    """Return the experiments of a profile, those left out that change one thing of another.
 
     Parameters
     ----------
@@ -148,13 +139,13 @@ def planned(profile: str, figure: str = plan.LA_MAML) -> list[ContinualExperimen
     list of ContinualExperiment
         By stream, then in the order of :data:`LOOKS`, published settings before tuned ones.
     """
-    slips = {f"rotations-la-maml-{name}" for name in plan.SLIPS}
+    aside = {plan.SLOWER_SYNC, *(f"rotations-la-maml-{name}" for name in plan.SLIPS)}
     chosen = [
         e
         for e in study.experiments(profile, figure)
-        if isinstance(e, ContinualExperiment) and e.name not in slips
+        if isinstance(e, ContinualExperiment) and e.name not in aside
     ]
-    streams, learners = list(STREAMS), list(LOOKS)
+    streams, learners = list(plan.TITLES), list(LOOKS)
     return sorted(
         chosen, key=lambda e: (streams.index(e.stream), learners.index(e.learner), e.tuned)
     )
@@ -211,11 +202,6 @@ def finals(group: Iterable[Record], name: str) -> dict[int, float]:
     }
 
 
-def _cell(values: Mapping[int, float]) -> str:
-    found = over_seeds(values)
-    return "–" if found is None else interval(found)
-
-
 def results_table(records: Sequence[Record], profile: str, quoted: Quoted | None = None) -> str:
     """Return retained accuracy, interference and learning accuracy, a table for each stream.
 
@@ -245,13 +231,13 @@ def results_table(records: Sequence[Record], profile: str, quoted: Quoted | None
             if not group and (_shown_above(e) or (e.learner, stream) not in quoted):
                 missing.append(_named(e))
                 continue
-            cells = [_cell(finals(group, name)) for name in METRICS]
+            cells = [cell(finals(group, name)) for name in METRICS]
             row = [LOOKS[e.learner].name, settings_of(e), *cells, counted(group)]
             rows.append(row + (_beside(e, group, quoted) if known else []))
         header = ["learner", "settings", *(f"{name} (%)" for name in METRICS.values()), "seeds"]
         if known:
             header += ["RA, reported", "BTI, reported", "RA − reported (s.d.)"]
-        parts += [f"**{STREAMS[stream]}**", with_missing(header, rows, missing)]
+        parts += [f"**{plan.TITLES[stream]}**", with_missing(header, rows, missing)]
     return "\n\n".join(parts)
 
 
@@ -328,7 +314,7 @@ def draw_results(
 
 
 def _titles(title: str, streams: Iterable[str]) -> list[str]:
-    return [f"{title}: {STREAMS[stream]}" for stream in streams]
+    return [f"{title}: {plan.TITLES[stream]}" for stream in streams]
 
 
 def _named(e: ContinualExperiment) -> str:
@@ -616,6 +602,23 @@ def frozen_share(record: Record, tensor: str | None = None) -> list[float]:
     return [100 * sum(each) / total for each in zip(*(counts[n] for n in names), strict=True)]
 
 
+def released_share(record: Record) -> float:
+    """Return how many weights were released from one task to the next over a stream, percent.
+
+    Parameters
+    ----------
+    record : dict
+        A record of a learner with rates.
+
+    Returns
+    -------
+    float
+        Of all weights; one that freezes and is released twice counts twice.
+    """
+    released = sum(map(sum, record["curves"]["thawed"].values()))
+    return 100 * released / sum(record["tensors"].values())
+
+
 def kernels(record: Record) -> dict[str, str]:
     """Return the kernels of a network, and what their layers are called.
 
@@ -699,7 +702,8 @@ def sparsity_table(records: Sequence[Record], profile: str) -> str:
     Returns
     -------
     str
-        Markdown: percent of each layer's kernel and of all weights, biases included.
+        Markdown: percent of each layer's kernel and of all weights, biases included; and how many
+        of all weights were released on the way.
     """
     groups = by_experiment(records)
     parts = []
@@ -713,10 +717,13 @@ def sparsity_table(records: Sequence[Record], profile: str) -> str:
                 {r["seed"]: frozen_share(r, kernel)[-1] for r in finished(group)}
                 for kernel in named
             ]
-            cells = [_cell(shares) for shares in (*of_layers, finals(group, "sparsity"))]
+            released = {r["seed"]: released_share(r) for r in finished(group)}
+            ends = (*of_layers, finals(group, "sparsity"), released)
+            cells = [cell(shares) for shares in ends]
             rows.append([LOOKS[e.learner].name, settings_of(e), *cells, counted(group)])
-        header = ["frozen at the end (%)", "settings", *named.values(), "all weights", "seeds"]
-        parts += [f"**{STREAMS[stream]}**", table(header, rows)]
+        header = ["frozen at the end (%)", "settings", *named.values(), "all weights"]
+        header += ["released on the way", "seeds"]
+        parts += [f"**{plan.TITLES[stream]}**", table(header, rows)]
     return "\n\n".join(parts)
 
 
@@ -747,11 +754,11 @@ def cosine_table(records: Sequence[Record], profile: str) -> str:
                 (
                     LOOKS[e.learner].name,
                     settings_of(e),
-                    _cell(whole),
-                    _cell(step),
-                    _cell(effect),
-                    _cell(minus(step, whole)),
-                    "–" if e is base else _cell(minus(step, of_base)),
+                    cell(whole),
+                    cell(step),
+                    cell(effect),
+                    cell(minus(step, whole)),
+                    "–" if e is base else cell(minus(step, of_base)),
                     counted(group),
                 )
             )
@@ -764,7 +771,7 @@ def cosine_table(records: Sequence[Record], profile: str) -> str:
             f"both under the rule, less those of {reference}",
             "seeds",
         )
-        parts += [f"**{STREAMS[stream]}**", table(header, rows)]
+        parts += [f"**{plan.TITLES[stream]}**", table(header, rows)]
     return "\n\n".join(parts)
 
 
@@ -790,7 +797,7 @@ def slips_table(records: Sequence[Record]) -> str:
     rows = []
     for slip, title in SLIPS.items():
         group = groups.get(f"rotations-la-maml-{slip}", [])
-        cells = [_cell(minus(finals(group, name), finals(base, name))) for name in METRICS]
+        cells = [cell(minus(finals(group, name), finals(base, name))) for name in METRICS]
         rows.append((title, *cells, counted(group)))
     header = ("with", *(f"{name}: change" for name in METRICS.values()), "seeds")
     return table(header, rows)
@@ -825,8 +832,8 @@ def compared_table(records: Sequence[Record]) -> str:
             continue
         own = groups.get(f"{e.stream}-{plan.SPARSE_FORM}-tuned", [])
         group = groups.get(e.name, [])
-        cells = [_cell(minus(finals(own, n), finals(group, n))) for n in METRICS]
-        rows.append((STREAMS[e.stream], LOOKS[e.learner].name, *cells, counted(group)))
+        cells = [cell(minus(finals(own, n), finals(group, n))) for n in METRICS]
+        rows.append((plan.TITLES[e.stream], LOOKS[e.learner].name, *cells, counted(group)))
     header = ("stream", "beside", *(f"{n}: difference" for n in METRICS.values()), "seeds")
     return table(header, rows)
 
@@ -860,7 +867,7 @@ def stamp(
     if not shown:
         return NOT_RUN
     e = experiments[0]
-    parts = [f"profile {e.profile}", STREAMS[e.stream]]
+    parts = [f"profile {e.profile}", plan.TITLES[e.stream]]
     if (recipe := RECIPES.get(e.stream)) is not None:
         parts.append(f"{recipe.tasks} tasks × {recipe.samples:,} samples")
     if memory := sorted(

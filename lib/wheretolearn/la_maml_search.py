@@ -11,7 +11,7 @@ from .analysis import finished
 from .continual import plan
 from .continual.methods import settings
 from .continual_claims import FORMS, retained_in_search
-from .la_maml_figures import LOOKS, NOT_RUN, STREAMS
+from .la_maml_figures import LOOKS, NOT_RUN
 from .records import Record, load
 from .tables import table
 
@@ -44,7 +44,7 @@ def search_table(records: Sequence[Record]) -> str:
             names = [f"{stream}-{learner}" for stream in plan.STREAMS]
             cells = [_searched(found.get(f"{n}-{line}"), best.get(n) == line) for n in names]
             rows.append((LOOKS[learner].name, tried(lines[line]), *cells))
-    return table(("learner", "settings", *(STREAMS[s] for s in plan.STREAMS)), rows)
+    return table(("learner", "settings", *(plan.TITLES[s] for s in plan.STREAMS)), rows)
 
 
 def chosen_table(records: Sequence[Record]) -> str:
@@ -73,7 +73,7 @@ def chosen_table(records: Sequence[Record]) -> str:
             else:
                 cells.append(NOT_RUN)
         rows.append((LOOKS[learner].name, str(len(lines)), *cells))
-    return table(("learner", "lines", *(STREAMS[s] for s in plan.STREAMS)), rows)
+    return table(("learner", "lines", *(plan.TITLES[s] for s in plan.STREAMS)), rows)
 
 
 def _best_of_complete(records: Sequence[Record]) -> dict[str, int]:
@@ -151,4 +151,4 @@ def forms_table(records: Sequence[Record]) -> str:
         cells = [f"{by_stream[s]:.1f}" if s in by_stream else NOT_RUN for s in plan.STREAMS]
         mean = f"{means[f]:.2f}" if f in means else "–"
         rows.append((LOOKS[f].name, *cells, f"**{mean}**" if f == chosen else mean))
-    return table(("form", *(STREAMS[s] for s in plan.STREAMS), "mean"), rows)
+    return table(("form", *(plan.TITLES[s] for s in plan.STREAMS), "mean"), rows)

@@ -228,7 +228,7 @@ def claims() -> list[Claim]:
             "MNIST Rotations, Permutations, Many Permutations",
             continual_claims.retains_more,
             _tuned("la-maml", continual.SPARSE_FORM),
-            "BTI, rotations: sparse-La-MAML − La-MAML",
+            "BTI on Rotations: sparse-La-MAML − La-MAML",
             stated=stated.RETAINS_MORE,
         ),
         Claim(
@@ -579,6 +579,31 @@ def in_doubt(found: Sequence[Entry]) -> str:
             "\n".join(open_ones),
         ]
     return "\n\n".join(paragraphs)
+
+
+def against(found: Sequence[Entry], number: str) -> str:
+    """Say which of the statistics that a verdict rests on lie below zero, interval and all.
+
+    Parameters
+    ----------
+    found : sequence of Entry
+        From :func:`entries`.
+    number : str
+        Number of a claim whose statistics are gains, in percentage points.
+
+    Returns
+    -------
+    str
+        A sentence in Markdown; empty where there is none.
+    """
+    said = [
+        f"{line['statistic']}: {bounds(line['mean'], line['low'], line['high'])}"
+        for e in found
+        if e.claim.number == number and len(e.finding.evidence)
+        for line in e.finding.evidence.to_dict("records")
+        if line["high"] < 0 and line["needed"] != NOTHING
+    ]
+    return f"Below zero, and so against the claim: {'; '.join(said)} points." if said else ""
 
 
 def nothing_to_prevent(found: Sequence[Entry]) -> str:

@@ -64,6 +64,7 @@ def results(
         _note("Claim 4", where_the_gain_is(of_figure2)),
         f"**Claim 7.** Noise alone would set {zeros():.0f} % of these rates to zero, more than "
         "learning does.",
+        _note("Claim 9", ledger.against(found, "9")),
         _note("Longer loops", ledger.nothing_to_prevent(found)),
         _note("Little training", what_training_adds(of_table1)),
     ]

@@ -222,16 +222,14 @@ FEATURES_MOVE_LESS = Stated(
 )
 """Claim 12, the second question."""
 
-_STREAMS = ("rotations", "permutations", "many-permutations")
+_STREAMS = ("Rotations", "Permutations", "Many Permutations")
 
 RETAINS_MORE = Stated(
     (
-        *((f"BTI, {s}: sparse-La-MAML − La-MAML", _ABOVE) for s in _STREAMS),
-        *(
-            (f"RA, {s}: sparse-La-MAML − La-MAML", "interval not below 0, above 0 on one")
-            for s in _STREAMS
-        ),
-        *((f"LA, {s}: sparse-La-MAML − La-MAML", NOTHING) for s in _STREAMS),
+        *((f"BTI on {s}: sparse-La-MAML − La-MAML", _ABOVE) for s in _STREAMS),
+        *((f"RA on {s}: sparse-La-MAML − La-MAML", "interval not below 0") for s in _STREAMS),
+        ("RA on the stream where its interval begins highest", _ABOVE),
+        *((f"LA on {s}: sparse-La-MAML − La-MAML", NOTHING) for s in _STREAMS),
     ),
     "all gains in BTI hold, no gain in RA is below 0, and one is above",
     "one gain in BTI holds and no gain in RA is below 0",

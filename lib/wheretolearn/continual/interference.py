@@ -34,7 +34,7 @@ EVERY = 100
 """Samples of a task between two comparisons."""
 
 COSINES = ("gradient", "step", "effect", "switch")
-"""The three cosines, and the first of them at the first comparison of a task alone."""
+"""The three cosines, and the first of them once more, at a task's first comparison alone."""
 
 EACH = 10
 """Samples that arrive at a comparison, and that are kept of each earlier task."""

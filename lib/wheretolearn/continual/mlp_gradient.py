@@ -186,12 +186,10 @@ def _learn(
     return [w[1:] for w in fast], [g[1:] for g in moved], d
 
 
-_jit: Any = numba.njit(
-    cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"}
-)
+jit: Any = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 
 
-@_jit
+@jit
 def _learn_kernel(
     z: np.ndarray,
     q: np.ndarray,

@@ -8,15 +8,14 @@ thousands of them cheap.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..inner_loop import Batch
 from ..rules import Params
+from .mlp_gradient import jit
 
 Arrays = tuple[np.ndarray, ...]
 
@@ -55,12 +54,7 @@ def descend(
     return moved, losses.tolist()
 
 
-_jit: Any = numba.njit(
-    cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"}
-)
-
-
-@_jit
+@jit
 def _forward(weights: Arrays, biases: Arrays, a: np.ndarray, outs: Arrays) -> None:
     """Write what each layer puts out; of hidden ones, what their ReLU leaves."""
     depth = len(weights)
@@ -74,7 +68,7 @@ def _forward(weights: Arrays, biases: Arrays, a: np.ndarray, outs: Arrays) -> No
         a = out
 
 
-@_jit
+@jit
 def _descend(
     weights: Arrays,
     biases: Arrays,

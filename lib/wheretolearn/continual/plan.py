@@ -5,7 +5,7 @@ exception: in the study of OSAKA, see :func:`osaka_study`, the network is narrow
 shorter.  ``quick`` and ``smoke`` have small embedded streams.
 
 The settings of :data:`TUNED` learners are chosen on validation streams, of images and moves that
-the study never uses, from :func:`grid`: as many for each learner, on each stream.
+the study never uses, from :func:`grid`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,15 @@ OSAKA = "continual_osaka"
 
 STREAMS = ("rotations", "permutations", "many-permutations")
 """The streams of the study."""
+
+TITLES = {
+    "rotations": "Rotations",
+    "permutations": "Permutations",
+    "many-permutations": "Many Permutations",
+    "split-cifar100": "Split CIFAR-100",
+    "glyph-rotations": "Rotations of glyphs",
+}
+"""What streams are called on the pages."""
 
 TUNED = (
     "replay",
@@ -57,6 +66,9 @@ SLIPS: dict[str, Settings] = {
     "off-by-one": {"off_by_one": True},
 }
 """What the code released with La-MAML meant to do and does not, or does and did not mean to."""
+
+SLOWER_SYNC = "permutations-sync-slower"
+"""Sync with the inner rate of C-MAML: a look at why it retains less than reported."""
 
 
 def grid(learner: str, stream: str) -> list[Settings]:
@@ -215,7 +227,9 @@ def la_maml(profile: str = "study") -> list[ContinualExperiment]:
         _named("rotations", "la-maml", name=f"rotations-la-maml-{name}", settings=changes)
         for name, changes in SLIPS.items()
     ]
-    return published + tuned + slips
+    rate = {"inner_rate": settings("c-maml", "permutations")["inner_rate"]}
+    slower = _named("permutations", "sync", name=SLOWER_SYNC, settings=rate)
+    return [*published, *tuned, *slips, slower]
 
 
 def search() -> list[ContinualExperiment]:
