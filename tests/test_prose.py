@@ -668,6 +668,39 @@ def test_osaka_in_words():
     assert sorted(ends, key=len) == [set(), *[{first}] * 4]
 
 
+def test_osaka_with_ten_classes_in_words():
+    page = "continual_osaka"
+    says(page, "all ten pairs of `sparse-c-maml` and `c-maml-pap` are one computation")
+    says(page, "It is 8 points ahead of `c-maml-um`, whose settings were published for ten classes")
+    says(page, "at $p = 0.98$ and 18 at $p = 0.90$, more than with five classes")
+    says(
+        page,
+        "ahead of by 16 points at $p = 0.90$ (12 to 20); at $p = 0.98$ `c-maml` does not learn",
+    )
+    groups = by_experiment(finished(layers.study_records(page)))
+
+    def ahead(alpha: int, other: str, ways: int = 10) -> Interval:
+        sparse, its = (
+            osaka_claims.accuracies(groups[f"osaka{alpha}-{ways}way-{learner}"])
+            for learner in ("sparse-c-maml", other)
+        )
+        assert sparse.keys() == its.keys() == set(range(5))
+        return t_interval([sparse[s] - its[s] for s in sorted(sparse)])
+
+    for alpha, gain in ((98, 8), (90, 18)):
+        assert round(ahead(alpha, "c-maml-um").mean) == gain
+        assert ahead(alpha, "c-maml-um").low > ahead(alpha, "c-maml-um", ways=5).high
+        for a, b in zip(
+            groups[f"osaka{alpha}-10way-sparse-c-maml"],
+            groups[f"osaka{alpha}-10way-c-maml-pap"],
+            strict=True,
+        ):
+            assert a["final"]["first_frozen"] is None
+            assert (a["seed"], a["curves"]["numbers"]) == (b["seed"], b["curves"]["numbers"])
+    assert [round(v) for v in ahead(90, "c-maml")[:3]] == [16, 12, 20]
+    assert all(r["final"]["outer_steps"] == 0 for r in groups["osaka98-10way-c-maml"])
+
+
 @pytest.mark.slow
 def test_threshold_of_three_is_out_of_reach(data_root):
     page = "continual_osaka"
