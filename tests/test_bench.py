@@ -21,6 +21,7 @@ from wheretolearn.bench.ceiling import (
 from wheretolearn.bench.peers import Unavailable
 from wheretolearn.bench.results import Spread
 from wheretolearn.bench.usual import Usual, usual_network
+from wheretolearn.statistics import t_interval
 
 ROOT = Path(__file__).parents[1]
 COMMITTED = sorted((ROOT / "results" / "bench").glob("*.json"))
@@ -334,6 +335,17 @@ def test_rate_of_a_run_is_operations_over_time():
     assert rate == pytest.approx(experiment.flops() / 2e9)
 
 
+def test_a_run_on_two_pages_counts_once():
+    runs = [made_up_record("a", seed) for seed in (0, 1, 0)]
+    for r in runs:
+        r["provenance"] = {"wall_seconds": 1800.0, "input_seconds": 9.0 + 9 * r["seed"]}
+    assert cost.spent({"few-shot": runs, "continual": []}).splitlines()[2:] == [
+        "| few-shot | 2 | 1.0 |",
+        "| continual | 0 | 0.0 |",
+    ]
+    assert "median of 2 runs; at most 1.00%" in cost.waiting(runs)
+
+
 @pytest.mark.parametrize(
     ("seconds", "shown"), [(30, "30 seconds"), (7200, "2 hours"), (4e5, "4.6 days")]
 )
@@ -363,5 +375,8 @@ def test_accuracy_in_bf16_is_compared_pair_by_pair(monkeypatch, change, verdict)
     text = accuracy.in_bf16("nowhere")
     assert "| all pairs | 6 |" in text
     assert f"**{verdict}**" in text
+    lowest = t_interval([100 * c for c in change]).low
+    alone = f"a loss of up to {-lowest:.1f} points with `fig2-miniimagenet-maml` and"
+    assert (alone in text) == (lowest < 0)
     monkeypatch.setattr(accuracy, "load", lambda results, experiments: [])
     assert "significant" not in accuracy.in_bf16("nowhere")

@@ -44,9 +44,9 @@ class Look(NamedTuple):
 LOOKS = {
     "maml": Look("MAML", 2, "^"),
     "anil": Look("ANIL", 4, "v"),
-    "boil": Look("BOIL", 3, "D"),
+    "boil": Look("BOIL", 5, "D"),
     "sparse-maml": Look("sparse-MAML", 0, "o"),
-    "sparse-relu-maml": Look("sparse-ReLU-MAML", 1, "s"),
+    "sparse-relu-maml": Look("sparse-ReLU-MAML", 3, "s"),
 }
 """Methods whose inner loops are looked into."""
 

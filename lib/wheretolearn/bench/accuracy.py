@@ -7,7 +7,7 @@ from pathlib import Path
 from .. import study
 from ..analysis import test_accuracies as accuracies_by_seed
 from ..records import load
-from ..statistics import t_interval
+from ..statistics import Interval, t_interval
 from ..tables import interval, table
 
 SUFFIX = "-bf16"
@@ -30,6 +30,7 @@ def in_bf16(results: Path | str) -> str:
         pairs lies below zero.
     """
     rows, differences = [], []
+    alone: dict[str, Interval] = {}
     for experiment in study.few_shot("study", study.SPEED):
         twin = study.find_few_shot("study", experiment.name.removesuffix(SUFFIX))
         lower, full = (accuracies_by_seed(load(results, [e])) for e in (experiment, twin))
@@ -39,6 +40,7 @@ def in_bf16(results: Path | str) -> str:
             continue
         pairs = [(full[s], lower[s], lower[s] - full[s]) for s in seeds]
         differences += [pair[-1] for pair in pairs]
+        alone[f"`{twin.name}`"] = t_interval(differences[-len(pairs) :])
         cells = [interval(t_interval(list(column))) for column in zip(*pairs, strict=True)]
         rows.append([f"`{twin.name}`", str(len(seeds)), *cells])
     header = ("experiment", "seeds", "float32 (%)", "bf16 (%)", "difference (points)")
@@ -49,4 +51,7 @@ def in_bf16(results: Path | str) -> str:
     verdict = "a significant loss" if whole.high < 0 else "no significant loss"
     half = (whole.high - whole.low) / 2
     told = f"Over all pairs: **{verdict}** of accuracy; the interval reaches ±{half:.1f} points."
+    losses = [f"{-i.low:.1f} points with {name}" for name, i in alone.items() if i.low < 0]
+    if losses:
+        told += f" Taken alone, a loss of up to {' and '.join(losses)} is not ruled out."
     return f"{table(header, rows)}\n\n{told}"

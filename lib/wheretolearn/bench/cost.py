@@ -151,7 +151,7 @@ def waiting(records: Iterable[Record]) -> str:
     -------
     str
     """
-    times = [r["provenance"] for r in records]
+    times = [r["provenance"] for r in _once(records)]
     shares = [
         t["input_seconds"] / t["wall_seconds"]
         for t in times
@@ -163,6 +163,32 @@ def waiting(records: Iterable[Record]) -> str:
         f"The network waited for episodes {float(np.median(shares)):.2%} of the time "
         f"(median of {len(shares)} runs; at most {max(shares):.2%})."
     )
+
+
+def spent(halves: Mapping[str, Sequence[Record]]) -> str:
+    """Return how many runs there are, and how long they took.
+
+    Parameters
+    ----------
+    halves : mapping of str to sequence of dict
+        Records by what to call them; one that is given twice counts once.
+
+    Returns
+    -------
+    str
+        Markdown: hours of wall time, of one core each.
+    """
+    rows = []
+    for name, records in halves.items():
+        own = _once(records)
+        hours = sum(r["provenance"]["wall_seconds"] for r in own) / 3600
+        rows.append((name, f"{len(own):,}", f"{hours:.1f}"))
+    return table(("half", "runs", "hours"), rows)
+
+
+def _once(records: Iterable[Record]) -> list[Record]:
+    """Return records without those that two pages share a second time."""
+    return list({(r["experiment"], r["seed"]): r for r in records}.values())
 
 
 def measured(result: Result, runs: Mapping[str, Sequence[float]]) -> str:
