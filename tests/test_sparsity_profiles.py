@@ -101,6 +101,21 @@ def test_noise_makes_of_rates_a_random_walk():
     assert profiles.noise_rates(0.5, 100, rule_rate=0.01).zero.mean[-1] == 0
 
 
+def test_noise_beside_rates_had_as_many_updates_as_they():
+    e = next(e for e in CONVNETS if e.name == "convnet4-5shot-meta-sgd")
+    records = all_of([e], seeds=(0, 1))
+    for r, best in zip(records, (50, 600), strict=True):
+        r["final"]["best_update"] = best
+    table = rows(profiles.rates_table([e], records))
+    (noise,) = (line for line in table if line[0] == "pure noise")
+    walks = [profiles.noise_rates(e.inner_rate, n, e.rule_rate).quantiles for n in (50, 600)]
+    low, high = (np.mean([w[i] for w in walks]) for i in (1, 19))
+    assert noise[2] == f"{low:.3f} to {high:.3f}"
+    (ax,) = profiles.draw_rates([e], records).axes[-1:]
+    (dotted,) = (line for line in ax.lines if line.get_linestyle() == ":")
+    assert y(dotted) == pytest.approx(np.mean(walks, axis=0)[1:-1])
+
+
 def test_the_table_of_the_end_is_what_a_hand_would_compute():
     e = next(e for e in CONVNETS if e.name == "convnet4-5shot-sparse-relu-maml")
     records = all_of([e], seeds=(0, 1), shares=None)

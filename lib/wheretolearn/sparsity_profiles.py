@@ -396,7 +396,7 @@ def _rates_panel(ax: Axes, e: Experiment, group: Sequence[Record]) -> None:
     ax.axhline(e.inner_rate, color=_GREY, ls="--", lw=0.8, label="start")
     inner = slice(1, -1)  # the lowest and the highest rate depend on how many there are
     x = LEVELS[inner]
-    ax.plot(x, _noise_quantiles(e)[inner], color=_GREY, ls=":", lw=1.2, label="noise")
+    ax.plot(x, _noise_quantiles(e, group)[inner], color=_GREY, ls=":", lw=1.2, label="noise")
     names = [n for n in kernels(_names(e)) if len(quantiles(group, n))]
     for own, name in zip(sns.color_palette("crest", len(names)), names, strict=True):
         q = quantiles(group, name)[:, inner]
@@ -408,9 +408,11 @@ def _rates_panel(ax: Axes, e: Experiment, group: Sequence[Record]) -> None:
     legend_above(ax, ax)
 
 
-def _noise_quantiles(e: Experiment) -> np.ndarray:
-    """Return what noise makes of a run's rates, at the end of training."""
-    walked = noise_rates(e.inner_rate, e.updates, e.rule_rate).quantiles
+def _noise_quantiles(e: Experiment, group: Sequence[Record]) -> np.ndarray:
+    """Return what noise makes of rates in as many updates as those of the best validations had."""
+    updates = [r["final"]["best_update"] for r in finished(group)] or [e.updates]
+    walks = {n: noise_rates(e.inner_rate, n, e.rule_rate).quantiles for n in set(updates)}
+    walked = np.mean([walks[n] for n in updates], axis=0)
     return np.maximum(walked, 0) if e.rule.can_freeze else walked
 
 
@@ -444,7 +446,7 @@ def _rates_of(e: Experiment, group: Sequence[Record]) -> list[str]:
     if not any(map(len, found.values())):
         return [f"{heading}: {'diverged' if group else NOT_RUN}."]
     lines = [(name.partition(".")[0], *_rate_cells(q)) for name, q in found.items() if len(q)]
-    lines.append(("pure noise", *_rate_cells(_noise_quantiles(e)[None])))
+    lines.append(("pure noise", *_rate_cells(_noise_quantiles(e, group)[None])))
     header = ("layer", "median", "5 % to 95 %", "negative (%)")
     return [f"{heading}; {_seeds(group)}:", table(header, lines), setting(group)]
 

@@ -20,7 +20,7 @@ class Interval(NamedTuple):
 
     def __str__(self) -> str:
         """Format as ``mean [low, high]``."""
-        return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
+        return f"{self.mean:z.1f} [{self.low:z.1f}, {self.high:z.1f}]"
 
 
 def _finite(values: Sequence[float]) -> np.ndarray:
