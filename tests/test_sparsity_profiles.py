@@ -24,6 +24,7 @@ def made_up(e, seed, shares=None, diverged=False):
     shares = shares or list(np.linspace(0.9, 0.1, len(kernels)) + UNLIKE * seed)
     last = dict(zip(kernels, shares, strict=True))
     updates = [0, 200, 400, 600]
+    record["final"]["best_update"] = updates[-1]
     record["parameters"] = e.parameters()
     record["tensors"] = sizes
     record["curves"]["update"] = updates
