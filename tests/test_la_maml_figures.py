@@ -290,7 +290,7 @@ def test_sparsity_is_drawn():
     assert ys(lines[0]) == pytest.approx([0, 50])  # of the tuned runs
     assert to_hex(lines[0].get_color()) == to_hex(lines[1].get_color())
     assert texts(by_title["Sync"]) == ["diverged"]
-    assert texts(by_title["sparse-La-MAML,\nplain step, tuned"]) == ["not run yet"]
+    assert texts(by_title["sparse-La-MAML,\nplain step,\ntuned"]) == ["not run yet"]
 
 
 def cosine_runs():

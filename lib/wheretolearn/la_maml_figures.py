@@ -668,7 +668,7 @@ def draw_sparsity(title: str, records: Sequence[Record], profile: str) -> Figure
                 ax.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True))
             else:
                 _nothing(ax, group, alone=False)
-            ax.set_title(_named(e).replace(", ", ",\n", 1), fontsize="medium")
+            ax.set_title(_named(e).replace(", ", ",\n"), fontsize="medium")
             ax.set(xlabel="tasks learned", ylim=(-2, 102))
         axes[0].set_ylabel("frozen weights (%)")
         _legend(above, axes)
