@@ -15,6 +15,7 @@ DRAW = (osaka_figures.draw_stream, osaka_figures.draw_switches, osaka_figures.dr
 TABLES = (
     osaka_figures.accuracy_tables,
     osaka_figures.difference_tables,
+    osaka_figures.frozen_tables,
     osaka_figures.inside_tables,
 )
 
@@ -134,6 +135,23 @@ def test_difference_table_by_hand():
     assert list(first["`c-maml-pap`"].values())[1:] == ["-40.00", "–", "–", "0 (1 diverged)"]
     assert list(first["`c-maml`"].values())[1:4] == ["–", "–", "40.00"]
     assert list(first["`maml`"].values())[1:] == ["–", "–", "–", "1"]  # no seed in common
+
+
+def test_frozen_table_by_hand():
+    found = [with_rates("sparse-c-maml-weights", s, share=0.5 + 0.25 * s) for s in (0, 1)]
+    found += [with_rates("sparse-c-maml", s, share=float(s > 0)) for s in (0, 1, 2)]
+    found += [made_up("sparse-c-maml-gates", 0, diverged={"step": 3}), with_rates("c-maml", 0)]
+    text = osaka_figures.frozen_tables(found, "study")
+    (table,) = rows(text)
+    assert list(table) == [f"`sparse-c-maml{m}`" for m in ("", "-gates", "-weights")]
+    assert list(table["`sparse-c-maml`"].values())[1:] == [*["in 2 of 3"] * 6, "3"]
+    sparse = list(table["`sparse-c-maml-weights`"].values())[1:]
+    half = 12.706 * 25 / math.sqrt(2) / math.sqrt(2)  # of 50 and 75 %, where sizes are even
+    assert sparse[0] == f"62.5 [{62.5 - half:.1f}, {62.5 + half:.1f}]"
+    assert sparse[-1] == "2"
+    assert set(list(table["`sparse-c-maml-gates`"].values())[1:-1]) == {"–"}
+    few = osaka_figures.frozen_tables(found[:2], "study")
+    assert "Not run yet: `sparse-c-maml`, `sparse-c-maml-gates`." in few.replace(";", ",")
 
 
 def test_inside_table_by_hand():

@@ -27,7 +27,7 @@ from .continual.osaka_online import Online
 from .continual.osaka_run import OsakaExperiment
 from .continual.plan import OSAKA
 from .figures import rows_of_panels
-from .inside_the_loop import minus, over_seeds
+from .inside_the_loop import cell, minus, over_seeds
 from .osaka_claims import AS_SELECTED, SAME_BUT_DENSE, accuracies
 from .records import Record
 from .statistics import t_interval
@@ -88,7 +88,7 @@ PANELS: dict[str, dict[str, Look]] = {
 """Learners by panel."""
 
 FREEZING = ("sparse-c-maml", "sparse-c-maml-gates", "sparse-c-maml-weights")
-"""Learners whose sparsity over time is drawn."""
+"""Learners whose sparsity is shown by tensor."""
 
 RATES = ("c-maml", "c-maml-pap", "sparse-c-maml")
 """Learners whose rates over time are drawn; those of gates follow from the sparsity."""
@@ -208,6 +208,44 @@ def difference_tables(records: Sequence[Record], profile: str) -> str:
         parts.append(f"**{_stream(column)}.** Percentage points.")
         parts.append(with_missing(header, rows, missing))
     return "\n\n".join(parts)
+
+
+def frozen_tables(records: Sequence[Record], profile: str) -> str:
+    """Return the share of weights of each tensor whose rate is zero as the stream ends.
+
+    Parameters
+    ----------
+    records, profile
+        As for :func:`accuracy_tables`.
+
+    Returns
+    -------
+    str
+        Markdown, a table for each setting, of the learners that can freeze weights: percent, as
+        means over finished runs with Student's intervals; where a tensor freezes as a whole, in
+        how many runs it did.
+    """
+    groups = by_experiment(records)
+    parts = []
+    for column in settings(profile).values():
+        run, missing = _run(groups, {m: e for m, e in column.items() if m in FREEZING})
+        rows = []
+        for learner, group in run.items():
+            show = _in_runs if LEARNERS[learner].each == "tensor" else cell
+            ends = (
+                {r["seed"]: over_time(r, "frozen", tensor)[1][-1] for r in finished(group)}
+                for tensor in TENSORS
+            )
+            rows.append([f"`{learner}`", *map(show, ends), counted(group)])
+        header = ("frozen at the end (%)", *TENSORS.values(), "seeds")
+        parts += [f"**{_stream(column)}.**", with_missing(header, rows, missing)]
+    return "\n\n".join(parts)
+
+
+def _in_runs(shares: Mapping[int, float]) -> str:
+    """Return in how many runs a tensor is frozen as a whole."""
+    frozen = sum(share == 100 for share in shares.values())
+    return f"in {frozen} of {len(shares)}" if shares else "–"
 
 
 def inside_tables(records: Sequence[Record], profile: str) -> str:
