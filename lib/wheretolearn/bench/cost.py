@@ -183,11 +183,11 @@ def spent(halves: Mapping[str, Sequence[Record]]) -> str:
         own = _once(records)
         hours = sum(r["provenance"]["wall_seconds"] for r in own) / 3600
         rows.append((name, f"{len(own):,}", f"{hours:.1f}"))
-    return table(("half", "runs", "hours"), rows)
+    return table(("half", "runs", "hours of one core"), rows)
 
 
 def _once(records: Iterable[Record]) -> list[Record]:
-    """Return records without those that two pages share a second time."""
+    """Return each run once, however many pages show it."""
     return list({(r["experiment"], r["seed"]): r for r in records}.values())
 
 
