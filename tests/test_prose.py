@@ -26,6 +26,7 @@ from wheretolearn import (
     la_maml_search,
     layers,
     osaka_claims,
+    osaka_figures,
     paper_tables,
     sparsity_profiles,
     study,
@@ -875,6 +876,46 @@ def test_osaka_in_words():
         assert max(found[first]) == r["tensors"][first]
         assert 100 * r["tensors"][first] / sum(r["tensors"].values()) == pytest.approx(2, abs=0.1)
     assert sorted(ends, key=len) == [set(), *[{first}] * 4]
+
+
+def test_gates_in_osaka_in_words():
+    page = "continual_osaka"
+    says(
+        page, "the first kernel is shut at the end in all five runs, the second in three, which is"
+    )
+    says(page, "32 % are at the end: 68, 48, 27 and 16 % of the four kernels, and 35 % of the last")
+    says(page, "by 0.08 points for tensors (0.00 to 0.16) and 0.13 for weights (0.05 to 0.20)")
+    groups = by_experiment(finished(layers.study_records(page)))
+    tensors, weights = (groups[f"osaka90-5way-sparse-c-maml-{m}"] for m in ("gates", "weights"))
+    names = list(osaka_figures.TENSORS)[:5]
+    assert names[0] == "layer1.conv.weight"
+    assert names[-1] == "output.weight"
+
+    def frozen(r: dict[str, Any], tensor: str) -> float:
+        return float(osaka_figures.over_time(r, "frozen", tensor)[1][-1])
+
+    assert [sum(frozen(r, n) == 100 for r in tensors) for n in names] == [5, 3, 0, 0, 1]
+    third = [100 * r["final"]["sparsity"] for r in tensors if frozen(r, names[1])]
+    assert third == pytest.approx([34.5] * 3, abs=1)
+    shares = [t_interval([frozen(r, n) for r in weights]) for n in names]
+    assert [round(s.mean) for s in shares] == [68, 48, 27, 16, 35]
+    first, *others = shares
+    assert first.low > others[0].high > others[0].low > others[1].high
+    assert others[1].low > others[2].high
+    assert round(np.mean([100 * r["final"]["sparsity"] for r in weights])) == 32
+    e = weights[0]["parameters"]
+    steps = round(np.mean([r["final"]["outer_steps"] for r in weights]))
+    noise = noise_curve(round(100 * e["settings"]["init_sparsity"]), steps, 7.5e-3).mean[-1]
+    assert e["settings"]["rule_rate"] == 7.5e-3
+    assert noise == pytest.approx(50, abs=0.5)
+    assert first.low > noise
+    assert max(s.high for s in others[1:]) < noise
+    same = osaka_claims.accuracies(groups["osaka90-5way-c-maml-pap"])
+    for group, found in ((tensors, [0.08, 0.0, 0.16]), (weights, [0.13, 0.05, 0.2])):
+        own = osaka_claims.accuracies(group)
+        assert own.keys() == same.keys() == set(range(5))
+        less = t_interval([same[s] - own[s] for s in sorted(own)])
+        assert [round(v, 2) for v in less[:3]] == found
 
 
 def test_osaka_with_ten_classes_in_words():
