@@ -910,6 +910,14 @@ def test_gates_in_osaka_in_words():
     assert noise == pytest.approx(50, abs=0.5)
     assert first.low > noise
     assert max(s.high for s in others[1:]) < noise
+    says(
+        page, "The gates for tensors shut late, none before step 4,400. Those for weights keep more"
+    )
+    assert min(r["final"]["first_frozen"] for r in tensors) > 4_400
+    for r in weights:
+        shut = sum(np.array(counts) for counts in r["curves"]["frozen"].values())
+        moves = sum(r["tensors"][n] for n in r["curves"]["frozen"])
+        assert np.min(shut) / moves > 0.25
     same = osaka_claims.accuracies(groups["osaka90-5way-c-maml-pap"])
     for group, found in ((tensors, [0.08, 0.0, 0.16]), (weights, [0.13, 0.05, 0.2])):
         own = osaka_claims.accuracies(group)

@@ -139,11 +139,11 @@ def planned(profile: str, figure: str = plan.LA_MAML) -> list[ContinualExperimen
     list of ContinualExperiment
         By stream, then in the order of :data:`LOOKS`, published settings before tuned ones.
     """
-    aside = {plan.SLOWER_SYNC, *(f"rotations-la-maml-{name}" for name in plan.SLIPS)}
     chosen = [
         e
         for e in study.experiments(profile, figure)
-        if isinstance(e, ContinualExperiment) and e.name not in aside
+        if isinstance(e, ContinualExperiment)
+        and e.name.removesuffix("-tuned") == f"{e.stream}-{e.learner}"
     ]
     streams, learners = list(plan.TITLES), list(LOOKS)
     return sorted(

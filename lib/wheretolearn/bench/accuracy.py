@@ -40,9 +40,9 @@ def in_bf16(results: Path | str) -> str:
             continue
         pairs = [(full[s], lower[s], lower[s] - full[s]) for s in seeds]
         differences += [pair[-1] for pair in pairs]
-        alone[f"`{twin.name}`"] = t_interval(differences[-len(pairs) :])
-        cells = [interval(t_interval(list(column))) for column in zip(*pairs, strict=True)]
-        rows.append([f"`{twin.name}`", str(len(seeds)), *cells])
+        found = [t_interval(list(column)) for column in zip(*pairs, strict=True)]
+        alone[f"`{twin.name}`"] = found[-1]
+        rows.append([f"`{twin.name}`", str(len(seeds)), *map(interval, found)])
     header = ("experiment", "seeds", "float32 (%)", "bf16 (%)", "difference (points)")
     if len(differences) < 2:
         return table(header, rows)
