@@ -15,6 +15,7 @@ DRAW = (osaka_figures.draw_stream, osaka_figures.draw_switches, osaka_figures.dr
 TABLES = (
     osaka_figures.accuracy_tables,
     osaka_figures.difference_tables,
+    osaka_figures.early_late_tables,
     osaka_figures.frozen_tables,
     osaka_figures.inside_tables,
 )
@@ -135,6 +136,32 @@ def test_difference_table_by_hand():
     assert list(first["`c-maml-pap`"].values())[1:] == ["-40.00", "–", "–", "0 (1 diverged)"]
     assert list(first["`c-maml`"].values())[1:4] == ["–", "–", "40.00"]
     assert list(first["`maml`"].values())[1:] == ["–", "–", "–", "1"]  # no seed in common
+
+
+def test_early_and_late_by_hand():
+    """The first 2,000 of 10,000 steps: 10 and 5 of 25 images, 20 points; then 4 points fewer."""
+
+    def steps(early, late):
+        return [early] * 2000 + [late] * 8000
+
+    found = [
+        made_up("sparse-c-maml", 0, steps(10, 5), alpha=0.90),
+        made_up("c-maml", 0, steps(5, 6), alpha=0.90),
+        made_up("c-maml-um", 0, steps(0, 25), alpha=0.90),
+        made_up("c-maml-pap", 0, diverged={"step": 3}, alpha=0.90),
+    ]
+    text = osaka_figures.early_late_tables(found, "study")
+    (table,) = rows(text)
+    columns = ("steps 1 to 2,000", "steps 2,001 to 10,000")
+    shown = {name: [row[c] for c in columns] for name, row in table.items()}
+    assert shown == {
+        "`sparse-c-maml` − `c-maml`": ["20.00", "-4.00"],
+        "`sparse-c-maml` − `c-maml-um`": ["40.00", "-80.00"],
+        "`sparse-c-maml` − `c-maml-pap`": ["20.00", "0.00"],  # chance is 5 of 25
+    }
+    assert "steps 1 to 400" not in text  # with ten classes nothing was run
+    assert text.count("Not run yet") == 3
+    assert osaka_figures.early_late_tables(found[1:], "study").count("Not run yet.") == 4
 
 
 def test_frozen_table_by_hand():

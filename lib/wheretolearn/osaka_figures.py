@@ -28,7 +28,7 @@ from .continual.osaka_run import OsakaExperiment
 from .continual.plan import OSAKA
 from .figures import rows_of_panels
 from .inside_the_loop import cell, minus, over_seeds
-from .osaka_claims import AS_SELECTED, SAME_BUT_DENSE, accuracies
+from .osaka_claims import AS_SELECTED, SAME_BUT_DENSE, SPARSE, accuracies
 from .records import Record
 from .statistics import t_interval
 from .tables import bounds, interval, table, with_missing
@@ -210,6 +210,62 @@ def difference_tables(records: Sequence[Record], profile: str) -> str:
     return "\n\n".join(parts)
 
 
+def early_late_tables(records: Sequence[Record], profile: str) -> str:
+    """Return how far sparse-C-MAML is ahead in the first fifth of the stream, and in the rest.
+
+    Parameters
+    ----------
+    records, profile
+        As for :func:`accuracy_tables`.
+
+    Returns
+    -------
+    str
+        Markdown: percentage points of accuracy over a part of the stream, paired by seed, with
+        Student's 95 % intervals; a table for each setting.
+    """
+    groups = by_experiment(records)
+    parts = []
+    for column in settings(profile).values():
+        wanted = {m: column[m] for m in (SPARSE, *COMPARED) if m in column}
+        run, missing = _run(groups, wanted)
+        steps = next(iter(wanted.values())).steps
+        cut = steps // 5
+        rows = []
+        for other in (m for m in run if m != SPARSE and SPARSE in run):
+            gains = (
+                minus(*(accuracies_in(run[m], part) for m in (SPARSE, other)))
+                for part in (slice(cut), slice(cut, None))
+            )
+            cells = ("–" if (g := over_seeds(v)) is None else bounds(*g[:3]) for v in gains)
+            rows.append([f"`{SPARSE}` − `{other}`", *cells])
+        header = ("difference", f"steps 1 to {cut:,}", f"steps {cut + 1:,} to {steps:,}")
+        parts += [f"**{_stream(column)}.** Percentage points.", with_missing(header, rows, missing)]
+    return "\n\n".join(parts)
+
+
+def accuracies_in(group: Sequence[Record], part: slice) -> dict[int, float]:
+    """Return accuracies in a part of the stream in percent, by seed; one that diverged is chance.
+
+    Parameters
+    ----------
+    group : sequence of dict
+        Records of one learner in one kind of stream.
+    part : slice
+        Its steps.
+
+    Returns
+    -------
+    dict of int to float
+    """
+    found = {}
+    for r in group:
+        ways, shots = (r["parameters"][n] for n in ("ways", "shots"))
+        correct = unpack(r["correct"])[part] if finished([r]) else np.array([shots])
+        found[r["seed"]] = 100 * float(correct.mean()) / (ways * shots)
+    return found
+
+
 def frozen_tables(records: Sequence[Record], profile: str) -> str:
     """Return the share of weights of each tensor whose rate is zero as the stream ends.
 
@@ -231,21 +287,23 @@ def frozen_tables(records: Sequence[Record], profile: str) -> str:
         run, missing = _run(groups, {m: e for m, e in column.items() if m in FREEZING})
         rows = []
         for learner, group in run.items():
-            show = _in_runs if LEARNERS[learner].each == "tensor" else cell
-            ends = (
-                {r["seed"]: over_time(r, "frozen", tensor)[1][-1] for r in finished(group)}
-                for tensor in TENSORS
-            )
-            rows.append([f"`{learner}`", *map(show, ends), counted(group)])
+            show = _in_runs if LEARNERS[learner].each == "tensor" else _share
+            rows.append([f"`{learner}`", *(show(finished(group), t) for t in TENSORS)])
+            rows[-1].append(counted(group))
         header = ("frozen at the end (%)", *TENSORS.values(), "seeds")
         parts += [f"**{_stream(column)}.**", with_missing(header, rows, missing)]
     return "\n\n".join(parts)
 
 
-def _in_runs(shares: Mapping[int, float]) -> str:
-    """Return in how many runs a tensor is frozen as a whole."""
-    frozen = sum(share == 100 for share in shares.values())
-    return f"in {frozen} of {len(shares)}" if shares else "–"
+def _in_runs(done: Sequence[Record], tensor: str) -> str:
+    """Return in how many runs a tensor is frozen as a whole at the end."""
+    frozen = sum(r["curves"]["frozen"][tensor][-1] == r["tensors"][tensor] for r in done)
+    return f"in {frozen} of {len(done)}" if done else "–"
+
+
+def _share(done: Sequence[Record], tensor: str) -> str:
+    """Return the mean share of a tensor that is frozen at the end."""
+    return cell({r["seed"]: over_time(r, "frozen", tensor)[1][-1] for r in done})
 
 
 def inside_tables(records: Sequence[Record], profile: str) -> str:
@@ -280,7 +338,12 @@ def inside_tables(records: Sequence[Record], profile: str) -> str:
             found = [r["pretraining"] for r in done if r["pretraining"] is not None]
             if found:
                 before.append([f"`{learner}`", *_before(column[learner], found)])
-        header = ("learner", "steps of the slow weights", "first zero rate at step", "seeds")
+        header = (
+            "learner",
+            "steps of the slow weights",
+            "first zero rate of any tensor at step",
+            "seeds",
+        )
         parts += [f"**{_stream(column)}.**", with_missing(header, rows, missing)]
         of = (
             "pretraining of",

@@ -14,8 +14,9 @@ either case :math:`\phi'` are the new ones.
 How much is learned from a loss, :math:`h`, is 0 up to a threshold :math:`\lambda` and 1 beyond
 it, or, with *update modulation*, :math:`1 - e^{-\lambda \ell}`.
 
-Without a rule of its own this is C-MAML; with rates or gates that are learned for tensors or
-single weights, and can be zero, it is sparse-C-MAML (von Oswald et al., 2021).
+With a learned rate for each tensor this is C-MAML.  With a prolonged adaptation phase
+(:mod:`~wheretolearn.continual.osaka_prolonged`), and rates or gates that can be zero, it becomes
+sparse-C-MAML (von Oswald et al., 2021).
 """
 
 from __future__ import annotations

@@ -36,7 +36,8 @@ class OnlineLearner(ABC):
     gradients : int
         Images that gradients were taken of so far, one for each image and gradient.
     outer_steps : int
-        Steps that the optimizer of the slow weights took in the stream so far.
+        Steps that the optimizer of the slow weights took in the stream so far; 0 for
+        :class:`~wheretolearn.continual.osaka_online.Online`, which takes one at every batch.
     """
 
     saved: tuple[str, ...] = ()

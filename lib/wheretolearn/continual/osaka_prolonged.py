@@ -3,8 +3,9 @@ r"""C-MAML with a prolonged adaptation phase: adapt further and further until th
 The fast weights go on from where they are, :math:`\phi \leftarrow U_K(\phi; \text{batch})`, and
 the batches are kept.  Where the loss falls by the margin or more the context is taken to have
 changed.  Then the slow weights learn from what was kept, with the older half of the batches to
-adapt to and the younger half to be judged on, pair by pair; the fast weights start again
-from the slow ones; and the batch at hand is the first that is kept of the new context.
+adapt to and the younger half to be judged on, pair by pair (of an odd number the one in the middle
+is left out); the fast weights start again from the slow ones; and the batch at hand is the first
+that is kept of the new context.
 
 In the branch behind the sparse learners
 

@@ -59,7 +59,7 @@ class OsakaExperiment(WithStream):
     stream: str = "omniglot-mnist-fashion"
     """A key of ``wheretolearn.continual.osaka_data.STREAMS``."""
     validation: bool = False
-    """Whether the stream is one to choose hyper-parameters on."""
+    """Whether the stream is one to choose hyper-parameters on; the study chooses none."""
     alpha: float = 0.98
     """Probability that the context stays, in [0, 1]."""
     steps: int = 10_000
