@@ -1014,7 +1014,7 @@ def test_osaka_with_ten_classes_in_words():
     says(page, "8 points ahead of `c-maml-um`, whose settings were published for ten classes, at")
     says(page, "$p = 0.98$ and 18 at $p = 0.90$; with five classes, in as many steps, 4 and 9")
     says(page, "It is 16 points ahead of `c-maml` at $p = 0.90$ (12 to 20)")
-    says(page, "in whose first 2,000 steps it is 10 ahead")
+    says(page, "for which the settings of both were selected, 10 in as many steps")
     groups = by_experiment(finished(layers.study_records(page)))
 
     def ahead(alpha: int, other: str, ways: int = 10) -> Interval:
