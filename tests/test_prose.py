@@ -971,6 +971,37 @@ def test_gates_in_osaka_in_words():
         assert [round(v, 2) for v in less[:3]] == found
 
 
+def test_pretrained_c_maml_in_words():
+    page = "continual_osaka"
+    says(page, "At $p = 0.90$ it is 1.2 points behind `c-maml-pap` (1.0 to 1.5) and 1.8 ahead of")
+    says(
+        page,
+        "`c-maml` (1.3 to 2.2): by 8 in the first fifth of the stream, and by nothing that can",
+    )
+    says(page, "At $p = 0.98$ it is 3.9 points behind `c-maml-pap` (3.5 to 4.4), and 1.3 behind")
+    groups = by_experiment(finished(layers.study_records(page)))
+
+    def ahead(alpha: int, other: str, part: slice = slice(None)) -> Interval:
+        mine, its = (
+            osaka_figures.accuracies_in(groups[f"osaka{alpha}-5way-{learner}"], part)
+            for learner in ("c-maml-pre", other)
+        )
+        assert mine.keys() == its.keys() == set(range(5))
+        return t_interval([mine[s] - its[s] for s in mine])
+
+    def shown(found: Interval) -> list[float]:
+        return [round(v, 1) for v in found[:3]]
+
+    assert shown(ahead(90, "c-maml-pap")) == [-1.2, -1.5, -1.0]
+    assert shown(ahead(90, "c-maml")) == [1.8, 1.3, 2.2]
+    assert round(ahead(90, "c-maml", slice(2_000)).mean) == 8
+    rest = ahead(90, "c-maml", slice(2_000, None))
+    assert rest.low < 0 < rest.high
+    assert shown(ahead(98, "c-maml-pap")) == [-3.9, -4.4, -3.5]
+    assert shown(ahead(98, "c-maml-um"))[0] == -1.3
+    assert ahead(98, "c-maml-um").high < 0
+
+
 def test_around_switches_in_words():
     page = "continual_osaka"
     says(page, "are, within a point, as good one step after a switch as five steps after it")
