@@ -288,8 +288,8 @@ def frozen_tables(records: Sequence[Record], profile: str) -> str:
         rows = []
         for learner, group in run.items():
             show = _in_runs if LEARNERS[learner].each == "tensor" else _share
-            rows.append([f"`{learner}`", *(show(finished(group), t) for t in TENSORS)])
-            rows[-1].append(counted(group))
+            shown = (show(finished(group), tensor) for tensor in TENSORS)
+            rows.append([f"`{learner}`", *shown, counted(group)])
         header = ("frozen at the end (%)", *TENSORS.values(), "seeds")
         parts += [f"**{_stream(column)}.**", with_missing(header, rows, missing)]
     return "\n\n".join(parts)
