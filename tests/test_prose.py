@@ -971,6 +971,73 @@ def test_gates_in_osaka_in_words():
         assert [round(v, 2) for v in less[:3]] == found
 
 
+def test_gates_over_long_contexts_in_osaka_in_words():
+    page = "continual_osaka"
+    says(page, "No gate of a tensor shuts in any run, and of those for single weights, half of")
+    says(page, "half of them shut at first, 2.8 % are shut at the end")
+    says(page, "start at 0.005 and grow in every kernel and in the last layer to 0.027 or more")
+    says(page, "are 1.3 points lower (1.2 to 1.4), those for weights 1.8 (1.6 to 2.0), and both")
+    says(page, "and both miss about half of the switches")
+    groups = by_experiment(finished(layers.study_records(page)))
+    tensors, weights, same = (
+        groups[f"osaka98-5way-{m}"]
+        for m in ("sparse-c-maml-gates", "sparse-c-maml-weights", "c-maml-pap")
+    )
+    assert all(r["final"]["first_frozen"] is None for r in tensors)
+    shut = [100 * r["final"]["sparsity"] for r in weights]
+    assert round(np.mean(shut), 1) == 2.8
+    shared = {"each": "tensor", "meta_rate": 5e-4, "inner_rate": 5e-3, "inner_steps": 16}
+    for group in (tensors, same):  # equal in all but the rule
+        assert shared.items() <= group[0]["parameters"]["settings"].items()
+    kernels = [n for n in osaka_figures.TENSORS if n.endswith("weight")]
+    assert len(kernels) == 5
+    assert min(r["curves"]["numbers"][n][-1] for r in same for n in kernels) > 0.027
+    paired = osaka_claims.accuracies(same)
+    for group, found in ((tensors, [1.3, 1.2, 1.4]), (weights, [1.8, 1.6, 2.0])):
+        own = osaka_claims.accuracies(group)
+        assert own.keys() == paired.keys() == set(range(5))
+        less = t_interval([paired[s] - own[s] for s in own])
+        assert [round(v, 1) for v in less[:3]] == found
+        assert np.mean([r["final"]["recall"] for r in group]) == pytest.approx(0.5, abs=0.06)
+
+
+def test_sparse_maml_in_osaka_in_words():
+    page = "continual_osaka"
+    says(page, "is 0.9 points ahead of `maml` (0.3 to 1.4), and 1.6 behind `c-maml` (0.8 to 2.3)")
+    says(
+        page, "the first kernel at zero in four of five runs, and in three of them with the second"
+    )
+    says(page, "twice as many inner steps and four episodes for an update instead of one")
+    says(page, "end below 0.01 in size as well, those of the first below zero in every run; the")
+    says(page, "the other two kernels end at 0.05 to 0.16")
+    groups = by_experiment(finished(layers.study_records(page)))
+    sparse, plain = (groups[f"osaka90-5way-{m}"] for m in ("sparse-maml", "maml"))
+    mine = osaka_claims.accuracies(sparse)
+    for other, found in (("maml", [0.9, 0.3, 1.4]), ("c-maml", [-1.6, -2.3, -0.8])):
+        its = osaka_claims.accuracies(groups[f"osaka90-5way-{other}"])
+        assert mine.keys() == its.keys() == set(range(5))
+        assert [round(v, 1) for v in t_interval([mine[s] - its[s] for s in mine])[:3]] == found
+    kernels = [f"layer{i}.conv.weight" for i in (1, 2, 3, 4)]
+
+    def rates(record: dict[str, Any]) -> list[float]:
+        """Return what a record says of each kernel last; nothing changes in the stream."""
+        return [record["curves"]["numbers"][n][-1] for n in kernels]
+
+    frozen = [[m <= 0 for m in rates(r)] for r in sparse]
+    assert np.sum(frozen, axis=0).tolist() == [4, 3, 0, 0]
+    assert all(first or not second for first, second, *_ in frozen)
+    of_both = sum(sparse[0]["tensors"][n] for n in kernels[:2])
+    assert of_both / sum(sparse[0]["tensors"].values()) == pytest.approx(1 / 3, abs=0.02)
+    own, its = (g[0]["parameters"]["settings"] for g in (sparse, plain))
+    assert own["inner_steps"] == 2 * its["inner_steps"]
+    assert (own["meta_batch"], its["meta_batch"]) == (4, 1)
+    ends = np.array([rates(r) for r in plain])
+    assert np.abs(ends[:, :2]).max() < 0.01
+    assert ends[:, 0].max() < 0
+    assert ends[:, 2:].min() == pytest.approx(0.05, abs=0.005)
+    assert ends[:, 2:].max() == pytest.approx(0.16, abs=0.005)
+
+
 def test_pretrained_c_maml_in_words():
     page = "continual_osaka"
     says(page, "At $p = 0.90$ it is 1.2 points behind `c-maml-pap` (1.0 to 1.5) and 1.8 ahead of")
