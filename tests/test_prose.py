@@ -1101,6 +1101,66 @@ def test_sparse_maml_in_osaka_in_words():
     assert ends[:, 2:].max() == pytest.approx(0.16, abs=0.005)
 
 
+def test_learners_that_stay_as_pretrained_in_osaka_in_words():
+    page = "continual_osaka"
+    says(page, "of `anil` by 6.8 points (5.4 to 8.2), of `maml` by 2.6 (1.7 to 3.5), of")
+    says(page, "of `sparse-maml` by 2.0 (1.0 to 3.0)")
+    says(
+        page, "`maml` is 2.2 points on Omniglot, 10 on MNIST and 13 on FashionMNIST, `sparse-maml`"
+    )
+    says(
+        page,
+        "`sparse-maml` 1.0, 9 and 13. `sparse-maml` is 0.6 points ahead of `maml` (0.3 to 1.0)",
+    )
+    says(page, "by Omniglot alone, where it is 1.2 ahead; on the other two no difference is seen")
+    says(
+        page, "The first kernel ends frozen in all five runs of it, the second in four, a third of"
+    )
+    says(page, "in `maml` no rate of a kernel ends below 0.018")
+    says(page, "inner rates a hundred times as large, and its Adam has ten times the rate")
+    found = by_experiment(finished(layers.study_records(page)))
+    groups = {m: found[f"osaka98-5way-{m}"] for m in LEARNERS if f"osaka98-5way-{m}" in found}
+
+    def ahead(one: str, other: str, source: str | None = None) -> Interval:
+        mine, its = (
+            {
+                r["seed"]: 100 * (r["final"]["by_source"][source] if source else accuracy)
+                for r in groups[m]
+                for accuracy in (r["final"]["accuracy"],)
+            }
+            for m in (one, other)
+        )
+        assert mine.keys() == its.keys() == set(range(5))
+        return t_interval([mine[s] - its[s] for s in mine])
+
+    def shown(found: Interval) -> list[float]:
+        return [round(v, 1) for v in found[:3]]
+
+    assert shown(ahead("online-sgd", "anil")) == [6.8, 5.4, 8.2]
+    assert shown(ahead("online-sgd", "maml")) == [2.6, 1.7, 3.5]
+    assert shown(ahead("online-sgd", "sparse-maml")) == [2.0, 1.0, 3.0]
+    for learner, behind in (("maml", [2.2, 10, 13]), ("sparse-maml", [1.0, 9, 13])):
+        by = [ahead("c-maml-pap", learner, s).mean for s in ("omniglot", "mnist", "fashion-mnist")]
+        assert [round(by[0], 1), *map(round, by[1:])] == behind
+    assert shown(ahead("sparse-maml", "maml")) == [0.6, 0.3, 1.0]
+    there = ahead("sparse-maml", "maml", "omniglot")
+    assert shown(there)[0] == 1.2
+    assert there.low > 0
+    for source in ("mnist", "fashion-mnist"):
+        level = ahead("sparse-maml", "maml", source)
+        assert level.low < 0 < level.high
+    kernels = [f"layer{i}.conv.weight" for i in (1, 2, 3, 4)]
+    sparse, plain = (
+        np.array([[r["curves"]["numbers"][n][-1] for n in kernels] for r in groups[m]])
+        for m in ("sparse-maml", "maml")
+    )
+    assert np.sum(sparse <= 0, axis=0).tolist() == [5, 4, 0, 0]
+    assert 0.018 < plain.min() < 0.019
+    own, its = (groups[m][0]["parameters"]["settings"] for m in ("sparse-maml", "maml"))
+    assert own["inner_rate"] == 100 * its["inner_rate"]
+    assert own["meta_rate"] == 10 * its["meta_rate"]
+
+
 def test_pretrained_c_maml_in_words():
     page = "continual_osaka"
     says(page, "At $p = 0.90$ it is 1.2 points behind `c-maml-pap` (1.0 to 1.5) and 1.8 ahead of")
