@@ -221,6 +221,26 @@ def test_the_nearest_gradient_that_harms_none(seed, tasks, margin):
     assert (weights >= margin).all()
 
 
+@given(st.integers(0, 10_000), st.integers(2, 30), st.sampled_from([0.0, 0.1]))
+def test_a_memory_that_was_fitted_long_ago_counts_as_much(seed, tasks, margin):
+    """Its gradient is short, and what is left must not point against its direction either."""
+    rng = np.random.default_rng(seed)
+    gradient, directions = rng.normal(size=40), rng.normal(size=(tasks, 40))
+    memories = directions * 10 ** rng.uniform(-5, 1, size=(tasks, 1))
+    memories[0] *= -np.sign(memories[0] @ gradient)  # one is violated
+    rows = np.stack([gradient, *memories])
+    weights = turn(rows @ rows.T, margin)
+    found = gradient + weights @ memories
+    assert (weights >= margin).all()
+    lengths = np.linalg.norm(memories, axis=1)
+    assert (memories @ found >= -1e-5 * lengths * np.linalg.norm(gradient)).all()
+
+
+def test_a_memory_without_a_gradient_asks_for_nothing():
+    rows = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]])
+    np.testing.assert_allclose(turn(rows @ rows.T, 0.0), [1.0, 0.0], atol=1e-6)
+
+
 @pytest.mark.parametrize("sizes", [[1], [1, 3, 3], [4, 1, 5, 2]])
 def test_gradients_as_factors_are_those_written_out(sizes):
     learner = GEM(rate=0.1, memory=9, tasks=3, **base())

@@ -121,8 +121,12 @@ def turn(products: np.ndarray, margin: float) -> np.ndarray:
         return np.full(len(past), np.nan)
     if (past >= 0).all():
         return np.zeros(len(past))
-    lower = cholesky(gram + 1e-9 * np.trace(gram) * np.eye(len(gram)), lower=True)
+    # gradients of unit length, or one fitted long ago would count for nothing beside the others
+    norms = np.sqrt(gram.diagonal())
+    norms[norms == 0] = 1.0
+    unit, least = gram / np.outer(norms, norms), margin * norms
+    lower = cholesky(unit + 1e-9 * len(unit) * np.eye(len(unit)), lower=True)
     # what the weights exceed the margin by; the least squares are those of the t x t problem
-    shifted = past + margin * gram.sum(1)
+    shifted = past / norms + unit @ least
     excess, _ = nnls(lower.T, -solve_triangular(lower, shifted, lower=True))
-    return margin + excess
+    return margin + excess / norms
