@@ -316,6 +316,32 @@ def test_gem_needs_a_sample_of_each_task():
         GEM(rate=0.1, memory=19, tasks=20, **base())
 
 
+# --- the weights at the start
+
+
+def test_weights_at_the_start():
+    """Those of Gupta et al. are normal, those of MER's script uniform, biases zero in both."""
+    stream = clusters()
+
+    def start(**changes):
+        return make_learner("online", stream, 0, changes, 400).params
+
+    kaiming, xavier = start(), start(init="xavier")
+    for n, p in kaiming.items():
+        if n.endswith("bias"):
+            assert not p.any()
+            assert not xavier[n].any()
+            continue
+        fan_out, fan_in = p.shape
+        assert p.std() == pytest.approx((2 / fan_in) ** 0.5, rel=0.1)
+        bound = (6 / (fan_in + fan_out)) ** 0.5
+        assert 0.9 * bound < xavier[n].abs().max() <= bound
+    same = make_learner("ewc", stream, 0, {}, 400).params
+    assert all(torch.equal(p, same[n]) for n, p in kaiming.items())
+    with pytest.raises(ValueError, match="init must be one of kaiming, xavier, got 'zeros'"):
+        start(init="zeros")
+
+
 # --- MER
 
 

@@ -119,7 +119,8 @@ def test_results_by_hand():
 @pytest.mark.parametrize("profile", ["quick", "study", "paper", "smoke"])
 def test_every_experiment_has_a_line(profile):
     chosen = shown.planned(profile)
-    aside = len(plan.SLIPS) + 1 if profile == "study" else 0
+    starts = len(plan.STREAMS) * len(plan.FROM_XAVIER)
+    aside = len(plan.SLIPS) + 1 + starts if profile == "study" else 0
     assert len(chosen) == len(study.FIGURES[profile][plan.LA_MAML]) - aside
     records = [stream_record(e, 0) for e in chosen]
     found = tables(shown.results_table(records, profile))
@@ -346,6 +347,28 @@ def test_slips_by_hand():
     assert rows[1][1:] == ["–", "–", "–", "0 (1 diverged)"]
     assert rows[2][1:] == ["–", "–", "–", "not run yet"]
     assert shown.SLIPS.keys() == plan.SLIPS.keys()
+
+
+def test_starts_by_hand():
+    same = runs("rotations-online", ra=0.5, bti=-0.1)
+    other = [
+        stream_record(STUDY["rotations-online-xavier"], s, ra=0.6 + w, bti=-0.2 + w)
+        for s, w in zip(SEEDS, WOBBLE, strict=True)
+    ]
+    rows = cells(shown.starts_table([*same, *other], QUOTED))[2:]
+    assert len(rows) == 9
+    wanted = [interval(49, 50, 51), interval(59, 60, 61), "53.38 ± 1.53"]
+    assert rows[0] == [
+        "Rotations",
+        "online SGD",
+        *wanted,
+        interval(-11, -10, -9),
+        interval(-21, -20, -19),
+        "-5.44 ± 1.70",
+        "3",
+    ]
+    assert rows[1][1:4] == ["EWC", "–", "–"]
+    assert rows[1][-1] == "not run yet"
 
 
 def test_compared_by_hand():

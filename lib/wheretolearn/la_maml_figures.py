@@ -6,6 +6,7 @@ seeds.  A run that diverged is left out of means, and counted.
 
 from __future__ import annotations
 
+import itertools
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -809,6 +810,38 @@ SLIPS = {
     "off-by-one": "a reservoir that is off by one, as the code has it",
 }
 """The slips of La-MAML's released code, by the end of the experiment's name."""
+
+
+def starts_table(records: Sequence[Record], quoted: Quoted) -> str:
+    """Return what the weights at the start do to learners of MER's script.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        The study's records.
+    quoted : mapping
+        From :func:`reported`.
+
+    Returns
+    -------
+    str
+        Markdown: RA and BTI from the weights that all learners start from, from such as that
+        script draws, and as reported; percent.
+    """
+    groups = by_experiment(records)
+    rows = []
+    for stream, learner in itertools.product(plan.STREAMS, plan.FROM_XAVIER):
+        same, script = (groups.get(f"{stream}-{learner}{end}", []) for end in ("", "-xavier"))
+        there = quoted[learner, stream]
+        cells = [
+            text
+            for name in ("ra", "bti")
+            for text in (cell(finals(same, name)), cell(finals(script, name)), str(there[name]))
+        ]
+        rows.append((plan.TITLES[stream], LOOKS[learner].name, *cells, counted(script)))
+    starts = ("Kaiming", "Xavier", "reported")
+    header = [f"{METRICS[name]}, {start}" for name in ("ra", "bti") for start in starts]
+    return table(("stream", "learner", *header, "seeds from Xavier"), rows)
 
 
 def compared_table(records: Sequence[Record]) -> str:

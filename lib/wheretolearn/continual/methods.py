@@ -8,6 +8,9 @@ Fisher information, too, and strengths that mean the same here, see
 single samples; those here are for batches, and where a search begins, as are those of the sparse
 learners, which are not published.  ``la-maml-random`` is a control: its mask is drawn and never
 learned.
+
+All learners start from the same weights, those of Gupta et al.  In the script released with MER
+weights are Xavier-uniform; for any learner the setting ``init="xavier"`` draws such.
 """
 
 from __future__ import annotations
@@ -75,6 +78,13 @@ _LA_MAML = {
     "many-permutations": {"inner_rate": 0.1, "rule_rate": 0.1, "glances": 10},
 }
 _EVERYWHERE: dict[str, Settings] = {"replay": {"rate": 0.1, "glances": 5}}
+INITS: dict[str, Callable[..., Any]] = {
+    "kaiming": nn.init.kaiming_normal_,
+    "xavier": nn.init.xavier_uniform_,
+}
+"""How a network's weights are drawn, by the setting ``init`` of a learner; ``kaiming`` by
+default."""
+
 RANDOM: Settings = {"rule_rate": 0.0, "init_sparsity": 0.5}
 """What turns a learned mask into one that is drawn, half open, and stays."""
 
@@ -182,19 +192,43 @@ def make_learner(name: str, stream: Stream, seed: int, changes: Settings, width:
     chosen = settings(name, stream.name) | changes
     if name == "gem":
         chosen["tasks"] = len(stream)
-    network = make_network(stream, width, generator)
+    network = make_network(stream, width, generator, chosen.pop("init", "kaiming"))
     try:
         return LEARNERS[name](network=network, generator=generator, ways=stream.ways, **chosen)
     except TypeError as error:  # a setting that the learner does not have
         raise ValueError(f"{name}: {error}") from None
 
 
-def make_network(stream: Stream, width: int, generator: torch.Generator) -> nn.Module:
+def make_network(
+    stream: Stream, width: int, generator: torch.Generator, init: str = "kaiming"
+) -> nn.Module:
     """Return the network of Gupta et al. (2020): Kaiming-normal weights, no biases at first.
 
     Flat inputs get an MLP with two hidden layers of `width` units, images of 32 x 32 three
     convolutions of 160 channels, stride 2, and two hidden layers of 320 units.
+
+    Parameters
+    ----------
+    stream : Stream
+        What is to be learned.
+    width : int
+        Units of each hidden layer of an MLP.
+    generator : torch.Generator
+        Source of the weights.
+    init : {"kaiming", "xavier"}, default "kaiming"
+        How weights are drawn; ``xavier`` as in the script released with MER.
+
+    Returns
+    -------
+    nn.Module
+
+    Raises
+    ------
+    ValueError
+        For another `init`.
     """
+    if init not in INITS:
+        raise ValueError(f"init must be one of {', '.join(INITS)}, got {init!r}")
     if len(stream.shape) == 1:
         network: nn.Module = MLP(stream.shape[0], width, width, stream.classes)
     else:
@@ -207,7 +241,7 @@ def make_network(stream: Stream, width: int, generator: torch.Generator) -> nn.M
         network(torch.zeros(1, *stream.shape))  # the first linear layer learns its size
     for p in network.parameters():
         if p.ndim > 1:
-            nn.init.kaiming_normal_(p, generator=generator)
+            INITS[init](p, generator=generator)
         else:
             nn.init.zeros_(p)
     return network

@@ -70,6 +70,10 @@ SLIPS: dict[str, Settings] = {
 SLOWER_SYNC = "permutations-sync-slower"
 """Sync with the inner rate of C-MAML: a look at why it retains less than reported."""
 
+FROM_XAVIER = ("online", "ewc", "gem")
+"""Learners that also start from weights drawn as in the script that their settings come from,
+called ``<stream>-<learner>-xavier``: a look at why their numbers differ from those reported."""
+
 
 def grid(learner: str, stream: str) -> list[Settings]:
     """Return the settings that are tried for a learner, around the published ones of La-MAML.
@@ -229,7 +233,12 @@ def la_maml(profile: str = "study") -> list[ContinualExperiment]:
     ]
     rate = {"inner_rate": settings("c-maml", "permutations")["inner_rate"]}
     slower = _named("permutations", "sync", name=SLOWER_SYNC, settings=rate)
-    return [*published, *tuned, *slips, slower]
+    starts = [
+        _named(s, learner, name=f"{s}-{learner}-xavier", settings={"init": "xavier"})
+        for s in STREAMS
+        for learner in FROM_XAVIER
+    ]
+    return [*published, *tuned, *slips, slower, *starts]
 
 
 def search() -> list[ContinualExperiment]:
