@@ -1,5 +1,7 @@
 """Each continual learner does what its paper says."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -189,7 +191,7 @@ def test_springs_add_up(fisher, kept):
     ("changes", "message"),
     [
         ({"fisher": "sample"}, "must be 'samples' or 'mean', got 'sample'"),
-        ({"fisher_samples": 0}, "fisher_samples must be positive, got 0"),
+        ({"fisher_samples": 0}, "fisher_samples must be at least 1, got 0"),
     ],
 )
 def test_fisher_information_of_nothing(changes, message):
@@ -536,6 +538,37 @@ def test_unknown_names():
     for name in ("replay", "mer", "la-maml"):
         with pytest.raises(ValueError, match="at least one sample, got size 0"):
             make_learner(name, clusters(), 0, {"memory": 0}, 8)
+
+
+@pytest.mark.parametrize(
+    ("names", "changes"),
+    [
+        (("online", "ewc", "gem", "replay", "la-maml"), {"glances": 0}),
+        (("online", "ewc", "gem", "mer", "replay"), {"rate": -0.1}),
+        (("online", "ewc", "gem", "mer", "replay"), {"rate": math.nan}),
+        (("replay", "mer", "la-maml"), {"replay": -1}),
+        (("mer",), {"trajectories": 0}),
+        (("mer",), {"beta": -0.1}),
+        (("gem",), {"margin": -1}),
+        (("ewc",), {"strength": math.nan}),
+        (("la-maml", "sparse-la-maml"), {"rule_rate": -0.1}),
+        (("c-maml",), {"outer_rate": math.nan}),
+        (("la-maml",), {"clamp": -2.0}),
+    ],
+)
+def test_numbers_that_make_no_sense(names, changes):
+    (setting, value), *_ = changes.items()
+    for name in names:
+        with pytest.raises(ValueError, match=rf"{setting} must be at least [01], got {value}"):
+            make_learner(name, clusters(), 0, changes, 8)
+
+
+@pytest.mark.parametrize("name", ["replay", "mer", "la-maml"])
+def test_the_slip_of_the_reservoir_has_a_switch(name):
+    for off in (False, True):
+        learner = make_learner(name, clusters(), 0, {"off_by_one": off}, 8)
+        assert isinstance(learner, ExperienceReplay | MER | LaMAML)
+        assert learner.memory.off_by_one is off
 
 
 @pytest.mark.parametrize("stream", ["rotations", "permutations", "many-permutations", "mine"])

@@ -274,3 +274,18 @@ def test_a_mask_that_is_never_learned_stays():
     assert all(torch.equal(m, begun[n]) for n, m in mask(run).items())
     open_share = sum(int(m.sum()) for m in begun.values()) / sum(m.numel() for m in begun.values())
     assert open_share == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("batch", "wanted"),
+    [(1, [0, 100]), (10, [0, 100]), (30, [0, 120]), (150, [0, 150])],
+)
+def test_gradients_are_compared_every_hundred_samples(batch, wanted, monkeypatch):
+    """At the first batch that begins at a multiple of a hundred, or passed one."""
+    experiment = tiny("online", stream="glyph-rotations", batch=batch)
+    running = ContinualRun(experiment, 0, open_stream(experiment, 0))
+    found = []
+    monkeypatch.setattr(running.interference, "measure", lambda *_: found.append(running.position))
+    while running.task == 0:
+        running.advance()
+    assert found == wanted

@@ -50,6 +50,12 @@ def test_search_by_hand():
     ]
 
 
+def test_a_learner_of_which_every_line_diverged():
+    records = [searched(f"rotations-replay-{line}", 0.5, diverged=True) for line in range(6)]
+    assert cells(search.chosen_table(records))[2][2:] == ["all diverged", *["not run yet"] * 2]
+    assert cells(search.chosen_table(records[1:]))[2][2] == "not run yet"
+
+
 def test_a_line_of_the_grid_is_the_same_on_every_stream():
     """The table says it once for all streams, as multiples of published settings there."""
     alpha = {"rotations": 0.15, "permutations": 0.15, "many-permutations": 0.1}

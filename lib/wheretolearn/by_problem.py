@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
@@ -72,6 +72,35 @@ def intervals(records: Sequence[Record]) -> str:
     """Return what a figure of means over seeds has to say of its intervals."""
     several = any(len(group) > 1 for group in by_experiment(finished(records)).values())
     return "mean, Student's 95 % interval over seeds" if several else "no interval"
+
+
+def seeds_named(records: Sequence[Record], name: Callable[[Record], str]) -> str:
+    """Name the seeds of what a figure shows, and experiments that lack some of them.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Runs, of any number of experiments.
+    name : callable
+        What an experiment is called, given one of its records.
+
+    Returns
+    -------
+    str
+        For instance ``seeds 0, 1 (online: 0)``.
+    """
+    seeds = {
+        name(group[0]): sorted(r["seed"] for r in group)
+        for group in by_experiment(records).values()
+    }
+    every = sorted({s for own in seeds.values() for s in own})
+    fewer = [f"{n}: {_listed(own)}" for n, own in seeds.items() if own != every]
+    named = f"{'seed' if len(every) == 1 else 'seeds'} {_listed(every)}"
+    return f"{named} ({'; '.join(fewer)})" if fewer else named
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def profile_table(records: Sequence[Record], profile: str) -> str:

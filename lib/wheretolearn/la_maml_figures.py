@@ -24,7 +24,7 @@ from matplotlib.ticker import MaxNLocator
 
 from . import study
 from .analysis import Curve, by_experiment, finished
-from .by_problem import counted, intervals
+from .by_problem import counted, intervals, seeds_named
 from .continual import plan
 from .continual.experiment import ContinualExperiment
 from .continual.pixel_streams import RECIPES
@@ -909,9 +909,7 @@ def stamp(
         parts.append(f"memory {', '.join(map(str, memory))}")
     if e.stream != "split-cifar100":
         parts.append(f"hidden layers of {e.width}")
-    every = set.intersection(*({r["seed"] for r in g} for g in by_experiment(shown).values()))
-    listed = ", ".join(map(str, sorted(every)))
-    parts.append(f"{'seed' if len(every) == 1 else 'seeds'} {listed or '(none in common)'}")
+    parts.append(seeds_named(shown, lambda r: r["experiment"]))
     lines = [" · ".join([*parts, shows or intervals(shown)])]
     missing = [x.name for x in experiments if not groups.get(x.name)]
     lost = {

@@ -59,7 +59,8 @@ def chosen_table(records: Sequence[Record]) -> str:
     -------
     str
         Markdown: a line for each learner, and for each stream the settings and their retained
-        accuracy on the validation stream, percent, once all of the learner's lines were tried.
+        accuracy on the validation stream, percent, once all of the learner's lines were tried;
+        or that all of them diverged.
     """
     found = {r["experiment"]: r for r in records}
     best = _best_of_complete(records)
@@ -71,7 +72,8 @@ def chosen_table(records: Sequence[Record]) -> str:
                 retained = _searched(found[f"{name}-{best[name]}"], True)
                 cells.append(f"{tried(lines[best[name]])}: {retained}")
             else:
-                cells.append(NOT_RUN)
+                lost = all(f"{name}-{line}" in found for line in range(len(lines)))
+                cells.append("all diverged" if lost else NOT_RUN)
         rows.append((LOOKS[learner].name, str(len(lines)), *cells))
     return table(("learner", "lines", *(plan.TITLES[s] for s in plan.STREAMS)), rows)
 

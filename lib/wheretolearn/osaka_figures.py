@@ -20,7 +20,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from . import study
 from .analysis import Curve, by_experiment, finished
-from .by_problem import counted, intervals
+from .by_problem import counted, intervals, seeds_named
 from .continual.osaka_methods import LEARNERS
 from .continual.osaka_metrics import AFTER, BEFORE, cumulative, unpack
 from .continual.osaka_online import Online
@@ -692,21 +692,5 @@ def _setting(shown: Sequence[Record]) -> str:
     return (
         f"profile {p['profile']} · {p['stream']} · p (alpha) = {p['alpha']:.2f} · "
         f"{p['ways']}-way {p['shots']}-shot · {p['steps']:,} steps · {p['width']} channels · "
-        f"{_seeds(shown)}"
+        f"{seeds_named(shown, lambda r: r['parameters']['learner'])}"
     )
-
-
-def _seeds(shown: Sequence[Record]) -> str:
-    """Name the seeds, and learners that lack some of them."""
-    seeds = {
-        group[0]["parameters"]["learner"]: sorted(r["seed"] for r in group)
-        for group in by_experiment(shown).values()
-    }
-    every = sorted({s for own in seeds.values() for s in own})
-    fewer = [f"{m}: {_listed(own)}" for m, own in seeds.items() if own != every]
-    named = f"{'seed' if len(every) == 1 else 'seeds'} {_listed(every)}"
-    return f"{named} ({'; '.join(fewer)})" if fewer else named
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))

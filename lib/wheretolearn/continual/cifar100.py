@@ -20,6 +20,7 @@ from .streams import Stream
 CLASSES, WAYS, SHAPE = 100, 5, (3, 32, 32)
 IMAGES, KEPT = 500, 450  # training images of a class; those of them not held out for validation
 _RECORD = 2 + 3 * 32 * 32  # bytes
+_CLASSES, _SAMPLES = range(2)  # what random numbers are for
 
 
 class SplitCIFAR100(Stream):
@@ -59,7 +60,7 @@ class SplitCIFAR100(Stream):
         if validation:
             last = _rank(train[:, 1]) >= KEPT
             self._train_rows, self._test_rows = train[~last], train[last]
-        rng = np.random.default_rng([seed, validation])
+        rng = np.random.default_rng([seed, _CLASSES, validation])
         self._order = rng.permutation(CLASSES)  # task t has classes 5t ... 5t + 4 of it
         each = KEPT if validation else IMAGES
         self._seed, self._samples = seed, WAYS * each if samples is None else samples
@@ -80,7 +81,7 @@ class SplitCIFAR100(Stream):
                 f"{self.name}, task {task}: {self._samples} training samples asked for, "
                 f"{len(found.targets)} images are there"
             )
-        rng = np.random.default_rng([self._seed, task])
+        rng = np.random.default_rng([self._seed, _SAMPLES, task])
         rows = torch.from_numpy(rng.permutation(len(found.targets))[: self._samples])
         return Batch(found.inputs[rows], found.targets[rows])
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..inner_loop import Batch
 from ..rules import Params
-from .learner import Learner
+from .learner import Learner, at_least
 
 
 class EWC(Learner):
@@ -44,7 +44,8 @@ class EWC(Learner):
     Raises
     ------
     ValueError
-        If `fisher` is neither of the two, or there is no sample to estimate from.
+        If `fisher` is neither of the two, there is no sample to estimate from, or another number
+        is below what makes sense.
 
     Notes
     -----
@@ -74,8 +75,8 @@ class EWC(Learner):
         super().__init__(**base)
         if fisher not in ("samples", "mean"):
             raise ValueError(f"fisher must be 'samples' or 'mean', got {fisher!r}")
-        if fisher_samples < 1:
-            raise ValueError(f"fisher_samples must be positive, got {fisher_samples}")
+        at_least(0, rate=rate, strength=strength)
+        at_least(1, fisher_samples=fisher_samples, glances=glances)
         self.rate, self.strength, self.glances = rate, strength, glances
         self.of_mean = fisher == "mean"
         self.kept = slice(fisher_samples) if self.of_mean else slice(-fisher_samples, None)

@@ -174,7 +174,7 @@ class ContinualRun:
         if self._data is None or self._data[0] != self.task:
             self._data = (self.task, self.stream.train(self.task))
         samples = self._data[1]
-        if self.position % EVERY == 0:
+        if self.position % EVERY < self.experiment.together:  # a multiple was reached or passed
             arriving = slice(self.position, self.position + EACH)
             here = Batch(samples.inputs[arriving], samples.targets[arriving])
             self.interference.measure(self.learner, here)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..inner_loop import Batch
 from ..rules import Params
-from .learner import Learner
+from .learner import Learner, at_least
 from .task_gradients import Factored, Stacked, TaskGradients
 
 
@@ -46,7 +46,8 @@ class GEM(Learner):
     Raises
     ------
     ValueError
-        If the memory holds less than one sample for each task.
+        If the memory holds less than one sample for each task, or another number is below what
+        makes sense.
     """
 
     saved = ("current", "past")
@@ -62,6 +63,8 @@ class GEM(Learner):
         **base: Any,
     ) -> None:
         super().__init__(**base)
+        at_least(0, rate=rate, margin=margin)
+        at_least(1, glances=glances)
         self.rate, self.margin, self.glances = rate, margin, glances
         self.each = memory // tasks
         if self.each < 1:

@@ -34,7 +34,7 @@ import torch
 
 from ..inner_loop import Batch
 from ..rules import Rates, Rule
-from .learner import Learner, clip
+from .learner import Learner, at_least, clip
 from .memory import Reservoir
 from .mlp_gradient import by_hand
 from .replay_gradient import ReplayGradient, by_autograd
@@ -68,6 +68,11 @@ class LaMAML(Learner):
         See :class:`~wheretolearn.continual.memory.Reservoir`; true in the released code.
     **base
         See :class:`~wheretolearn.continual.learner.Learner`.
+
+    Raises
+    ------
+    ValueError
+        If a number is below what makes sense.
     """
 
     saved = ("rule_params", "memory", "past")
@@ -87,6 +92,10 @@ class LaMAML(Learner):
         **base: Any,
     ) -> None:
         super().__init__(**base)
+        at_least(
+            0, rule_rate=rule_rate, outer_rate=outer_rate or 0, replay=replay, clamp=clamp or 0
+        )
+        at_least(1, glances=glances)
         self.rule, self.rule_rate, self.outer_rate = rule, rule_rate, outer_rate
         self.replay, self.glances, self.clamp, self.past_only = replay, glances, clamp, past_only
         # numbers of its own, so that learners with and without a mask see the same afterwards

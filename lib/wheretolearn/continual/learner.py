@@ -113,6 +113,26 @@ def clip(grads: Mapping[str, Tensor], norm: float = CLIP) -> None:
             g.mul_(norm / total)
 
 
+def at_least(least: float, **numbers: float) -> None:
+    """Refuse settings below a least value, and those that are not numbers.
+
+    Parameters
+    ----------
+    least : float
+        The smallest value that makes sense.
+    **numbers : float
+        Settings by name.
+
+    Raises
+    ------
+    ValueError
+        If one is smaller, or NaN.
+    """
+    for name, value in numbers.items():
+        if not value >= least:  # NaN is not
+            raise ValueError(f"{name} must be at least {least:g}, got {value}")
+
+
 def in_heads(ways: int | None) -> Criterion:
     """Return cross-entropy over all classes, or over those of each sample's own head.
 

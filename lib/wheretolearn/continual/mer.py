@@ -8,7 +8,7 @@ import torch
 
 from ..inner_loop import Batch
 from ..rules import Params
-from .learner import Learner
+from .learner import Learner, at_least
 from .memory import Reservoir
 from .mlp_steps import descend
 
@@ -33,9 +33,14 @@ class MER(Learner):
     beta, gamma : float, default 0.03 and 1
         Shares of the way that are kept.
     off_by_one : bool, default False
-        See :class:`~wheretolearn.continual.memory.Reservoir`.
+        See :class:`~wheretolearn.continual.memory.Reservoir`; true in the released code.
     **base
         See :class:`~wheretolearn.continual.learner.Learner`.
+
+    Raises
+    ------
+    ValueError
+        If a number is below what makes sense.
     """
 
     saved = ("memory",)
@@ -53,6 +58,8 @@ class MER(Learner):
         **base: Any,
     ) -> None:
         super().__init__(**base)
+        at_least(0, rate=rate, replay=replay, beta=beta, gamma=gamma)
+        at_least(1, trajectories=trajectories)
         self.rate, self.beta, self.gamma = rate, beta, gamma
         self.replay, self.trajectories = replay, trajectories
         self.memory = Reservoir(memory, self.generator, off_by_one=off_by_one)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..inner_loop import Batch
-from .learner import Learner
+from .learner import Learner, at_least
 
 
 class Online(Learner):
@@ -19,10 +19,17 @@ class Online(Learner):
         Steps on each batch.
     **base
         See :class:`~wheretolearn.continual.learner.Learner`.
+
+    Raises
+    ------
+    ValueError
+        If a number is below what makes sense.
     """
 
     def __init__(self, *, rate: float, glances: int = 1, **base: Any) -> None:
         super().__init__(**base)
+        at_least(0, rate=rate)
+        at_least(1, glances=glances)
         self.rate, self.glances = rate, glances
 
     def observe(self, batch: Batch) -> float:

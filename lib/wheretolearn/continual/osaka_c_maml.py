@@ -49,7 +49,7 @@ class CMAML(OnlineLearner):
     Raises
     ------
     ValueError
-        If a number is negative.
+        If a number is negative, or NaN.
     """
 
     uses_sums = True
@@ -63,7 +63,7 @@ class CMAML(OnlineLearner):
         modulation: float | None = None,
     ) -> None:
         super().__init__(slow)
-        if min(threshold, margin or 0, modulation or 0) < 0:
+        if not all(number >= 0 for number in (threshold, margin or 0, modulation or 0)):
             raise ValueError(
                 "margin, threshold and modulation must not be negative, got "
                 f"{margin=}, {threshold=}, {modulation=}"

@@ -25,9 +25,10 @@ learner                    what it does
 Settings of ``maml``, ``sparse-maml``, ``c-maml`` and ``sparse-c-maml`` with 5 classes are those of
 the runs that the authors of the sparse learners selected, which differ in more than their rates:
 ``c-maml-pap`` is there to see what the rates alone do.  All others are those that OSAKA
-published for 10 classes (Caccia et al., 2020).  A learner has its settings for other numbers of
-classes too where there are none of its own.  All meta-gradients are to first order; some of OSAKA's
-runs had second-order ones.
+published for 10 classes (Caccia et al., 2020), but for pretraining of ``fine-tuning``: what it
+is pretrained on, 100 images for an update, is a choice made here.  A learner has its settings for
+other numbers of classes too where there are none of its own.  All meta-gradients are to first
+order; some of OSAKA's runs had second-order ones.
 
 The selected runs of ``sparse-c-maml`` name thresholds of 0.5 and 1, which have no effect in that
 branch (:mod:`wheretolearn.continual.osaka_prolonged`).  So there is no threshold here;

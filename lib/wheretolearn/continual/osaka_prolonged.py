@@ -11,7 +11,7 @@ In the branch behind the sparse learners
 
 - the fast weights are reset one step late: at the batch *after* the one that gave the shift
   away (``late=True`` does so here);
-- the batch that gave the shift away is not kept;
+- the batch that gave the shift away is not kept, nor the one at which too many are kept;
 - the threshold :math:`\lambda` is computed but has no effect;
 - the fast weights keep the graph of all their steps, so memory grows until a shift.
 """

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ..inner_loop import Batch
-from .learner import CLIP, Learner
+from .learner import CLIP, Learner, at_least
 from .memory import Reservoir
 
 
@@ -30,6 +30,11 @@ class ExperienceReplay(Learner):
         See :class:`~wheretolearn.continual.memory.Reservoir`.
     **base
         See :class:`~wheretolearn.continual.learner.Learner`.
+
+    Raises
+    ------
+    ValueError
+        If a number is below what makes sense.
     """
 
     saved = ("memory",)
@@ -45,6 +50,8 @@ class ExperienceReplay(Learner):
         **base: Any,
     ) -> None:
         super().__init__(**base)
+        at_least(0, rate=rate, replay=replay)
+        at_least(1, glances=glances)
         self.rate, self.replay, self.glances = rate, replay, glances
         self.memory = Reservoir(memory, self.generator, off_by_one=off_by_one)
 
