@@ -810,7 +810,7 @@ def test_agreement_with_the_reported_in_words(streams):
     says(page, "RA 1.2 and 1.5 reported standard deviations lower on Rotations and Permutations")
     says(page, "On Many Permutations it is 0.3 higher")
     says(page, "within 1.5 on the first two streams, and at most 0.9 points lower on the third")
-    says(page, "GEM agrees on Rotations only and retains 3.6 and 2.3 points *more* than reported")
+    says(page, "Online SGD, EWC, GEM and MER are where they were reported to be, too")
     says(page, "it retains 3.1, 11.7 and 1.7 points less than reported")
     quoted = la_maml_figures.reported(ROOT / "results" / "paper")
 
@@ -827,7 +827,7 @@ def test_agreement_with_the_reported_in_words(streams):
     says(
         page, "differs by more than their RA, by 3 to 11 points, and is lower in five of six cases"
     )
-    says(page, "RA is lower than reported in 17 of the 21 pairs of a learner and a stream")
+    says(page, "RA is lower than reported in 19 of the 21 pairs of a learner and a stream")
     for stream, lower in (("rotations", 0.8), ("permutations", 1.0)):
         ra = la_maml_figures.finals(streams[f"{stream}-la-maml"], "ra")
         mean = quoted["la-maml", stream]["ra"].mean
@@ -841,7 +841,7 @@ def test_agreement_with_the_reported_in_words(streams):
                 np.mean(list(la_maml_figures.finals(group, m).values())) - there[m].mean
                 for m in ("ra", "bti")
             ]
-    assert [len(more), sum(ra < 0 for ra, _ in more.values())] == [21, 17]
+    assert [len(more), sum(ra < 0 for ra, _ in more.values())] == [21, 19]
     for learner in ("online", "ewc"):
         for stream in plan.STREAMS:
             of_ra, of_bti = map(abs, more[learner, stream])
@@ -856,17 +856,13 @@ def test_agreement_with_the_reported_in_words(streams):
             if (found := la_maml_figures.finals(streams.get(f"{s}-{learner}", []), "ra"))
         ]
 
-    for learner in ("online", "ewc", "mer"):
+    for learner in ("online", "ewc", "gem", "mer"):
         *first, _ = away(learner)
         assert len(first) == 2
         assert max(map(abs, first)) <= 1.5
         assert 0 <= less(learner)[-1] <= 0.9
     assert max(map(abs, less("c-maml"))) <= 0.7
     assert -3 < away("c-maml")[0] < -2
-    rotations, *others = away("gem")
-    assert abs(rotations) < 1.1
-    assert min(others) > 2
-    assert less("gem")[1:] == [-3.6, -2.3]
     assert less("sync") == [3.1, 11.7, 1.7]
     says(page, "with C-MAML's inner rate of 0.03 in the place of 0.15, five runs made after these")
     says(page, "it retains 68.0 % on Permutations (66.4 to 69.6), of 70.5 reported")
@@ -876,6 +872,44 @@ def test_agreement_with_the_reported_in_words(streams):
     assert slower[0]["parameters"]["settings"]["inner_rate"] == 0.03
     retained = t_interval(list(la_maml_figures.finals(slower, "ra").values()))
     assert [round(v, 1) for v in retained[:3]] == [68.0, 66.4, 69.6]
+
+
+def test_other_weights_at_the_start_in_words(streams):
+    page = "continual_la_maml"
+    says(page, "The weights at the start are the reason for three of the six gaps in BTI")
+    says(page, "are within 0.6 points of the reported BTI, and 2.7 to 3.6 points above that from")
+    says(page, "stay as they were, 6 to 10 points wide; why, we do not know")
+    says(page, "RA of the two changes by less than a point everywhere. Of GEM no difference is")
+    quoted = la_maml_figures.reported(ROOT / "results" / "paper")
+    explained = {}
+    for learner, stream in itertools.product(("online", "ewc"), plan.STREAMS):
+        same, other = (streams[f"{stream}-{learner}{end}"] for end in ("", "-xavier"))
+        change = {}
+        for metric in ("ra", "bti"):
+            mine, its = (la_maml_figures.finals(g, metric) for g in (other, same))
+            assert mine.keys() == its.keys() == set(range(5))
+            change[metric] = t_interval([mine[s] - its[s] for s in mine])
+        assert abs(change["ra"].mean) < 1
+        gap = np.mean(list(mine.values())) - quoted[learner, stream]["bti"].mean
+        if change["bti"].low > 0:
+            explained[learner, stream] = round(change["bti"].mean, 1)
+            assert abs(gap) < 0.6
+        else:
+            assert 6 <= round(abs(float(gap))) <= 10
+            assert change["bti"].low < 0 < change["bti"].high
+    for stream, metric in itertools.product(plan.STREAMS, ("ra", "bti")):
+        mine, its = (
+            la_maml_figures.finals(streams[f"{stream}-gem{end}"], metric) for end in ("-xavier", "")
+        )
+        assert mine.keys() == its.keys() == set(range(5))
+        gem = t_interval([mine[s] - its[s] for s in mine])
+        assert gem.low < 0 < gem.high
+    assert explained.keys() == {
+        ("online", "rotations"),
+        ("online", "many-permutations"),
+        ("ewc", "many-permutations"),
+    }
+    assert (min(explained.values()), max(explained.values())) == (2.7, 3.6)
 
 
 def test_osaka_in_words():
