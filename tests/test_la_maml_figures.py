@@ -355,20 +355,24 @@ def test_starts_by_hand():
         stream_record(STUDY["rotations-online-xavier"], s, ra=0.6 + w, bti=-0.2 + w)
         for s, w in zip(SEEDS, WOBBLE, strict=True)
     ]
-    rows = cells(shown.starts_table([*same, *other], QUOTED))[2:]
-    assert len(rows) == 9
-    wanted = [interval(49, 50, 51), interval(59, 60, 61), "53.38 ± 1.53"]
-    assert rows[0] == [
-        "Rotations",
-        "online SGD",
-        *wanted,
+    found = tables(shown.starts_table([*same, *other], QUOTED))
+    assert [len(rows) for rows in found.values()] == [9, 9]
+    here = ["Rotations", "online SGD"]
+    assert found["RA (%)"][0] == [
+        *here,
+        interval(49, 50, 51),
+        interval(59, 60, 61),
+        "53.38 ± 1.53",
+        "3",
+    ]
+    assert found["BTI (%)"][0] == [
+        *here,
         interval(-11, -10, -9),
         interval(-21, -20, -19),
         "-5.44 ± 1.70",
         "3",
     ]
-    assert rows[1][1:4] == ["EWC", "–", "–"]
-    assert rows[1][-1] == "not run yet"
+    assert found["BTI (%)"][1][1:] == ["EWC", "–", "–", "-20.42 ± 1.60", "not run yet"]
 
 
 def test_compared_by_hand():

@@ -825,23 +825,21 @@ def starts_table(records: Sequence[Record], quoted: Quoted) -> str:
     Returns
     -------
     str
-        Markdown: RA and BTI from the weights that all learners start from, from such as that
-        script draws, and as reported; percent.
+        Markdown, a table for each of RA and BTI: from the weights that all learners start from,
+        from such as that script draws, and as reported; percent.
     """
     groups = by_experiment(records)
-    rows = []
-    for stream, learner in itertools.product(plan.STREAMS, plan.FROM_XAVIER):
-        same, script = (groups.get(f"{stream}-{learner}{end}", []) for end in ("", "-xavier"))
-        there = quoted[learner, stream]
-        cells = [
-            text
-            for name in ("ra", "bti")
-            for text in (cell(finals(same, name)), cell(finals(script, name)), str(there[name]))
-        ]
-        rows.append((plan.TITLES[stream], LOOKS[learner].name, *cells, counted(script)))
-    starts = ("Kaiming", "Xavier", "reported")
-    header = [f"{METRICS[name]}, {start}" for name in ("ra", "bti") for start in starts]
-    return table(("stream", "learner", *header, "seeds from Xavier"), rows)
+    parts = []
+    for name, title in ((n, METRICS[n]) for n in ("ra", "bti")):
+        rows = []
+        for stream, learner in itertools.product(plan.STREAMS, plan.FROM_XAVIER):
+            same, script = (groups.get(f"{stream}-{learner}{end}", []) for end in ("", "-xavier"))
+            cells = [cell(finals(group, name)) for group in (same, script)]
+            there = str(quoted[learner, stream][name])
+            rows.append((plan.TITLES[stream], LOOKS[learner].name, *cells, there, counted(script)))
+        header = ("stream", "learner", "from Kaiming's", "from Xavier's", "reported", "seeds")
+        parts += [f"**{title} (%)**", table(header, rows)]
+    return "\n\n".join(parts)
 
 
 def compared_table(records: Sequence[Record]) -> str:
