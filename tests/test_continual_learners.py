@@ -258,16 +258,67 @@ def test_gradients_as_factors_are_those_written_out(sizes):
 
 
 def test_gradients_in_single_precision():
-    """Products are summed in double precision: errors are those of the factors alone."""
+    """Of weights in single precision they are computed in double, and handed back in single."""
     learner = GEM(rate=0.1, memory=9, tasks=3, **base())
     batches = [batch(n, i) for i, n in enumerate((2, 5, 4))]
     params = {n: p.float() for n, p in learner.params.items()}
     single = Factored(params, [Batch(b.inputs.float(), b.targets) for b in batches])
-    double = Factored(learner.params, batches)
-    double.ins, double.backs = ([t.double() for t in ts] for ts in (single.ins, single.backs))
+    rounded = [Batch(b.inputs.float().double(), b.targets) for b in batches]
+    double = Factored({n: p.double() for n, p in params.items()}, rounded)
     assert single.gram().dtype == np.float64
-    np.testing.assert_allclose(single.gram(), double.gram(), rtol=1e-12)
+    np.testing.assert_array_equal(single.gram(), double.gram())
     assert {g.dtype for g in single.mixture(np.ones(3)).values()} == {torch.float32}
+
+
+def far(gap, classes=3, dtype=torch.float32):
+    """Return weights of a linear network that is sure of class 0, by a gap between logits."""
+    weight = torch.zeros(classes, 2, dtype=dtype)
+    weight[0, 0] = gap
+    return {"0.weight": weight, "0.bias": torch.zeros(classes, dtype=dtype)}
+
+
+@pytest.mark.parametrize("gap", [20.0, 95.0, 300.0])
+def test_gradient_of_a_memory_that_is_fitted(gap):
+    """It is as short as exp(-gap), far below what single precision resolves beside 1."""
+    memory = Batch(torch.tensor([[1.0, 0.0]]), torch.tensor([0]))
+    found = Factored(far(gap), [memory]).gram()[0, 0]
+    one = math.exp(-gap) / (1 + 2 * math.exp(-gap))  # of each other class
+    squared = (4 + 1 + 1) * one**2 * 2  # 2 for the input and the bias
+    assert found == pytest.approx(squared, rel=1e-9)
+
+
+def test_a_fitted_memory_is_not_harmed():
+    """Its weight is beyond single precision, and what is learned is finite all the same."""
+    params = far(95.0)
+    memory = Batch(torch.tensor([[1.0, 0.1]]), torch.tensor([0]))
+    against = Batch(torch.tensor([[1.0, -0.2]]), torch.tensor([1]))
+    found = Factored(params, [against, memory])
+    weights = turn(found.gram(), 0.0)
+    assert weights.max() > torch.finfo(torch.float32).max
+    turned = found.mixture(np.concatenate([[1.0], weights]))
+    assert all(g.isfinite().all() for g in turned.values())
+    own = Factored({n: p.double() for n, p in params.items()}, [memory]).mixture(np.ones(1))
+    along = sum((turned[n].double() * g).sum() for n, g in own.items())
+    lengths = [
+        math.sqrt(sum(float((g.double() ** 2).sum()) for g in d.values())) for d in (own, turned)
+    ]
+    assert along >= -1e-6 * math.prod(lengths)
+
+
+def test_a_memory_whose_gradients_cancel_asks_for_nothing():
+    """One image under every label, and no opinion on it: what is left of the sum is rounding."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        image = torch.randn(1, 2, generator=generator)
+        memory = Batch(image.expand(3, 2), torch.arange(3))
+        other = Batch(torch.randn(2, 2, generator=generator), torch.tensor([0, 1]))
+        found = Factored(far(0.0), [other, memory, other])
+        products = found.gram()
+        assert not products[1].any()
+        products[0, 2] = products[2, 0] = -products[0, 2]  # as if that one were violated
+        weights = turn(products, 0.0)
+        assert np.isfinite(weights).all()
+        assert weights[0] == 0
 
 
 def test_gem_that_diverges_shows_it():

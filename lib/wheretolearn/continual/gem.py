@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import nnls
 from torch import Tensor
 
@@ -126,10 +125,11 @@ def turn(products: np.ndarray, margin: float) -> np.ndarray:
         return np.zeros(len(past))
     # gradients of unit length, or one fitted long ago would count for nothing beside the others
     norms = np.sqrt(gram.diagonal())
-    norms[norms == 0] = 1.0
+    norms[norms == 0] = 1.0  # asks for nothing
     unit, least = gram / np.outer(norms, norms), margin * norms
-    lower = cholesky(unit + 1e-9 * len(unit) * np.eye(len(unit)), lower=True)
+    values, vectors = np.linalg.eigh(unit)
+    roots = np.sqrt(np.maximum(values, 0.0) + 1e-9 * len(unit))
     # what the weights exceed the margin by; the least squares are those of the t x t problem
     shifted = past / norms + unit @ least
-    excess, _ = nnls(lower.T, -solve_triangular(lower, shifted, lower=True))
+    excess, _ = nnls(roots[:, None] * vectors.T, -(vectors.T @ shifted) / roots)
     return margin + excess / norms

@@ -7,6 +7,10 @@ comes back to the layer, and what goes in.  So the inner product of two samples'
 
 the 1 for the bias, and neither it nor a weighted sum of gradients needs any gradient written out.
 With the memories of a hundred tasks that saves a matrix of a hundred rows as long as the weights.
+
+A memory that is fitted has a gradient many orders of magnitude shorter than one that is not, and
+its direction counts as much.  So factors are computed in double precision, and the probability
+that is missing to a sample's own class as the sum of the others, not as a difference from 1.
 """
 
 from __future__ import annotations
@@ -61,8 +65,13 @@ class Stacked:
         }
 
 
+CANCELLED = 1e-12
+"""A batch whose squared mean gradient is below this share of its samples' mean squared gradients
+has none: they cancel, and what is left is rounding."""
+
+
 class Factored:
-    """Gradients of the cross-entropy of an MLP with ReLU, as their factors.
+    """Gradients of the cross-entropy of an MLP with ReLU, as their factors, in double precision.
 
     Parameters
     ----------
@@ -77,17 +86,20 @@ class Factored:
     def __init__(self, params: Mapping[str, Tensor], batches: Sequence[Batch]) -> None:
         names = list(params)
         self.layers = list(zip(names[::2], names[1::2], strict=True))
+        self.dtype = params[names[0]].dtype
+        params = {n: p.double() for n, p in params.items()}
         sizes = torch.tensor([len(b.targets) for b in batches])
         self.owner = torch.arange(len(batches)).repeat_interleave(sizes)  # of each sample
         self.share = 1 / sizes[self.owner].double()  # in the mean of its batch
-        a = torch.cat([b.inputs.flatten(1) for b in batches])
+        a = torch.cat([b.inputs.flatten(1) for b in batches]).double()
         self.ins = []  # what goes into each layer, [N, in]
         for weight, bias in self.layers:
             self.ins.append(a)
             z = F.linear(a, params[weight], params[bias])
             a = z.relu()
-        targets = torch.cat([b.targets for b in batches])
-        back = z.softmax(1) - F.one_hot(targets, z.shape[1])
+        targets = torch.cat([b.targets for b in batches])[:, None]
+        back = z.softmax(1).scatter(1, targets, 0.0)
+        back = back.scatter(1, targets, -back.sum(1, keepdim=True))  # its probability less 1
         self.backs = [back]  # what comes back to it, [N, out]
         for (weight, _), a in zip(self.layers[:0:-1], self.ins[:0:-1], strict=True):
             back = (back @ params[weight]) * (a > 0)
@@ -95,19 +107,23 @@ class Factored:
 
     def gram(self) -> np.ndarray:
         """Return all inner products, float64 [k, k]."""
-        pairs = 0.0
+        count = len(self.owner)
+        pairs = np.zeros((count, count))  # of all samples
         for ins, backs in zip(self.ins, self.backs, strict=True):
-            a, d = ins.double().numpy(), backs.double().numpy()
-            pairs = pairs + (d @ d.T) * (a @ a.T + 1)  # of all samples
-        means = np.zeros((int(self.owner[-1]) + 1, len(self.owner)))
-        means[self.owner, np.arange(len(self.owner))] = self.share
-        return means @ pairs @ means.T
+            a, d = ins.numpy(), backs.numpy()
+            pairs += (d @ d.T) * (a @ a.T + 1)
+        means = np.zeros((int(self.owner[-1]) + 1, count))
+        means[self.owner, np.arange(count)] = self.share
+        found = means @ pairs @ means.T
+        none = found.diagonal() <= CANCELLED * (means @ pairs.diagonal())
+        found[none] = found[:, none] = 0.0
+        return found
 
     def mixture(self, weights: np.ndarray) -> Params:
         """Return the sum of the gradients with weights [k], for each parameter."""
         each = torch.from_numpy(weights)[self.owner] * self.share
         total: Params = {}
         for (weight, bias), a, back in zip(self.layers, self.ins, self.backs, strict=True):
-            weighted = each.to(back.dtype)[:, None] * back
+            weighted = each[:, None] * back
             total |= {weight: weighted.t() @ a, bias: weighted.sum(0)}
-        return total
+        return {n: g.to(self.dtype) for n, g in total.items()}
