@@ -284,7 +284,7 @@ def test_gradient_of_a_memory_that_is_fitted(gap):
     found = Factored(far(gap), [memory]).gram()[0, 0]
     one = math.exp(-gap) / (1 + 2 * math.exp(-gap))  # of each other class
     squared = (4 + 1 + 1) * one**2 * 2  # 2 for the input and the bias
-    assert found == pytest.approx(squared, rel=1e-9)
+    assert found == pytest.approx(squared, rel=1e-9, abs=0)
 
 
 def test_a_fitted_memory_is_not_harmed():
