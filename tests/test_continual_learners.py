@@ -258,16 +258,23 @@ def test_gradients_as_factors_are_those_written_out(sizes):
 
 
 def test_gradients_in_single_precision():
-    """Of weights in single precision they are computed in double, and handed back in single."""
+    """Products are summed in double precision: errors are those of the factors alone."""
     learner = GEM(rate=0.1, memory=9, tasks=3, **base())
     batches = [batch(n, i) for i, n in enumerate((2, 5, 4))]
     params = {n: p.float() for n, p in learner.params.items()}
-    single = Factored(params, [Batch(b.inputs.float(), b.targets) for b in batches])
-    rounded = [Batch(b.inputs.float().double(), b.targets) for b in batches]
-    double = Factored({n: p.double() for n, p in params.items()}, rounded)
+    short = [Batch(b.inputs.float(), b.targets) for b in batches]
+    single = Factored(params, short)
+    double = Factored(learner.params, batches)
+    double.ins, double.backs = ([t.double() for t in ts] for ts in (single.ins, single.backs))
     assert single.gram().dtype == np.float64
-    np.testing.assert_array_equal(single.gram(), double.gram())
-    assert {g.dtype for g in single.mixture(np.ones(3)).values()} == {torch.float32}
+    np.testing.assert_allclose(single.gram(), double.gram(), rtol=1e-12)
+    exact = Factored(params, short, exact=True)
+    rounded = [Batch(b.inputs.double(), b.targets) for b in short]
+    double = Factored({n: p.double() for n, p in params.items()}, rounded)
+    np.testing.assert_allclose(exact.gram(), double.gram(), rtol=1e-12)
+    np.testing.assert_allclose(exact.gram(), single.gram(), rtol=1e-4)
+    for found in (single, exact):
+        assert {g.dtype for g in found.mixture(np.ones(3)).values()} == {torch.float32}
 
 
 def far(gap, classes=3, dtype=torch.float32):
@@ -281,7 +288,7 @@ def far(gap, classes=3, dtype=torch.float32):
 def test_gradient_of_a_memory_that_is_fitted(gap):
     """It is as short as exp(-gap), far below what single precision resolves beside 1."""
     memory = Batch(torch.tensor([[1.0, 0.0]]), torch.tensor([0]))
-    found = Factored(far(gap), [memory]).gram()[0, 0]
+    found = Factored(far(gap), [memory], exact=True).gram()[0, 0]
     one = math.exp(-gap) / (1 + 2 * math.exp(-gap))  # of each other class
     squared = (4 + 1 + 1) * one**2 * 2  # 2 for the input and the bias
     assert found == pytest.approx(squared, rel=1e-9, abs=0)
@@ -292,12 +299,14 @@ def test_a_fitted_memory_is_not_harmed():
     params = far(95.0)
     memory = Batch(torch.tensor([[1.0, 0.1]]), torch.tensor([0]))
     against = Batch(torch.tensor([[1.0, -0.2]]), torch.tensor([1]))
-    found = Factored(params, [against, memory])
+    found = Factored(params, [against, memory], exact=True)
     weights = turn(found.gram(), 0.0)
     assert weights.max() > torch.finfo(torch.float32).max
     turned = found.mixture(np.concatenate([[1.0], weights]))
     assert all(g.isfinite().all() for g in turned.values())
-    own = Factored({n: p.double() for n, p in params.items()}, [memory]).mixture(np.ones(1))
+    own = Factored({n: p.double() for n, p in params.items()}, [memory], exact=True).mixture(
+        np.ones(1)
+    )
     along = sum((turned[n].double() * g).sum() for n, g in own.items())
     lengths = [
         math.sqrt(sum(float((g.double() ** 2).sum()) for g in d.values())) for d in (own, turned)
@@ -362,6 +371,11 @@ def test_gem_does_not_harm_the_past():
     free.params = start
     free.observe(opposite)
     assert sum(((start[n] - free.params[n]) * g).sum() for n, g in before.items()) < -1e-4
+
+
+def test_exact_gradients_need_a_perceptron():
+    with pytest.raises(ValueError, match="a perceptron with one head"):
+        GEM(rate=0.1, memory=9, tasks=3, exact=True, **(base() | {"ways": 3}))
 
 
 def test_gem_needs_a_sample_of_each_task():

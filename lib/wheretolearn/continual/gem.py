@@ -7,6 +7,10 @@ memories of earlier tasks, it is replaced by the nearest vector that points agai
           v = \arg\min_{v \ge \text{margin}} \tfrac12 \Big\| g + \sum_t v_t g_t \Big\|^2
 
 (Lopez-Paz and Ranzato, 2017, where a margin above 0 favours the past).
+
+A memory that is fitted has a gradient many orders of magnitude shorter than one that is not, and
+its direction asks for as much.  So it matters in which precision gradients are computed: as in
+the released code, it is that of the weights, unless ``exact`` is set.
 """
 
 from __future__ import annotations
@@ -39,14 +43,16 @@ class GEM(Learner):
         Least weight of every earlier gradient, once one is violated.
     glances : int, default 1
         Steps on each batch.
+    exact : bool, default False
+        Compute gradients in double precision where steps are turned.
     **base
         See :class:`~wheretolearn.continual.learner.Learner`.
 
     Raises
     ------
     ValueError
-        If the memory holds less than one sample for each task, or another number is below what
-        makes sense.
+        If the memory holds less than one sample for each task, another number is below what
+        makes sense, or `exact` is asked for with another network than a perceptron.
     """
 
     saved = ("current", "past")
@@ -59,12 +65,15 @@ class GEM(Learner):
         tasks: int,
         margin: float = 0.5,
         glances: int = 1,
+        exact: bool = False,
         **base: Any,
     ) -> None:
         super().__init__(**base)
         at_least(0, rate=rate, margin=margin)
         at_least(1, glances=glances)
-        self.rate, self.margin, self.glances = rate, margin, glances
+        self.rate, self.margin, self.glances, self.exact = rate, margin, glances, exact
+        if exact and not self.plain_mlp:
+            raise ValueError("exact gradients are there for a perceptron with one head, on the CPU")
         self.each = memory // tasks
         if self.each < 1:
             raise ValueError(
@@ -91,7 +100,7 @@ class GEM(Learner):
         """Return the gradient on the batch, which is given, and those on the memories."""
         memories = [Batch(*m) for m in self.past]
         if self.plain_mlp:
-            return Factored(self.params, [batch, *memories])
+            return Factored(self.params, [batch, *memories], exact=self.exact)
         return Stacked([grads, *(self.gradient(m)[1] for m in memories)])
 
     def end_task(self) -> None:

@@ -70,7 +70,11 @@ SLIPS: dict[str, Settings] = {
 SLOWER_SYNC = "permutations-sync-slower"
 """Sync with the inner rate of C-MAML: a look at why it retains less than reported."""
 
-FROM_XAVIER = ("online", "ewc", "gem")
+EXACT_GEM = "gem-exact"
+"""GEM with gradients in double precision, called ``<stream>-gem-exact``: a look at how far its
+numbers hang on rounding."""
+
+FROM_XAVIER = ("online", "ewc")
 """Learners that also start from weights drawn as in the script that their settings come from,
 called ``<stream>-<learner>-xavier``: a look at why their numbers differ from those reported."""
 
@@ -238,7 +242,8 @@ def la_maml(profile: str = "study") -> list[ContinualExperiment]:
         for s in STREAMS
         for learner in FROM_XAVIER
     ]
-    return [*published, *tuned, *slips, slower, *starts]
+    exact = [_named(s, "gem", name=f"{s}-{EXACT_GEM}", settings={"exact": True}) for s in STREAMS]
+    return [*published, *tuned, *slips, slower, *starts, *exact]
 
 
 def search() -> list[ContinualExperiment]:

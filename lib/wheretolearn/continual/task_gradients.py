@@ -8,9 +8,9 @@ comes back to the layer, and what goes in.  So the inner product of two samples'
 the 1 for the bias, and neither it nor a weighted sum of gradients needs any gradient written out.
 With the memories of a hundred tasks that saves a matrix of a hundred rows as long as the weights.
 
-A memory that is fitted has a gradient many orders of magnitude shorter than one that is not, and
-its direction counts as much.  So factors are computed in double precision, and the probability
-that is missing to a sample's own class as the sum of the others, not as a difference from 1.
+Products and sums are always in double precision.  The factors have the precision of the weights;
+in single precision the probability that is missing to a sample's own class is known to 6e-8 only,
+as for any gradient by autograd.  A memory that is fitted may have a shorter one.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ has none: they cancel, and what is left is rounding."""
 
 
 class Factored:
-    """Gradients of the cross-entropy of an MLP with ReLU, as their factors, in double precision.
+    """Gradients of the cross-entropy of an MLP with ReLU, as their factors.
 
     Parameters
     ----------
@@ -80,26 +80,34 @@ class Factored:
     batches : sequence of Batch
         Inputs [n, ...] that flatten to the width of the first layer, and classes, int64 [n], at
         least one.
+    exact : bool, default False
+        Compute factors in double precision, and the probability that is missing to a sample's own
+        class as the sum of the others, so that a short gradient has its digits, too.
     """
 
     @torch.no_grad()
-    def __init__(self, params: Mapping[str, Tensor], batches: Sequence[Batch]) -> None:
+    def __init__(
+        self, params: Mapping[str, Tensor], batches: Sequence[Batch], *, exact: bool = False
+    ) -> None:
         names = list(params)
         self.layers = list(zip(names[::2], names[1::2], strict=True))
         self.dtype = params[names[0]].dtype
-        params = {n: p.double() for n, p in params.items()}
+        dtype = torch.float64 if exact else self.dtype
+        params = {n: p.to(dtype) for n, p in params.items()}
         sizes = torch.tensor([len(b.targets) for b in batches])
         self.owner = torch.arange(len(batches)).repeat_interleave(sizes)  # of each sample
         self.share = 1 / sizes[self.owner].double()  # in the mean of its batch
-        a = torch.cat([b.inputs.flatten(1) for b in batches]).double()
+        a = torch.cat([b.inputs.flatten(1) for b in batches]).to(dtype)
         self.ins = []  # what goes into each layer, [N, in]
         for weight, bias in self.layers:
             self.ins.append(a)
             z = F.linear(a, params[weight], params[bias])
             a = z.relu()
         targets = torch.cat([b.targets for b in batches])[:, None]
-        back = z.softmax(1).scatter(1, targets, 0.0)
-        back = back.scatter(1, targets, -back.sum(1, keepdim=True))  # its probability less 1
+        back = z.softmax(1)
+        others = back.scatter(1, targets, 0.0)
+        own = -others.sum(1, keepdim=True) if exact else back.gather(1, targets) - 1
+        back = others.scatter(1, targets, own)
         self.backs = [back]  # what comes back to it, [N, out]
         for (weight, _), a in zip(self.layers[:0:-1], self.ins[:0:-1], strict=True):
             back = (back @ params[weight]) * (a > 0)
@@ -110,7 +118,7 @@ class Factored:
         count = len(self.owner)
         pairs = np.zeros((count, count))  # of all samples
         for ins, backs in zip(self.ins, self.backs, strict=True):
-            a, d = ins.numpy(), backs.numpy()
+            a, d = ins.double().numpy(), backs.double().numpy()
             pairs += (d @ d.T) * (a @ a.T + 1)
         means = np.zeros((int(self.owner[-1]) + 1, count))
         means[self.owner, np.arange(count)] = self.share
@@ -124,6 +132,6 @@ class Factored:
         each = torch.from_numpy(weights)[self.owner] * self.share
         total: Params = {}
         for (weight, bias), a, back in zip(self.layers, self.ins, self.backs, strict=True):
-            weighted = each[:, None] * back
-            total |= {weight: weighted.t() @ a, bias: weighted.sum(0)}
+            weighted = each[:, None] * back  # in double precision: a weight may be huge
+            total |= {weight: weighted.t() @ a.double(), bias: weighted.sum(0)}
         return {n: g.to(self.dtype) for n, g in total.items()}
