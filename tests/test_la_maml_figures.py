@@ -349,13 +349,13 @@ def test_slips_by_hand():
     assert shown.SLIPS.keys() == plan.SLIPS.keys()
 
 
-def test_starts_by_hand():
+def test_changes_by_hand():
     same = runs("rotations-online", ra=0.5, bti=-0.1)
     other = [
         stream_record(STUDY["rotations-online-xavier"], s, ra=0.6 + w, bti=-0.2 + w)
         for s, w in zip(SEEDS, WOBBLE, strict=True)
     ]
-    found = tables(shown.starts_table([*same, *other], QUOTED))
+    found = tables(shown.changed_table([*same, *other], QUOTED, "xavier"))
     assert [len(rows) for rows in found.values()] == [6, 6]
     here = ["Rotations", "online SGD"]
     assert found["RA (%)"][0] == [
@@ -373,6 +373,10 @@ def test_starts_by_hand():
         "3",
     ]
     assert found["BTI (%)"][1][1:] == ["EWC", "–", "–", "-20.42 ± 1.60", "not run yet"]
+    exact = tables(shown.changed_table([], QUOTED, "exact"))
+    assert [row[:2] for row in exact["RA (%)"]] == [
+        [t, "GEM"] for t in list(plan.TITLES.values())[:3]
+    ]
 
 
 def test_compared_by_hand():

@@ -890,7 +890,7 @@ def test_other_weights_at_the_start_in_words(streams):
     )
     says(page, "(the widest from 1.2 to 6.0) and the only ones without zero among the six")
     says(page, "stay as they were, 6 to 10 points wide; why, we do not know")
-    says(page, "RA of the two changes by less than a point everywhere. Of GEM no difference is")
+    says(page, "RA changes by less than a point everywhere.")
     quoted = la_maml_figures.reported(ROOT / "results" / "paper")
     explained = {}
     for learner, stream in itertools.product(("online", "ewc"), plan.STREAMS):
@@ -908,13 +908,6 @@ def test_other_weights_at_the_start_in_words(streams):
         else:
             assert 6 <= round(abs(float(gap))) <= 10
             assert change["bti"].low < 0 < change["bti"].high
-    for stream, metric in itertools.product(plan.STREAMS, ("ra", "bti")):
-        mine, its = (
-            la_maml_figures.finals(streams[f"{stream}-gem{end}"], metric) for end in ("-xavier", "")
-        )
-        assert mine.keys() == its.keys() == set(range(5))
-        gem = t_interval([mine[s] - its[s] for s in mine])
-        assert gem.low < 0 < gem.high
     assert explained.keys() == {
         ("online", "rotations"),
         ("online", "many-permutations"),

@@ -6,7 +6,6 @@ seeds.  A run that diverged is left out of means, and counted.
 
 from __future__ import annotations
 
-import itertools
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -812,8 +811,16 @@ SLIPS = {
 """The slips of La-MAML's released code, by the end of the experiment's name."""
 
 
-def starts_table(records: Sequence[Record], quoted: Quoted) -> str:
-    """Return what the weights at the start do to learners of MER's script.
+CHANGED = {
+    "xavier": ("from Kaiming's", "from Xavier's"),
+    "exact": ("single precision", "double precision"),
+}
+"""Columns of :func:`changed_table`, without the change and with it, by the end of an
+experiment's name."""
+
+
+def changed_table(records: Sequence[Record], quoted: Quoted, change: str) -> str:
+    """Return what a change does to learners of MER's script, beside what was reported.
 
     Parameters
     ----------
@@ -821,24 +828,31 @@ def starts_table(records: Sequence[Record], quoted: Quoted) -> str:
         The study's records.
     quoted : mapping
         From :func:`reported`.
+    change : str
+        A key of :data:`CHANGED`.
 
     Returns
     -------
     str
-        Markdown, a table for each of RA and BTI: from the weights that all learners start from,
-        from such as that script draws, and as reported; percent.
+        Markdown, a table for each of RA and BTI: without the change, with it, and as reported;
+        percent.
     """
     groups = by_experiment(records)
+    changed = [
+        e
+        for e in study.experiments("study", plan.LA_MAML)
+        if isinstance(e, ContinualExperiment) and e.name.endswith(f"-{change}")
+    ]
     parts = []
-    for name, title in ((n, METRICS[n]) for n in ("ra", "bti")):
+    for name in ("ra", "bti"):
         rows = []
-        for stream, learner in itertools.product(plan.STREAMS, plan.FROM_XAVIER):
-            same, script = (groups.get(f"{stream}-{learner}{end}", []) for end in ("", "-xavier"))
-            cells = [cell(finals(group, name)) for group in (same, script)]
-            there = str(quoted[learner, stream][name])
-            rows.append((plan.TITLES[stream], LOOKS[learner].name, *cells, there, counted(script)))
-        header = ("stream", "learner", "from Kaiming's", "from Xavier's", "reported", "seeds")
-        parts += [f"**{title} (%)**", table(header, rows)]
+        for e in changed:
+            without, own = (groups.get(n, []) for n in (f"{e.stream}-{e.learner}", e.name))
+            cells = [cell(finals(group, name)) for group in (without, own)]
+            there = str(quoted[e.learner, e.stream][name])
+            rows.append((plan.TITLES[e.stream], LOOKS[e.learner].name, *cells, there, counted(own)))
+        header = ("stream", "learner", *CHANGED[change], "reported", "seeds")
+        parts += [f"**{METRICS[name]} (%)**", table(header, rows)]
     return "\n\n".join(parts)
 
 
