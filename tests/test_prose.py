@@ -812,7 +812,7 @@ def test_agreement_with_the_reported_in_words(streams):
     page = "continual_la_maml"
     says(page, "RA 1.2 and 1.5 reported standard deviations lower on Rotations and Permutations")
     says(page, "On Many Permutations it is 0.3 higher")
-    says(page, "within 1.5 on the first two streams, and at most 0.9 points lower on the third")
+    says(page, "within 1.5 on the first two streams, and at most 0.9 points away on the third")
     says(page, "Online SGD, EWC, GEM and MER are where they were reported to be, too")
     says(page, "it retains 3.1, 11.7 and 1.7 points less than reported")
     quoted = la_maml_figures.reported(ROOT / "results" / "paper")
@@ -830,7 +830,7 @@ def test_agreement_with_the_reported_in_words(streams):
     says(
         page, "differs by more than their RA, by 3 to 11 points, and is lower in five of six cases"
     )
-    says(page, "RA is lower than reported in 19 of the 21 pairs of a learner and a stream")
+    says(page, "RA is lower than reported in 18 of the 21 pairs of a learner and a stream")
     for stream, lower in (("rotations", 0.8), ("permutations", 1.0)):
         ra = la_maml_figures.finals(streams[f"{stream}-la-maml"], "ra")
         mean = quoted["la-maml", stream]["ra"].mean
@@ -844,7 +844,7 @@ def test_agreement_with_the_reported_in_words(streams):
                 np.mean(list(la_maml_figures.finals(group, m).values())) - there[m].mean
                 for m in ("ra", "bti")
             ]
-    assert [len(more), sum(ra < 0 for ra, _ in more.values())] == [21, 19]
+    assert [len(more), sum(ra < 0 for ra, _ in more.values())] == [21, 18]
     for learner in ("online", "ewc"):
         for stream in plan.STREAMS:
             of_ra, of_bti = map(abs, more[learner, stream])
@@ -859,13 +859,13 @@ def test_agreement_with_the_reported_in_words(streams):
             if (found := la_maml_figures.finals(streams.get(f"{s}-{learner}", []), "ra"))
         ]
 
-    says(page, "for MER it is 2.6 of them, for online SGD 2.0")
+    says(page, "MER is 2.6 of them lower, online SGD 2.0")
     assert [round(away(m)[-1], 1) for m in ("mer", "online")] == [-2.6, -2.0]
     for learner in ("online", "ewc", "gem", "mer"):
         *first, _ = away(learner)
         assert len(first) == 2
         assert max(map(abs, first)) <= 1.5
-        assert 0 <= less(learner)[-1] <= 0.9
+        assert abs(less(learner)[-1]) <= 0.9
     assert max(map(abs, less("c-maml"))) <= 0.7
     assert -3 < away("c-maml")[0] < -2
     assert less("sync") == [3.1, 11.7, 1.7]
@@ -917,6 +917,40 @@ def test_other_weights_at_the_start_in_words(streams):
     assert (min(means), max(means)) == (2.7, 3.6)
     widest = max(explained.values(), key=lambda found: found.high - found.low)
     assert [round(v, 1) for v in (widest.low, widest.high)] == [0.5, 5.4]
+
+
+def test_gem_in_double_precision_in_words(streams):
+    page = "continual_la_maml"
+    says(
+        page,
+        "GEM retains 4.7 points less on Many Permutations (3.7 to 5.7), learns 2.6 points less",
+    )
+    says(page, "is further from what was reported. On the other two streams no difference is seen")
+    says(page, "an error in it was [mended](../book/preregistration.md#added-after-the-runs)")
+    quoted = la_maml_figures.reported(ROOT / "results" / "paper")
+    for stream in plan.STREAMS:
+        found = {}
+        for metric in ("ra", "bti", "la"):
+            exact, plain = (
+                la_maml_figures.finals(streams[f"{stream}-gem{end}"], metric)
+                for end in ("-exact", "")
+            )
+            assert exact.keys() == plain.keys() == set(range(5))
+            found[metric] = t_interval([exact[s] - plain[s] for s in exact])
+        if stream == "many-permutations":
+            assert [round(v, 1) for v in found["ra"][:3]] == [-4.7, -5.7, -3.7]
+            assert round(found["la"].mean, 1) == -2.6
+            assert found["la"].high < 0
+            there = quoted["gem", stream]["ra"]
+            own, other = (
+                la_maml_figures.distance(streams[f"{stream}-gem{end}"], there)
+                for end in ("", "-exact")
+            )
+            assert own is not None
+            assert other is not None
+            assert abs(own) < abs(other)
+        else:
+            assert all(f.low < 0 < f.high for f in found.values())
 
 
 def test_osaka_in_words():
