@@ -872,7 +872,7 @@ def test_agreement_with_the_reported_in_words(streams):
     says(page, "with C-MAML's inner rate of 0.03 in the place of 0.15, five runs made after these")
     says(page, "it retains 68.0 % on Permutations (66.4 to 69.6), of 70.5 reported")
     assert quoted["sync", "permutations"]["ra"].mean == pytest.approx(70.5, abs=0.05)
-    slower = streams[plan.SLOWER_SYNC]
+    slower = streams["permutations-sync-slower"]
     assert len(slower) == 5
     assert slower[0]["parameters"]["settings"]["inner_rate"] == 0.03
     retained = t_interval(list(la_maml_figures.finals(slower, "ra").values()))

@@ -838,15 +838,10 @@ def changed_table(records: Sequence[Record], quoted: Quoted, change: str) -> str
         percent.
     """
     groups = by_experiment(records)
-    changed = [
-        e
-        for e in study.experiments("study", plan.LA_MAML)
-        if isinstance(e, ContinualExperiment) and e.name.endswith(f"-{change}")
-    ]
     parts = []
     for name in ("ra", "bti"):
         rows = []
-        for e in changed:
+        for e in plan.changed(change):
             without, own = (groups.get(n, []) for n in (f"{e.stream}-{e.learner}", e.name))
             cells = [cell(finals(group, name)) for group in (without, own)]
             there = str(quoted[e.learner, e.stream][name])

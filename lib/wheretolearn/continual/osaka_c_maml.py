@@ -29,6 +29,7 @@ from torch import Tensor
 
 from ..inner_loop import Batch
 from ..meta import MetaLearner
+from .learner import at_least
 from .osaka_learner import OnlineLearner
 
 
@@ -63,11 +64,7 @@ class CMAML(OnlineLearner):
         modulation: float | None = None,
     ) -> None:
         super().__init__(slow)
-        if not all(number >= 0 for number in (threshold, margin or 0, modulation or 0)):
-            raise ValueError(
-                "margin, threshold and modulation must not be negative, got "
-                f"{margin=}, {threshold=}, {modulation=}"
-            )
+        at_least(0, margin=margin or 0, threshold=threshold, modulation=modulation or 0)
         self.margin, self.threshold, self.modulation = margin, threshold, modulation
 
     def observe(self, batch: Batch) -> None:

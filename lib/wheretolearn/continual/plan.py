@@ -11,7 +11,7 @@ the study never uses, from :func:`grid`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..records import Record
 from .experiment import ContinualExperiment
@@ -67,16 +67,28 @@ SLIPS: dict[str, Settings] = {
 }
 """What the code released with La-MAML meant to do and does not, or does and did not mean to."""
 
-SLOWER_SYNC = "permutations-sync-slower"
-"""Sync with the inner rate of C-MAML: a look at why it retains less than reported."""
 
-EXACT_GEM = "gem-exact"
-"""GEM with gradients in double precision, called ``<stream>-gem-exact``: a look at how far its
-numbers hang on rounding."""
+class Change(NamedTuple):
+    """One thing that is changed of learners with published settings."""
 
-FROM_XAVIER = ("online", "ewc")
-"""Learners that also start from weights drawn as in the script that their settings come from,
-called ``<stream>-<learner>-xavier``: a look at why their numbers differ from those reported."""
+    learners: tuple[str, ...]
+    streams: tuple[str, ...]
+    settings: Settings
+
+
+CHANGES: dict[str, Change] = {
+    **{name: Change(("la-maml",), ("rotations",), own) for name, own in SLIPS.items()},
+    "slower": Change(
+        ("sync",),
+        ("permutations",),
+        {"inner_rate": settings("c-maml", "permutations")["inner_rate"]},
+    ),
+    "xavier": Change(("online", "ewc"), STREAMS, {"init": "xavier"}),
+    "exact": Change(("gem",), STREAMS, {"exact": True}),
+}
+"""Experiments called ``<stream>-<learner>-<change>``.  Besides the slips they look at why numbers
+differ from those reported: Sync with the inner rate of C-MAML, learners from weights drawn as in
+the script that their settings come from, GEM with gradients in double precision."""
 
 
 def grid(learner: str, stream: str) -> list[Settings]:
@@ -231,19 +243,17 @@ def la_maml(profile: str = "study") -> list[ContinualExperiment]:
         for s in STREAMS
         for learner in (*TUNED, *SEARCHED_FOR_ANOTHER)
     ]
-    slips = [
-        _named("rotations", "la-maml", name=f"rotations-la-maml-{name}", settings=changes)
-        for name, changes in SLIPS.items()
+    return [*published, *tuned, *(e for change in CHANGES for e in changed(change))]
+
+
+def changed(change: str) -> list[ContinualExperiment]:
+    """Return the study's experiments with one of the :data:`CHANGES`, stream by stream."""
+    learners, streams, own = CHANGES[change]
+    return [
+        _named(s, learner, name=f"{s}-{learner}-{change}", settings=own)
+        for s in streams
+        for learner in learners
     ]
-    rate = {"inner_rate": settings("c-maml", "permutations")["inner_rate"]}
-    slower = _named("permutations", "sync", name=SLOWER_SYNC, settings=rate)
-    starts = [
-        _named(s, learner, name=f"{s}-{learner}-xavier", settings={"init": "xavier"})
-        for s in STREAMS
-        for learner in FROM_XAVIER
-    ]
-    exact = [_named(s, "gem", name=f"{s}-{EXACT_GEM}", settings={"exact": True}) for s in STREAMS]
-    return [*published, *tuned, *slips, slower, *starts, *exact]
 
 
 def search() -> list[ContinualExperiment]:
