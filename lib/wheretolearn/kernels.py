@@ -36,6 +36,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import compiled
+
 Array = np.ndarray
 
 _kernels_wanted = ContextVar("_kernels_wanted", default=True)
@@ -169,7 +171,7 @@ def _nhwc(x: Tensor) -> Array:
 
 # The innermost loop always runs over the channels, which lie side by side in memory,
 # and touches few arrays, so that the compiler turns it into vector instructions.
-jit: Any = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
+jit = compiled.jit("contract", "nsz")
 
 
 @jit

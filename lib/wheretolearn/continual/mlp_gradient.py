@@ -23,14 +23,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numba
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .. import compiled
 from ..inner_loop import Batch
 from ..rules import Rates
 from .replay_gradient import ReplayGradient, check, full
@@ -186,7 +186,7 @@ def _learn(
     return [w[1:] for w in fast], [g[1:] for g in moved], d
 
 
-jit: Any = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+jit = compiled.jit("contract", "reassoc")
 
 
 @jit
