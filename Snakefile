@@ -53,6 +53,7 @@ SHOWS_ONLY = {
     *("analysis.py", "bench", "by_problem.py", "few_shot_claims.py", "figure2.py", "figures.py"),
     *("inside_the_loop.py", "layers.py", "ledger.py", "paper_tables.py", "planted.py"),
     *("planted_figure.py", "readme.py", "robustness.py", "sparsity_profiles.py", "tables.py"),
+    "trained_long.py",
     *("la_maml_figures.py", "la_maml_search.py", "osaka_figures.py", "stated.py"),
     *("continual_claims.py", "osaka_claims.py"),
 }

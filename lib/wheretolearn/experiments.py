@@ -166,6 +166,8 @@ class Experiment(Changeable):
     probes: tuple[str, ...] = ()
     """What else is asked at the best validation, on up to 100 of the test episodes, see
     ``wheretolearn.probes``."""
+    away_tasks: int = 100
+    """Episodes of each probe ``on:<data>``, ``test_tasks`` at most."""
     masks_from: str = ""
     """Experiment of the same profile whose learned masks are used, and kept as they are."""
     masks_as: str = "own"
@@ -181,7 +183,7 @@ class Experiment(Changeable):
                 raise ValueError(f"{f.name} must be of type {kind.__name__}, got {value!r}")
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{f.name} must be finite, got {value}")
-        for field in ("updates", "eval_every", "val_tasks", "meta_batch", "width"):
+        for field in ("updates", "eval_every", "val_tasks", "meta_batch", "width", "away_tasks"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be positive, got {getattr(self, field)}")
         if self.test_tasks < 0:
@@ -240,9 +242,12 @@ class Experiment(Changeable):
         """Return how many episodes one run sees."""
         validations = 1 + math.ceil(self.updates / self.eval_every)  # the first is at update 0
         evaluation = validations * self.val_tasks + self.test_tasks
-        each = min(EPISODES, self.test_tasks)
-        evaluation += sum(adaptations(probe, each) for probe in self.probes)
+        evaluation += sum(adaptations(probe, self.asked(probe)) for probe in self.probes)
         return Episodes(self.updates * self.meta_batch, evaluation)
+
+    def asked(self, probe: str) -> int:
+        """Return on how many episodes a probe is asked."""
+        return min(self.away_tasks if probe.startswith("on:") else EPISODES, self.test_tasks)
 
     def flops(self) -> float:
         """Return the floating-point operations of one run, convolutions and products only.

@@ -24,6 +24,7 @@ LEARNED_RATES = "learned_rates"
 RESNET12 = "resnet12_sparsity"
 LONGER = "longer_inner_loops"
 FEATURES = "features_or_reuse"
+TRAINED_LONG = "trained_long"
 
 FIG1_SPARSITIES = (0, 20, 25, 50, 75, 80, 100)
 """Initial sparsities of Figure 1, percent: 0/25/50/75/100 on the left, 0/20/50/80/100 on the
@@ -404,3 +405,96 @@ def with_masks_of(sparse: Experiment, elsewhere: Experiment | None = None) -> li
     if elsewhere is not None:
         runs.append(base.replace(name=f"{sparse.name}-other-masks", masks_from=elsewhere.name))
     return runs
+
+
+class Repeated(NamedTuple):
+    """An experiment, and with how many seeds it is run."""
+
+    experiment: Experiment
+    seeds: int
+
+
+def long_runs(base: Experiment, chosen: Mapping[str, float]) -> list[Repeated]:
+    """Return the runs that decide claims about accuracy, the decisive ones first.
+
+    Parameters
+    ----------
+    base : Experiment
+        5-way 5-shot at K = 15 and inner rate 0.1, trained until it has learned; its name is
+        the prefix of the names.
+    chosen : mapping of str to float
+        Inner rates by method, as far as :func:`long_search` has chosen them.
+
+    Returns
+    -------
+    list of Repeated
+    """
+    away = ("on:cub", "on:cars")
+    looked_into = ("steps", "movement", *away)
+    maml, sparse, anil = (
+        of_method(base, m, probes=looked_into) for m in ("maml", "sparse-maml", "anil")
+    )
+    shuffled = with_masks_of(sparse)[1].replace(figure=base.figure)
+    one_shot = base.replace(name=base.name.replace("5shot", "1shot"), shots=1)
+    few_steps = base.replace(name="k5-5shot", inner_steps=5, updates=15_000)
+    many_steps = base.replace(name="k25-5shot", inner_steps=25)
+
+    def at(run: Experiment, rate: float) -> Experiment:
+        return run.replace(name=f"{run.name}-rate{rate}", inner_rate=rate)
+
+    at_own_rate = [
+        Repeated(at(of_method(base, method, probes=away), chosen[method]), seeds)
+        for method, seeds in {"maml": 6, "sparse-maml": 6, "boil": 5, "sparse-relu-maml": 5}.items()
+        if method in chosen
+        and (method, chosen[method]) not in (("maml", 0.1), ("sparse-maml", 0.1))
+    ]
+    return [
+        *(Repeated(run, 8) for run in (maml, sparse, anil, shuffled)),
+        *at_own_rate,
+        *(
+            Repeated(of_method(one_shot, method, probes=away), 5)
+            for method in ("maml", "anil", "boil", "sparse-maml", "sparse-relu-maml")
+        ),
+        Repeated(of_method(few_steps, "maml"), 3),
+        Repeated(at(of_method(few_steps, "sparse-maml"), 0.2), 3),
+        *(
+            Repeated(sparse.replace(name=f"{base.name}-sparse{p}", init_sparsity=p / 100), 2)
+            for p in (0, 25, 75, 100)
+        ),
+        *(
+            Repeated(at(of_method(base, method), rate), 2)
+            for rate in (0.01, 1.0)
+            for method in ("maml", "sparse-maml")
+        ),
+        Repeated(at(of_method(many_steps, "maml"), 0.05), 2),
+        Repeated(at(of_method(many_steps, "sparse-maml"), 0.5), 2),
+    ]
+
+
+def long_search(base: Experiment) -> list[Experiment]:
+    """Return the runs that choose the rate of each method for :func:`long_runs`.
+
+    Parameters
+    ----------
+    base : Experiment
+        As there.
+
+    Returns
+    -------
+    list of Experiment
+        Of three quarters of the updates; they never see test classes.
+    """
+    tried = {
+        "maml": (0.05, 0.1, 0.2),
+        "sparse-maml": (0.1, 0.2, 0.5),
+        "boil": (0.1, 0.2, 0.5),
+        "sparse-relu-maml": (0.02, 0.05, 0.1),
+    }
+    short = base.replace(
+        profile="search", updates=base.updates * 3 // 4, val_tasks=300, test_tasks=0
+    )
+    return [
+        of_method(short, method, name=f"{short.name}-{method}-rate{rate}", inner_rate=rate)
+        for method, rates in tried.items()
+        for rate in rates
+    ]

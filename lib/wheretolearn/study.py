@@ -23,12 +23,15 @@ from .few_shot import (
     SAME_RATE,
     TABLE1,
     TABLE2,
+    TRAINED_LONG,
     VARIANTS,
     Bases,
     Grid,
     after_figure_2,
     fig1,
     fig2,
+    long_runs,
+    long_search,
     search,
     table1,
     without_twins,
@@ -152,6 +155,22 @@ _FEW_SHOT = Experiment(
     test_tasks=300,
 )
 _STUDY_GRID = Grid(inner_rate=(0.01, 0.1, 0.2, 0.5, 1.0), inner_steps=(1, 5, 10), width=(8, 16, 32))
+
+# The runs that decide claims about accuracy: trained until the network has learned.
+_LONG = _FEW_SHOT.replace(
+    name="k15-5shot",
+    figure=TRAINED_LONG,
+    inner_steps=15,
+    updates=8000,
+    eval_every=1000,
+    val_tasks=200,
+    test_tasks=1000,
+    away_tasks=500,
+)
+LONG_RATES: dict[str, float] = {}
+"""Inner rates of the long runs: those with the best validation accuracy in their search."""
+_LONG_RUNS = long_runs(_LONG, LONG_RATES)
+_LONG_SEEDS = {run.experiment.name: run.seeds for run in _LONG_RUNS}
 
 _SEEDS = {
     "quick": range(2),
@@ -308,8 +327,10 @@ FEW_SHOT_FIGURES: dict[str, dict[str, list[Experiment]]] = {
         FIG2: fig2(_FEW_SHOT, _STUDY_GRID),
         **after_figure_2(_STUDY),
         SPEED: _in_bf16(fig2(_FEW_SHOT, Grid((0.1,), (5,), (32,)))),
+        TRAINED_LONG: [run.experiment for run in _LONG_RUNS],
     },
     "search": {
+        TRAINED_LONG: long_search(_LONG),
         TABLE1: [
             run
             for name, column in table1(_STUDY).items()
@@ -317,7 +338,7 @@ FEW_SHOT_FIGURES: dict[str, dict[str, list[Experiment]]] = {
                 column,
                 (0.01, 0.05, 0.2, 0.5) if "resnet" in name else (0.02, 0.05, 0.1, 0.2, 0.5, 1.0),
             )
-        ]
+        ],
     },
     "paper": without_twins(
         {
@@ -437,6 +458,8 @@ def seeds(experiment: Planned) -> list[int]:
         return [0]  # the many methods are there to be looked at, not to be compared
     if experiment.profile == "paper" and experiment.figure == continual.OSAKA:
         return list(range(20))
+    if experiment.profile == "study" and experiment.name in _LONG_SEEDS:
+        return list(range(_LONG_SEEDS[experiment.name]))
     return list(_SEEDS[experiment.profile])
 
 

@@ -21,7 +21,7 @@ from .experiments import Experiment
 from .inner_loop import Task
 from .masks import Masks, of_rates, pack, rearrange, unpack
 from .meta import MetaLearner
-from .probes import EPISODES, ask
+from .probes import ask
 from .statistics import Interval, episode_interval
 from .tasks import Ahead, EpisodeSampler
 
@@ -234,8 +234,7 @@ class Training:
             other = self._others.get(probe.removeprefix("on:"))
             if not probe.startswith("on:") or other is not None:
                 episodes = other or self._streams["test"]
-                count = min(EPISODES, self.experiment.test_tasks)
-                answers |= ask(probe, self.learner, episodes, count)
+                answers |= ask(probe, self.learner, episodes, self.experiment.asked(probe))
         asked = {n: e for n, e in self._others.items() if f"on:{n}" in answers}
         return {
             "test_accuracy": _plain(episode_interval(score.accuracies)),

@@ -1,0 +1,97 @@
+"""The gate, the four words and Holm's correction, on made-up runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from wheretolearn import study, trained_long
+from wheretolearn.statistics import Interval
+from wheretolearn.trained_long import Gate, gate, holm, outcomes, word
+
+
+def run(name, seed, test, validation, updates=9000, probes=None):
+    every = updates // (len(validation) - 1)
+    return {
+        "experiment": name,
+        "seed": seed,
+        "status": "finished",
+        "parameters": {"updates": updates},
+        "curves": {
+            "update": [every * i for i in range(len(validation))],
+            "val_accuracy": validation,
+        },
+        "final": {"test_accuracy": {"mean": test}, "probes": probes or {}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("curve", "is_open"),
+    [
+        ([0.3, 0.45, 0.5, 0.505], True),
+        ([0.3, 0.45, 0.5, 0.52], False),  # still learning
+        ([0.42, 0.45, 0.5, 0.505], False),  # has not learned enough
+    ],
+)
+def test_the_gate_wants_networks_that_have_learned_and_stopped(curve, is_open):
+    assert gate([run("a", 0, 0.5, curve)]).open is is_open
+
+
+def test_the_last_third_begins_at_the_last_validation_of_the_first_two():
+    curve = [0.3, 0.35, 0.4, 0.45, 0.46, 0.47, 0.48, 0.49, 0.495]  # every 1000 of 8000
+    assert gate([run("a", 0, 0.5, curve, 8000)]).late == pytest.approx(2.5)  # from 5000
+
+
+def test_the_gate_is_a_mean_over_finished_seeds():
+    runs = [run("a", s, 0.5, [0.3, 0.5, 0.5, 0.5 + 0.02 * s]) for s in (0, 1)]
+    gone = run("a", 2, 0.5, [0.3, 0.2]) | {"status": "diverged"}
+    assert gate([*runs, gone]) == Gate(pytest.approx(21), pytest.approx(1))
+    assert gate([gone]) is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "paper", "expected"),
+    [
+        (0.1, 3.0, 1.7, "supported"),
+        (0.1, 3.0, None, "supported"),
+        (0.1, 1.0, 1.7, "partly"),
+        (-0.5, 1.0, 1.7, "contradicted"),  # excludes the paper's effect
+        (-2.0, -0.1, None, "contradicted"),
+        (-0.5, 2.0, 1.7, "undecided"),
+        (-0.5, 2.0, None, "undecided"),
+    ],
+)
+def test_four_words(low, high, paper, expected):
+    assert word(Interval((low + high) / 2, low, high, 5), paper) == expected
+
+
+def test_holm_steps_down_and_stops_at_the_first_that_fails():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == [True, False, False, True]
+    assert holm([0.04, 0.04]) == [False, False]
+    assert holm([0.02, 0.04]) == [True, True]
+
+
+def test_the_primary_difference_is_paired_by_seed_and_needs_an_open_gate():
+    flat, rising = [0.3, 0.5, 0.5, 0.5], [0.3, 0.4, 0.45, 0.5]
+    seeds = range(8)
+    level = np.linspace(0.4, 0.6, 8)
+    noise = 0.001 * np.array([1, -1, 2, -2, 1, -1, 2, -2])
+    sparse = [run("k15-5shot-sparse-maml", s, level[s] + 0.02 + noise[s], flat) for s in seeds]
+    for curve, verdict in ((flat, "supported"), (rising, trained_long.SHUT)):
+        maml = [run("k15-5shot-maml", s, level[s], curve) for s in seeds]
+        primary = outcomes([*sparse, *maml])[0]
+        assert primary.gain.mean == pytest.approx(2.0)
+        assert primary.word == verdict
+    assert outcomes(sparse)[0].word == trained_long.TOO_FEW
+
+
+def test_every_contrast_names_planned_runs():
+    planned = {e.name for e in study.few_shot("study", "trained_long")}
+    for c in trained_long.FAMILY:
+        waiting = {n for n in (c.a, c.b) if n.endswith("-rateNone")}  # for the search
+        assert {c.a, c.b} - waiting <= planned
+
+
+def test_a_diverged_run_counts_with_the_accuracy_of_chance():
+    gone = run("a", 0, None, [0.3, 0.2]) | {"status": "diverged"}
+    assert trained_long.accuracy(gone) == pytest.approx(20)
