@@ -14,7 +14,14 @@ from PIL import Image
 
 from .errors import DataError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+FORMATS = (
+    *("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "QOI", "TGA", "TIFF"),
+    "WEBP",
+)
+"""Formats of pixels, in Pillow's names; others are not opened: EPS would run Ghostscript."""
+
+IMAGE_SUFFIXES = tuple(s for s, name in Image.registered_extensions().items() if name in FORMATS)
+"""Endings of files of these formats: .jpg, .png and some thirty others."""
 
 MAX_PIXELS = 64 * 10**6
 """Larger images are refused before they are decoded."""
