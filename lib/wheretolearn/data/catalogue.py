@@ -209,7 +209,10 @@ _ROWS = (
         ".tar.xz archives; there is no address for it that can be relied on",
         native_size=84,
         classes=196,
-        editions={16_185: ""},
+        editions={
+            8_144: "the training half of Stanford Cars (8,144 images): papers report on all of it",
+            16_185: "",
+        },
         find=class_folders.find,
         read_pictures=functools.partial(class_folders.read_pictures, channels=3, use_splits=True),
         splits=lambda: None,
