@@ -28,7 +28,7 @@ from .few_shot import BY_PROBLEM
 from .figures import rows_of_panels, setting
 from .records import Record
 from .statistics import Interval, t_interval
-from .tables import interval, table
+from .tables import code, interval, table
 
 NAMES = {
     "miniimagenet": "miniImageNet",
@@ -482,7 +482,7 @@ def overlap_table(records: Sequence[Record]) -> str:
     }
     rows = [
         (
-            "all" if layer == "all" else f"`{layer}`",
+            "all" if layer == "all" else code(layer),
             *(_cell(over_seeds(g[g["layer"] == layer], c)) for g, c in columns.values()),
         )
         for layer in (*LAYERS, "all")

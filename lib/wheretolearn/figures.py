@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from .analysis import (
     noise_curve,
 )
 from .analysis import test_accuracies as accuracies_by_seed
+from .experiments import Experiment
 from .records import Record
 from .statistics import Interval, bootstrap_interval
 
@@ -44,6 +46,7 @@ def set_theme() -> None:
             "figure.dpi": 110,
             "legend.frameon": False,
             "legend.fontsize": 7.5,
+            "text.parse_math": False,  # a dollar in the text of a record begins no formula
         },
     )
 
@@ -67,6 +70,8 @@ class Fig1:
     """Test accuracy of MAML."""
     diverged: list[str] = field(default_factory=list)
     """Runs that diverged: experiment, seed and update."""
+    not_drawn: list[str] = field(default_factory=list)
+    """Experiments that have no place in the panels."""
     noise: dict[int, Curve] = field(default_factory=dict)
     """Sparsity by initial sparsity if all gradients of the mask were pure noise."""
     x_label: str = "meta-update"
@@ -121,6 +126,10 @@ def fig1_paper(folder: Path | str) -> Fig1:
     )
 
 
+ONE_PROBLEM = ("profile", "data", "ways", "shots", "image_size", "updates", "meta_batch")
+"""Parameters that a line about records gives once, so that all of them must have the same."""
+
+
 def setting(records: Sequence[Record]) -> str:
     """Say in one line what some records of one problem were made with.
 
@@ -133,8 +142,20 @@ def setting(records: Sequence[Record]) -> str:
     -------
     str
         Profile, data, sizes, steps, seeds; the seeds are those that every experiment has.
+
+    Raises
+    ------
+    ValueError
+        If the records are of several problems or budgets.
     """
     p = records[0]["parameters"]
+    for r in records:
+        for name in ONE_PROBLEM:
+            if r["parameters"][name] != p[name]:
+                raise ValueError(
+                    f"{r['experiment']} and {records[0]['experiment']} cannot stand under one "
+                    f"label: {name} is {r['parameters'][name]!r} and {p[name]!r}"
+                )
 
     def value(name: str) -> str:
         found = sorted({r["parameters"][name] for r in records})
@@ -158,25 +179,49 @@ def stamp(records: Sequence[Record]) -> str:
     )
 
 
-def fig1(title: str, records: Sequence[Record]) -> Fig1:
-    """Collect Figure 1 from the records of one problem.
+_OF_A_CURVE = ("name", "figure", "method", "init_sparsity", "probes")  # not of a row
+
+
+def fig1(title: str, records: Sequence[Record]) -> list[Fig1]:
+    """Collect Figure 1 from records: a row for each problem, and for each other setting.
 
     Parameters
     ----------
     title : str
-        Heading of the row.
+        Heading; of several rows each adds what it is about.
     records : sequence of dict
-        Records whose experiments are named ``<problem>-maml`` and
-        ``<problem>-sparse<percent>``; what is missing stays empty.
+        Runs of MAML, and of sparse-MAML by initial sparsity; what is missing stays empty.  A run
+        of another method has no place, and is named as not drawn.
 
     Returns
     -------
-    Fig1
+    list of Fig1
+        At least one.
     """
-    if not records:
-        return Fig1(title=title, stamp="not run yet")
+    rows: dict[str, list[Record]] = {}
+    usual = Experiment(name="", figure="").parameters()  # older records lack newer parameters
+    for r in records:
+        shared = {k: v for k, v in (usual | r["parameters"]).items() if k not in _OF_A_CURVE}
+        rows.setdefault(json.dumps(shared, sort_keys=True), []).append(r)
+    if not rows:
+        return [Fig1(title=title, stamp="not run yet")]
+    own = [f"{title}: {_problem(group)}" if len(rows) > 1 else title for group in rows.values()]
+    return [_row(heading, group) for heading, group in zip(own, rows.values(), strict=True)]
+
+
+def _problem(group: Sequence[Record]) -> str:
+    """Return the problem of a row, and the changes that are at the end of its runs' names."""
+    p, (_, _, changes) = group[0]["parameters"], group[0]["experiment"].partition("+")
+    return f"{p['data']} {p['ways']}-way {p['shots']}-shot" + (changes and f", {changes}")
+
+
+def _row(title: str, records: Sequence[Record]) -> Fig1:
     out = Fig1(title=title, stamp=stamp(records))
     for name, group in by_experiment(records).items():
+        p = group[0]["parameters"]
+        if p["method"] not in ("maml", "sparse-maml"):
+            out.not_drawn.append(name)
+            continue
         out.diverged += [
             f"{name} seed {r['seed']} (update {r['diverged_at']})"
             for r in group
@@ -186,13 +231,13 @@ def fig1(title: str, records: Sequence[Record]) -> Fig1:
         if not done:
             continue
         accuracy = bootstrap_interval(list(accuracies_by_seed(done).values()))
-        if name.endswith("-maml"):
+        if p["method"] == "maml":
             out.maml = accuracy
             continue
-        level = int(name.rpartition("-sparse")[2])
-        if level in LEFT:
+        level = round(100 * p["init_sparsity"])
+        if level in LEFT or level not in RIGHT:
             out.left[level] = _percent(curve(done, lambda r: r["curves"]["sparsity"]))
-        if level in RIGHT:
+        if level in RIGHT or level not in LEFT:
             out.right_accuracy[level] = accuracy
             finals = [100 * r["final"]["sparsity"] for r in done]
             out.right_sparsity[level] = bootstrap_interval(finals)
@@ -202,11 +247,8 @@ def fig1(title: str, records: Sequence[Record]) -> Fig1:
                 for layer in LAYERS
             }
     out.left = dict(sorted(out.left.items()))
-    parameters = records[0]["parameters"]
-    out.noise = {
-        level: noise_curve(level, parameters["updates"], parameters["rule_rate"])
-        for level in out.left
-    }
+    p = records[0]["parameters"]
+    out.noise = {level: noise_curve(level, p["updates"], p["rule_rate"]) for level in out.left}
     return out
 
 
@@ -241,6 +283,8 @@ def draw_fig1(*rows: Fig1) -> Figure:
         note = row.stamp
         if row.diverged:
             note += "\n× diverged: " + ", ".join(row.diverged)
+        if row.not_drawn:
+            note += "\nnot drawn: " + ", ".join(row.not_drawn)
         part.supxlabel(note, fontsize=7, color="0.35")
     plt.close(figure)  # the caller shows it, once
     return figure

@@ -13,7 +13,7 @@ from .continual.methods import settings
 from .continual_claims import FORMS, retained_in_search
 from .la_maml_figures import LOOKS, NOT_RUN
 from .records import Record, load
-from .tables import table
+from .tables import Markdown, table
 
 
 def search_records() -> list[Record]:
@@ -66,11 +66,12 @@ def chosen_table(records: Sequence[Record]) -> str:
     best = _best_of_complete(records)
     rows = []
     for learner in plan.TUNED:
-        lines, cells = plan.grid(learner, plan.STREAMS[0]), []
+        lines = plan.grid(learner, plan.STREAMS[0])
+        cells: list[str] = []
         for name in (f"{stream}-{learner}" for stream in plan.STREAMS):
             if name in best:
                 retained = _searched(found[f"{name}-{best[name]}"], True)
-                cells.append(f"{tried(lines[best[name]])}: {retained}")
+                cells.append(Markdown(f"{tried(lines[best[name]])}: {retained}"))
             else:
                 lost = all(f"{name}-{line}" in found for line in range(len(lines)))
                 cells.append("all diverged" if lost else NOT_RUN)
@@ -128,7 +129,7 @@ def _searched(record: Record | None, best: bool) -> str:
     if not finished([record]):
         return "diverged"
     retained = f"{100 * record['final']['ra']:.1f}"
-    return f"**{retained}**" if best else retained
+    return Markdown(f"**{retained}**") if best else retained
 
 
 def forms_table(records: Sequence[Record]) -> str:
@@ -152,5 +153,5 @@ def forms_table(records: Sequence[Record]) -> str:
     for f, by_stream in found.items():
         cells = [f"{by_stream[s]:.1f}" if s in by_stream else NOT_RUN for s in plan.STREAMS]
         mean = f"{means[f]:.2f}" if f in means else "–"
-        rows.append((LOOKS[f].name, *cells, f"**{mean}**" if f == chosen else mean))
+        rows.append((LOOKS[f].name, *cells, Markdown(f"**{mean}**") if f == chosen else mean))
     return table(("form", *(plan.TITLES[s] for s in plan.STREAMS), "mean"), rows)

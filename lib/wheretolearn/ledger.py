@@ -28,7 +28,7 @@ from .experiments import Experiment, Planned
 from .records import Record, check_data, load
 from .robustness import robustness
 from .stated import Stated
-from .tables import bounds, number, table, verdicts
+from .tables import Markdown, bounds, number, plain, table, verdicts
 
 
 class Claim(NamedTuple):
@@ -437,10 +437,11 @@ def overview(found: Sequence[Entry], link: str = "{}.html") -> str:
     """
     rows = []
     for e in found:
-        name = f"{e.claim.number}. {e.claim.says}"
+        name = plain(f"{e.claim.number}. {e.claim.says}")
+        linked = Markdown(f"[{name}]({link.format(e.claim.page)})") if e.claim.page else name
         rows.append(
             (
-                f"[{name}]({link.format(e.claim.page)})" if e.claim.page else name,
+                linked,
                 e.claim.problem,
                 e.verdict,
                 _shown(e),

@@ -31,7 +31,7 @@ from .inside_the_loop import cell, minus, over_seeds
 from .osaka_claims import AS_SELECTED, SAME_BUT_DENSE, SPARSE, accuracies
 from .records import Record
 from .statistics import t_interval
-from .tables import bounds, interval, table, with_missing
+from .tables import Markdown, bounds, code, interval, table, with_missing
 
 Groups = Mapping[str, Sequence[Record]]
 
@@ -157,11 +157,11 @@ def accuracy_tables(records: Sequence[Record], profile: str) -> str:
         rows, more = [], []
         for learner, group in run.items():
             found = [_cell(group, "accuracy"), *(_cell(group, "by_source", n) for n in sources)]
-            rows.append([f"`{learner}`", *found, counted(group)])
+            rows.append([code(learner), *found, counted(group)])
             found = [_cell(group, name) for name in ("precision", "recall", "f1", "sparsity")]
             if "margin" not in column[learner].chosen:  # it looks for no shift
                 found[:3] = ["–"] * 3
-            more.append([f"`{learner}`", *found, _work(group)])
+            more.append([code(learner), *found, _work(group)])
         header = ("learner", "accuracy (%)", *(f"{name} (%)" for name in sources), "seeds")
         header_of_more = (
             "learner",
@@ -203,8 +203,8 @@ def difference_tables(records: Sequence[Record], profile: str) -> str:
             for other in others:
                 gain = over_seeds(minus(found[learner], found.get(other, {})))
                 cells.append("–" if gain is None or other == learner else bounds(*gain[:3]))
-            rows.append([f"`{learner}`", *cells, counted(group)])
-        header = ("learner", *(f"it − `{other}`" for other in others), "seeds")
+            rows.append([code(learner), *cells, counted(group)])
+        header = ("learner", *(Markdown(f"it − {code(other)}") for other in others), "seeds")
         parts.append(f"**{_stream(column)}.** Percentage points.")
         parts.append(with_missing(header, rows, missing))
     return "\n\n".join(parts)
@@ -238,7 +238,7 @@ def early_late_tables(records: Sequence[Record], profile: str) -> str:
                 for part in (slice(cut), slice(cut, None))
             )
             cells = ("–" if (g := over_seeds(v)) is None else bounds(*g[:3]) for v in gains)
-            rows.append([f"`{SPARSE}` − `{other}`", *cells])
+            rows.append([Markdown(f"{code(SPARSE)} − {code(other)}"), *cells])
         header = ("difference", f"steps 1 to {cut:,}", f"steps {cut + 1:,} to {steps:,}")
         parts += [f"**{_stream(column)}.** Percentage points.", with_missing(header, rows, missing)]
     return "\n\n".join(parts)
@@ -289,7 +289,7 @@ def frozen_tables(records: Sequence[Record], profile: str) -> str:
         for learner, group in run.items():
             show = _in_runs if LEARNERS[learner].each == "tensor" else _share
             shown = (show(finished(group), tensor) for tensor in TENSORS)
-            rows.append([f"`{learner}`", *shown, counted(group)])
+            rows.append([code(learner), *shown, counted(group)])
         header = ("frozen at the end (%)", *TENSORS.values(), "seeds")
         parts += [f"**{_stream(column)}.**", with_missing(header, rows, missing)]
     return "\n\n".join(parts)
@@ -334,10 +334,10 @@ def inside_tables(records: Sequence[Record], profile: str) -> str:
             outer = _mean_of([r["final"]["outer_steps"] for r in done])
             if done and LEARNERS[learner].make is Online:
                 outer = "every step"  # its only weights, not counted
-            rows.append([f"`{learner}`", outer, zero, counted(group)])
+            rows.append([code(learner), outer, zero, counted(group)])
             found = [r["pretraining"] for r in done if r["pretraining"] is not None]
             if found:
-                before.append([f"`{learner}`", *_before(column[learner], found)])
+                before.append([code(learner), *_before(column[learner], found)])
         header = (
             "learner",
             "steps of the slow weights",
@@ -374,7 +374,7 @@ def _run(
 ) -> tuple[dict[str, Sequence[Record]], list[str]]:
     """Return the records of each learner that has some, and the names of the others."""
     run = {m: groups[e.name] for m, e in column.items() if groups.get(e.name)}
-    return run, [f"`{m}`" for m in column if m not in run]
+    return run, [code(m) for m in column if m not in run]
 
 
 def _mean_of(numbers: Sequence[float]) -> str:

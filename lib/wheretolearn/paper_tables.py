@@ -29,7 +29,7 @@ from .few_shot import (
 from .figures import legend_above, rows_of_panels, setting
 from .records import Record, load
 from .statistics import Interval, t_interval
-from .tables import interval, table
+from .tables import Markdown, interval, plain, table
 
 TITLES = {
     "maml": "MAML",
@@ -186,7 +186,7 @@ def _reported(numbers: pd.DataFrame) -> dict[str, Reported]:
 
 def search_records() -> list[Record]:
     """Return the records of the search of inner rates, as they came with the project."""
-    return load(layers.results_folder(), study.few_shot("search"))
+    return load(layers.results_folder(), study.few_shot("search", TABLE1))
 
 
 def accuracies(records: Iterable[Record], column: Column, method: str) -> dict[int, float]:
@@ -322,7 +322,7 @@ def side_by_side(rows: Rows, records: Sequence[Record], as_in_paper: Sequence[Re
             parts += [f"**{title}, {column.named(title)}**", table(header, lines)]
             for name, group in (("the study", records), ("paper's settings", as_in_paper)):
                 if of_column := _of(group, column):
-                    parts.append(f"{name}: {setting(of_column)}")
+                    parts.append(plain(f"{name}: {setting(of_column)}"))
     return "\n\n".join(parts)
 
 
@@ -371,7 +371,7 @@ def from_omniglot(records: Sequence[Record], as_in_paper: Sequence[Record] = ())
     parts = [table(header, lines)]
     for name, group in (("the study", records), ("paper's budget", as_in_paper)):
         if of_column := _of(group, columns[0]):
-            parts.append(f"{name}: {setting(of_column)}")
+            parts.append(plain(f"{name}: {setting(of_column)}"))
     return "\n\n".join(parts)
 
 
@@ -418,7 +418,7 @@ def search_tables(records: Sequence[Record]) -> str:
     found = {r["experiment"]: r for r in records}
     chosen = best_rates(records)
     columns: dict[str, dict[str, list[Experiment]]] = {}  # column -> run -> its searches
-    for e in study.few_shot("search"):
+    for e in study.few_shot("search", TABLE1):
         of_column = columns.setdefault(f"{NETWORKS[e.network]}, {shots(e.shots)}", {})
         of_column.setdefault(e.name.rpartition("-rate")[0], []).append(e)
     parts = []
@@ -436,7 +436,7 @@ def search_tables(records: Sequence[Record]) -> str:
         if edge:
             parts.append(f"Best at an end of the grid, so that more may lie beyond: {_and(edge)}.")
         if tried := [found[e.name] for of in runs.values() for e in of if e.name in found]:
-            parts.append(setting(tried))
+            parts.append(plain(setting(tried)))
     return "\n\n".join(parts)
 
 
@@ -451,7 +451,7 @@ def _searched(record: Record | None, best: bool) -> str:
     if not finished([record]):
         return "diverged"
     accuracy = f"{100 * trained_validation(record):.1f}"
-    return f"**{accuracy}**" if best else accuracy
+    return Markdown(f"**{accuracy}**") if best else accuracy
 
 
 def power(rows: Rows, records: Sequence[Record]) -> str:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from .figures import rows_of_panels
 from .planted import KINDS
 from .statistics import Interval, t_interval
-from .tables import interval, table
+from .tables import code, interval, table
 
 
 def over_seeds(values: pd.Series) -> Interval:
@@ -84,7 +84,7 @@ def table_of(survey: pd.DataFrame) -> str:
     parts = []
     for kind, of in survey.groupby("features", sort=False):
         groups = [
-            ((f"`{panel}`", f"{value:g}"), rows)
+            ((code(panel), f"{value:g}"), rows)
             for (panel, value), rows in of.groupby(["panel", "value"], sort=False)
         ]
         found = [

@@ -192,7 +192,7 @@ def draw(path: Path, records: list[Record]) -> None:
     published = results_folder() / "paper"
     figure = figures.draw_fig1(
         figures.fig1_paper(published),
-        figures.fig1("This reproduction: Omniglot, 20-way 1-shot", omniglot),
+        *figures.fig1("This reproduction: Omniglot, 20-way 1-shot", omniglot),
     )
     figure.savefig(
         path,

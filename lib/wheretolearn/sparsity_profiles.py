@@ -20,7 +20,7 @@ from .figures import legend_above, rows_of_panels, setting, stamp
 from .paper_tables import NETWORKS, NOT_RUN, TITLES, colour, shots
 from .records import Record
 from .statistics import Interval, t_interval
-from .tables import interval, table
+from .tables import code, interval, plain, table
 
 _GREY = "0.5"
 LEVELS = np.linspace(0, 100, 21)
@@ -311,7 +311,7 @@ def end_table(experiments: Iterable[Experiment], records: Sequence[Record]) -> s
 def _table_of(experiments: Sequence[Experiment], records: Sequence[Record]) -> str:
     groups = {e.name: _group(e, records) for e in experiments}
     if not any(groups.values()):
-        return f"{NOT_RUN.capitalize()}: {', '.join(f'`{name}`' for name in groups)}."
+        return f"{NOT_RUN.capitalize()}: {', '.join(map(code, groups))}."
     names = kernels(_names(experiments[0]))
     columns = {
         e.name: [
@@ -325,7 +325,7 @@ def _table_of(experiments: Sequence[Experiment], records: Sequence[Record]) -> s
     header = [network, *(f"{TITLES[e.method]}, {shots(e.shots)}" for e in experiments)]
     labels = [*(n.removesuffix(".weight") for n in names), "all of these", "pure noise", "runs"]
     lines = [[label, *cells] for label, *cells in zip(labels, *columns.values(), strict=True)]
-    stamps = [setting(group) for group in groups.values() if group]
+    stamps = [plain(setting(group)) for group in groups.values() if group]
     return "\n\n".join([table(header, lines), *dict.fromkeys(stamps)])
 
 
@@ -448,7 +448,7 @@ def _rates_of(e: Experiment, group: Sequence[Record]) -> list[str]:
     lines = [(name.partition(".")[0], *_rate_cells(q)) for name, q in found.items() if len(q)]
     lines.append(("pure noise", *_rate_cells(_noise_quantiles(e, group)[None])))
     header = ("layer", "median", "5 % to 95 %", "negative (%)")
-    return [f"{heading}; {_seeds(group)}:", table(header, lines), setting(group)]
+    return [f"{heading}; {_seeds(group)}:", table(header, lines), plain(setting(group))]
 
 
 def _rate_cells(q: np.ndarray) -> tuple[str, str, str]:

@@ -1,14 +1,38 @@
-"""Tables of the book, as Markdown, from records."""
+"""Tables of the book, as Markdown, from records.
+
+A record may come from anyone, so nothing that it calls by a name is taken for markup: text is
+shown letter by letter (:func:`plain`) unless it is :class:`Markdown` on purpose.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 
 from .analysis import NOTHING, Finding, beside_noise, by_experiment, finished
 from .analysis import test_accuracies as accuracies_by_seed
 from .records import Record
 from .statistics import Interval, bootstrap_interval, t_interval
+
+# HTML, code, tables, formulas, line breaks; and what makes a link of a bracket
+_LIVE = re.compile(r"[\x00-\x1f\x7f&<`|$\\]|(?<=\])[(\[:]|!(?=\[)")
+
+
+class Markdown(str):
+    """Text that is meant as markup."""
+
+
+def plain(text: str) -> Markdown:
+    """Return Markdown that shows a text letter by letter; Markdown stays as it is."""
+    if isinstance(text, Markdown):
+        return text
+    return Markdown(_LIVE.sub(lambda live: f"&#{ord(live[0])};", text))
+
+
+def code(name: str) -> Markdown:
+    """Return a name as code; one that could end the code is shown as :func:`plain` text."""
+    return plain(name) if _LIVE.search(name) else Markdown(f"`{name}`")
 
 
 def verdicts(findings: Iterable[Finding]) -> str:
@@ -26,7 +50,7 @@ def verdicts(findings: Iterable[Finding]) -> str:
     """
     parts = []
     for claim, verdict, evidence in findings:
-        parts.append(f"**{claim}: {verdict}.**")
+        parts.append(f"**{plain(f'{claim}: {verdict}')}.**")
         if len(evidence):
             rows = [
                 (
@@ -83,7 +107,7 @@ def runs(records: Sequence[Record]) -> str:
         sparsity = [100 * r["final"]["sparsity"] for r in done]
         rows.append(
             (
-                f"`{name}`",
+                code(name),
                 interval(bootstrap_interval(accuracy)) if done else "diverged",
                 ", ".join(f"{r['final']['best_update']}" for r in done) or "–",
                 interval(bootstrap_interval(sparsity)) if done else "–",
@@ -122,7 +146,7 @@ def taught(records: Sequence[Record]) -> str:
         first, last = ([100 * r["curves"]["val_accuracy"][i] for r in group] for i in (0, -1))
         rows.append(
             (
-                f"`{name}`",
+                code(name),
                 f"{group[0]['parameters']['updates']:,}",
                 f"{sum(first) / len(first):.1f}",
                 f"{sum(last) / len(last):.1f}",
@@ -193,9 +217,9 @@ def interval(value: Interval) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table."""
+    """Return a Markdown table; cells are shown letter by letter, but for :class:`Markdown`."""
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(plain, line)) + " |" for line in lines)
 
 
 def with_missing(
@@ -219,7 +243,7 @@ def with_missing(
     """
     parts = [table(header, rows)] if rows else []
     if missing:
-        parts.append("Not run yet" + (f": {'; '.join(missing)}." if rows else "."))
+        parts.append("Not run yet" + (f": {'; '.join(map(plain, missing))}." if rows else "."))
     return "\n\n".join(parts)
 
 
@@ -237,4 +261,4 @@ def folded(summary: str, text: str) -> str:
     -------
     str
     """
-    return f"<details>\n<summary>{summary}</summary>\n\n{text}\n\n</details>"
+    return f"<details>\n<summary>{plain(summary)}</summary>\n\n{text}\n\n</details>"

@@ -8,7 +8,7 @@ from .. import study
 from ..analysis import test_accuracies as accuracies_by_seed
 from ..records import load
 from ..statistics import Interval, t_interval
-from ..tables import interval, table
+from ..tables import code, interval, table
 
 SUFFIX = "-bf16"
 """What the name of an experiment in bf16 ends in; the rest is that of its twin."""
@@ -36,13 +36,13 @@ def in_bf16(results: Path | str) -> str:
         lower, full = (accuracies_by_seed(load(results, [e])) for e in (experiment, twin))
         seeds = sorted(lower.keys() & full.keys())
         if not seeds:
-            rows.append([f"`{twin.name}`", "0", "–", "–", "–"])
+            rows.append([code(twin.name), "0", "–", "–", "–"])
             continue
         pairs = [(full[s], lower[s], lower[s] - full[s]) for s in seeds]
         differences += [pair[-1] for pair in pairs]
         found = [t_interval(list(column)) for column in zip(*pairs, strict=True)]
-        alone[f"`{twin.name}`"] = found[-1]
-        rows.append([f"`{twin.name}`", str(len(seeds)), *map(interval, found)])
+        alone[code(twin.name)] = found[-1]
+        rows.append([code(twin.name), str(len(seeds)), *map(interval, found)])
     header = ("experiment", "seeds", "float32 (%)", "bf16 (%)", "difference (points)")
     if len(differences) < 2:
         return table(header, rows)

@@ -10,7 +10,7 @@ import numpy as np
 from .. import study
 from ..experiments import CPU_FLOPS, Experiment
 from ..records import Record
-from ..tables import table
+from ..tables import Markdown, code, plain, table
 from .forms import LIBRARY
 from .results import Result
 
@@ -99,7 +99,7 @@ def work(profile: str) -> str:
     )
     rows = [
         (
-            f"`{s.figure}`: {s.what}" if s.figure else "all",
+            Markdown(f"{code(s.figure)}: {plain(s.what)}") if s.figure else "all",
             *(f"{n:,}" for n in (s.experiments, s.runs, s.training, s.evaluation)),
             petaflops(s.flops),
         )
@@ -244,16 +244,22 @@ def times(profile: str, result: Result, utilisation: float) -> str:
     flops = total_flops(profile)
     runs = sum(share.runs for share in shares(profile))
     processor = result["machine"]["processor"]
-    devices = [
-        (f"one core, {processor}, at the rate of *{title}*", rate * 1e9, "measured")
+    devices: list[tuple[str, float, str]] = [
+        (
+            Markdown(f"one core, {plain(processor)}, at the rate of *{plain(title)}*"),
+            rate * 1e9,
+            "measured",
+        )
         for title, rate in benchmark_rates(result).items()
     ]
-    devices.append(("one core, as the pipeline plans", CPU_FLOPS, "see `experiments.CPU_FLOPS`"))
+    devices.append(
+        ("one core, as the pipeline plans", CPU_FLOPS, Markdown("see `experiments.CPU_FLOPS`"))
+    )
     devices += [
         (
             a.name,
             utilisation * a.teraflops * 1e12,
-            f"{utilisation:.0%} of [{a.teraflops:g} TFLOP/s]({a.source}), assumed",
+            Markdown(f"{utilisation:.0%} of [{a.teraflops:g} TFLOP/s]({a.source}), assumed"),
         )
         for a in ACCELERATORS
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..tables import table
+from ..tables import plain, table
 from .ceiling import PRODUCTS
 from .forms import CONVOLUTIONS
 from .results import Result, targets
@@ -63,7 +63,7 @@ def speeds(case: Mapping[str, Any]) -> str:
 def heading(case: Mapping[str, Any]) -> str:
     """Return the title of a case and the number of its rounds."""
     rounds = [row["rate"]["rounds"] for row in case["contenders"] if row["status"] == "measured"]
-    return f"{case['title']} ({rounds[0]} rounds)"
+    return plain(f"{case['title']} ({rounds[0]} rounds)")
 
 
 def ceilings(result: Result) -> str:
@@ -129,7 +129,8 @@ def machine(result: Result) -> str:
         f"one thread, {result['finished'][:10]}, commit {result['commit'] or 'unknown'}, "
         f"load before {result['load_before']:.1f}",
     ]
-    return ("A short trial, not a measurement. " if result["quick"] else "") + "; ".join(parts)
+    trial = "A short trial, not a measurement. " if result["quick"] else ""
+    return plain(trial + "; ".join(parts))
 
 
 def full(result: Result) -> str:

@@ -1,0 +1,91 @@
+"""Figure 1 from records: one row for each setting, and nothing is dropped in silence."""
+
+import matplotlib.text
+import numpy as np
+import pytest
+
+from conftest import ROOT
+from synthetic import made_up_record
+from wheretolearn import figures, study
+from wheretolearn.analysis import by_experiment
+from wheretolearn.analysis import test_accuracies as accuracies_by_seed
+from wheretolearn.records import load
+
+FIG1 = study.few_shot("study", study.FIG1)
+
+
+def made_up(e, seed=0, **numbers):
+    record = made_up_record(e.name, seed, **numbers)
+    record["parameters"] = e.parameters()
+    return record
+
+
+def texts(figure):
+    return [t.get_text() for t in figure.findobj(matplotlib.text.Text)]
+
+
+def changed(e, **changes):
+    name = "+".join([e.name, *(f"{k}={v}" for k, v in changes.items())])
+    return e.replace(name=name, **changes)
+
+
+def test_each_problem_has_a_row_of_its_own():
+    records = [made_up(e, accuracy=0.7 if e.data == "omniglot" else 0.4) for e in FIG1]
+    rows = figures.fig1("Own", records)
+    assert [row.title for row in rows] == [
+        "Own: omniglot 20-way 1-shot",
+        "Own: miniimagenet 5-way 5-shot",
+    ]
+    for row, accuracy, data in zip(rows, (70, 40), ("omniglot", "miniimagenet"), strict=True):
+        assert row.maml is not None
+        assert row.maml.mean == pytest.approx(accuracy)
+        assert {v.mean for v in row.right_accuracy.values()} == {row.maml.mean}
+        assert f"· {data} " in row.stamp
+    assert {"Own: omniglot 20-way 1-shot", rows[1].stamp} <= set(texts(figures.draw_fig1(*rows)))
+    (alone,) = figures.fig1("Own", records[:3])
+    assert alone.title == "Own"
+    (nothing,) = figures.fig1("Own", [])
+    assert nothing.stamp == "not run yet"
+
+
+def test_the_study_has_two_rows_and_older_records_belong_to_them():
+    records = load(ROOT / "results", FIG1)
+    rows = figures.fig1("The study", records)
+    assert [set(row.left) for row in rows] == [set(figures.LEFT)] * 2
+    for row, data in zip(rows, ("omniglot", "miniimagenet"), strict=True):
+        maml = by_experiment(records)[f"fig1-{data}-maml"]
+        assert row.maml is not None
+        assert row.maml.mean == pytest.approx(np.mean(list(accuracies_by_seed(maml).values())))
+
+
+def test_a_mixed_setting_is_refused():
+    omniglot, photographs = (
+        next(e for e in FIG1 if e.data == d) for d in ("omniglot", "miniimagenet")
+    )
+    with pytest.raises(ValueError, match="data is 'miniimagenet' and 'omniglot'"):
+        figures.setting([made_up(omniglot), made_up(photographs)])
+    with pytest.raises(ValueError, match="updates is 7 and 600"):
+        figures.stamp([made_up(omniglot), made_up(changed(omniglot, updates=7))])
+
+
+def test_a_changed_run_has_a_row_too():
+    half = next(e for e in FIG1 if e.name == "fig1-omniglot-sparse50")
+    runs = [half, changed(half, inner_rate=0.2)]
+    first, second = figures.fig1(
+        "Own", [made_up(e, accuracy=0.5 + i / 10) for i, e in enumerate(runs)]
+    )
+    assert second.title == "Own: omniglot 20-way 1-shot, inner_rate=0.2"
+    assert first.right_accuracy[50].mean == pytest.approx(50)
+    assert second.right_accuracy[50].mean == pytest.approx(60)
+
+
+def test_any_initial_sparsity_is_drawn_and_other_methods_are_named():
+    half = next(e for e in FIG1 if e.name == "fig1-omniglot-sparse50")
+    third, other = (
+        changed(half, init_sparsity=0.33),
+        changed(half, method="anil", init_sparsity=0.0),
+    )
+    (row,) = figures.fig1("Own", [made_up(e) for e in (half, third, other)])
+    assert set(row.left) == set(row.right_accuracy) == {33, 50}
+    assert row.not_drawn == [other.name]
+    assert any(f"not drawn: {other.name}" in t for t in texts(figures.draw_fig1(row)))

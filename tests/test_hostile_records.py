@@ -1,0 +1,234 @@
+"""Whatever a record calls things, it is shown letter by letter: nothing of it comes out live."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+from collections.abc import Callable
+from html import unescape
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+from markdown_it import MarkdownIt
+
+from synthetic import made_up_osaka_record, made_up_record
+from wheretolearn import (
+    analysis,
+    figure2,
+    figures,
+    ledger,
+    osaka_figures,
+    paper_tables,
+    sparsity_profiles,
+    study,
+    tables,
+)
+from wheretolearn.bench import cost, plots, report
+
+ROOT = Path(__file__).parents[1]
+HOSTILE = (
+    "<img src=x onerror=alert(1)>",
+    "<script>alert(1)</script>",
+    "[press](javascript:alert(1))",
+    "![see](javascript:alert(1))",
+    "<javascript:alert(1)>",
+    "`code` ``` and ` more",
+    "one | two | three",
+    "first\n\n<b>second</b>\r\n| a | b |",
+    "]: x [y]: javascript:alert(1)\n[y]: javascript:alert(1)\n",
+    "a\\",
+    "&lt;img&gt; &#60;",
+    "$\\frac{$ and $$ \\href{javascript:alert(1)}{x}",
+    "\x1b[31m red \x07",
+)
+ALLOWED = {"p", "table", "thead", "tbody", "tr", "th", "td", "strong", "em", "h3", "code_inline"}
+
+markdown = MarkdownIt("commonmark", {"html": True}).enable("table")
+markdown.validateLink = lambda url: True  # type: ignore[method-assign]  # the reader's browser may be less careful
+
+
+def assert_inert(text: str, hostile: str, links: tuple[str, ...] = ()) -> None:
+    """Nothing but our own tables and paragraphs comes of it, and the words can be read."""
+    shown = []
+    for token in markdown.parse(text):
+        tags = {token.tag} if token.tag else set()
+        for child in token.children or []:
+            assert child.type not in ("html_inline", "image"), child
+            if child.type == "link_open":
+                assert child.attrs["href"] in links, child
+            elif child.type.endswith("_open"):
+                tags.add(child.tag)
+            if child.type in ("text", "code_inline"):
+                assert child.type == "text" or "code" not in child.content, child
+                shown.append(child.content)
+            elif child.type in ("softbreak", "hardbreak"):
+                shown.append(" ")
+        assert token.type not in ("html_block", "fence", "code_block"), token
+        assert tags <= ALLOWED, token
+    for part in text.split("\n\n"):
+        if part.startswith("|"):
+            lines = part.split("\n")
+            assert len({line.count("|") for line in lines}) == 1, part
+            assert all(line.startswith("| ") and line.endswith(" |") for line in lines)
+    assert not {c for c in text if ord(c) < 32} - {"\n"}
+    readable = "".join(shown)
+    for word in hostile.split():
+        if word.isprintable():
+            assert word in readable, f"{word} is lost"
+
+
+def few_shot(name: str, hostile: str, **change: Any) -> list[dict[str, Any]]:
+    """Two records of a planned run, all texts of which that name nothing planned are hostile."""
+    e = study.find_few_shot("study", name)
+    found = []
+    for seed in (0, 1):
+        r = made_up_record(name, seed)
+        r["parameters"] = e.parameters() | {"profile": hostile, "data": hostile}
+        r |= {"profile": hostile, "figure": hostile} | change
+        r["data"] = {"name": hostile, "fingerprint": hostile, "classes": {hostile: 1}}
+        r["provenance"] = {
+            k: hostile if isinstance(v, str) or v is None else v for k, v in r["provenance"].items()
+        }
+        found.append(r)
+    return found
+
+
+def osaka(hostile: str) -> list[dict[str, Any]]:
+    e = study.find("study", "osaka98-5way-sparse-c-maml")
+    assert isinstance(e, osaka_figures.OsakaExperiment)
+    sources = {hostile: 0.5, "two": 0.5}
+    rates = {n: [0.1] for n in osaka_figures.TENSORS}
+    found = []
+    for seed in (0, 1):
+        r = made_up_osaka_record(
+            e,
+            seed,
+            by_source=sources,
+            precision=0.5,
+            recall=0.5,
+            f1=0.5,
+            sparsity=0.1,
+            around=[0.5] * (osaka_figures.BEFORE + 1 + osaka_figures.AFTER),
+            curves={"step": [1], "frozen": {n: [0] for n in rates}, "rates": rates},
+        )
+        r["contexts"]["names"] = list(sources)
+        r["parameters"] |= {"profile": hostile, "stream": hostile}
+        found.append(r)
+    return found
+
+
+def verdict_about(hostile: str) -> analysis.Finding:
+    lost = [made_up_record(hostile, 0, diverged=True), made_up_record(hostile, 1)]
+    line = analysis.evidence_line("gain", analysis.t_interval([1.0, 2.0]), "above 0")
+    return analysis.Finding("3. so", "supported" + analysis.left_out(lost), pd.DataFrame([line]))
+
+
+def entry_about(hostile: str) -> ledger.Entry:
+    found = verdict_about(hostile)
+    claim = ledger.Claim("3", "so", "page", "data", lambda r: found, (), "gain")
+    return ledger.Entry(claim, found, found.verdict, None, None, 1)
+
+
+def benchmark(hostile: str) -> dict[str, Any]:
+    """The committed benchmark with every text replaced that is not a key of ours."""
+    (path, *_) = sorted((ROOT / "results/bench").glob("*.json"))
+
+    def worse(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {k: worse(v, k) for k, v in value.items()}
+        if isinstance(value, list):
+            return [worse(v, key) for v in value]
+        kept = ("case", "contender", "status")
+        return hostile if isinstance(value, str) and key not in kept else value
+
+    result = worse(json.loads(path.read_text()))
+    result["cases"] = result["cases"][:2]
+    first = result["cases"][0]["contenders"][-1]
+    result["cases"][0]["contenders"].append(
+        copy.deepcopy(first) | {"status": "absent", "reason": hostile}
+    )
+    return result
+
+
+MAML, SPARSE = "convnet4-5shot-maml", "convnet4-5shot-sparse-maml"
+TABLE1 = paper_tables.columns_of_table1(ROOT / "results/paper")
+
+MARKDOWN: dict[str, Callable[[str], str]] = {
+    "runs": lambda h: tables.runs(few_shot(MAML, h, experiment=h)),
+    "taught": lambda h: tables.taught(few_shot(MAML, h, experiment=h)),
+    "verdicts": lambda h: tables.verdicts([verdict_about(h)]),
+    "missing": lambda h: tables.with_missing(("a",), [("b",)], [h]),
+    "side by side": lambda h: paper_tables.side_by_side(TABLE1, few_shot(SPARSE, h)),
+    "grey": lambda h: paper_tables.from_omniglot(few_shot("grey-5shot-maml", h)),
+    "osaka": lambda h: osaka_figures.accuracy_tables(osaka(h), "study"),
+    "ledger": lambda h: ledger.evidence([entry_about(h)]),
+    "benchmark": lambda h: report.full(benchmark(h)),
+    "headings": lambda h: "\n\n".join(report.heading(c) for c in benchmark(h)["cases"]),
+    "cost": lambda h: cost.measured(benchmark(h), {h: [1.0]}),
+    "ends": lambda h: sparsity_profiles.end_table(
+        [study.find_few_shot("study", SPARSE)], few_shot(SPARSE, h)
+    ),
+}
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+@pytest.mark.parametrize("where", MARKDOWN)
+def test_markdown_is_inert(where, hostile):
+    assert_inert(MARKDOWN[where](hostile), hostile)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_the_overview_links_to_our_pages_only(hostile):
+    text = ledger.overview([entry_about(hostile)])
+    assert_inert(text, hostile, links=("page.html",))
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_a_summary_is_inert(hostile):
+    folded = tables.folded(hostile, "text")
+    inside = folded.removeprefix("<details>\n<summary>").removesuffix(
+        "</summary>\n\ntext\n\n</details>"
+    )
+    assert not set("<\n") & set(inside)
+    assert all(word in unescape(inside) for word in hostile.split() if word.isprintable())
+
+
+FIGURES: dict[str, Callable[[str], Any]] = {
+    "figure 1": lambda h: figures.draw_fig1(
+        *figures.fig1(h, few_shot("fig1-omniglot-sparse50", h, experiment=f"{h}-sparse50"))
+    ),
+    "figure 2": lambda h: figure2.draw_fig2(figure2.fig2(h, few_shot(MAML, h))),
+    "table 1": lambda h: paper_tables.draw_gains(TABLE1, few_shot(MAML, h)),
+    "ends": lambda h: sparsity_profiles.draw_end(
+        [study.find_few_shot("study", SPARSE)], few_shot(SPARSE, h)
+    ),
+    "osaka": lambda h: osaka_figures.draw_stream(h, osaka(h), "study"),
+    "benchmark": lambda h: plots.draw(benchmark(h)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+@pytest.mark.parametrize("where", FIGURES)
+def test_figures_are_inert(where):
+    """All at once, for drawing is slow; in vectors, with text as text and as outlines."""
+    figure = FIGURES[where](" ".join(h for h in HOSTILE if "\x1b" not in h))
+    for kind in ("none", "path"):
+        file = io.BytesIO()
+        with figures.plt.rc_context({"svg.fonttype": kind}):
+            figure.savefig(file, format="svg")
+        for node in ElementTree.fromstring(file.getvalue()).iter():
+            tag = node.tag.rpartition("}")[2]
+            assert tag not in ("script", "img", "a", "foreignObject"), where
+            assert not any(a.startswith("on") or "javascript" in v for a, v in node.attrib.items())
+
+
+@pytest.mark.parametrize("name", ["fig1-glyphs-sparse50", "a_b", "x+inner_rate=0.1", "data set 2"])
+def test_ordinary_names_stay_as_they_are(name):
+    assert tables.code(name) == f"`{name}`"
+    assert tables.table(("a",), [(name,)]).endswith(f"| {name} |")
+    said = "0.48 [0.46, 0.49] points (p = 0.9), ±2 % − α × 0.5, Intel(R) Xeon(R) @ 2.2GHz"
+    assert tables.plain(said) == said
