@@ -307,7 +307,7 @@ def test_a_run_writes_the_fields_of_the_schema(trained):
             return
         fields = set(schema["properties"]) - {"others"}  # only where another data set was tested
         assert set(value) == fields, where
-        newer = {"input_seconds", "probes", "masks", "rate_quantiles", "others"}
+        newer = {"input_seconds", "environment", "probes", "masks", "rate_quantiles", "others"}
         assert set(schema["properties"]) - newer <= set(schema["required"]), where
         for name in fields:
             compare(value[name], schema["properties"][name], f"{where}/{name}")

@@ -1,6 +1,8 @@
 """A run that was killed gives the record of one that was not, to the bit."""
 
 import contextlib
+import hashlib
+import io
 import json
 import multiprocessing
 import os
@@ -287,7 +289,14 @@ def checkpoint_of(results, moment=8):
         with pytest.raises(Interrupted):
             run(results)
     path = place(results)[1]
-    return path, torch.load(path, weights_only=True)
+    return path, torch.load(io.BytesIO(path.read_bytes()[32:]), weights_only=True)
+
+
+def save(path, state):
+    """Write a checkpoint as the library does: a digest, then what torch makes of the state."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    path.write_bytes(hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
 
 
 def without_random_state(state):
@@ -344,7 +353,7 @@ def test_each_part_of_a_checkpoint_is_needed(tmp_path, whole, lose):
     path, state = checkpoint_of(tmp_path)
     assert state["progress"]["update"] == 3
     lose(state)
-    torch.save(state, path)
+    save(path, state)
     record = run(tmp_path)
     assert record["provenance"]["interruptions"] == 1
     assert (as_bytes(record) == as_bytes(whole)) == (lose is unchanged)
@@ -356,7 +365,7 @@ def test_each_part_of_a_checkpoint_is_needed(tmp_path, whole, lose):
 def test_working_time_adds_up(tmp_path):
     path, state = checkpoint_of(tmp_path)
     state["progress"]["seconds"] = 1234.0
-    torch.save(state, path)
+    save(path, state)
     assert 1234 <= run(tmp_path)["provenance"]["wall_seconds"] < 2000
 
 
@@ -373,7 +382,7 @@ class Trap:
 def test_a_pickle_in_a_checkpoint_is_not_executed(tmp_path, whole, capsys):
     path, state = checkpoint_of(tmp_path)
     trap = tmp_path / "sprung"
-    torch.save(state | {"extra": Trap(trap)}, path)
+    save(path, state | {"extra": Trap(trap)})
     record = run(tmp_path)
     assert not trap.exists()
     assert "cannot be read (UnpicklingError); starting afresh" in capsys.readouterr().out
@@ -403,28 +412,80 @@ def text(path, state):
 def of_other_parameters(path, state):
     identity = json.loads(state["identity"])
     identity[0]["inner_rate"] = 0.3
-    torch.save(state | {"identity": json.dumps(identity, sort_keys=True)}, path)
+    save(path, state | {"identity": json.dumps(identity, sort_keys=True)})
 
 
 def of_another_seed(path, state):
     identity = json.loads(state["identity"])
     identity[1] = 1
-    torch.save(state | {"identity": json.dumps(identity, sort_keys=True)}, path)
+    save(path, state | {"identity": json.dumps(identity, sort_keys=True)})
 
 
 def of_other_images(path, state):
     identity = json.loads(state["identity"])
     identity[2] = "0" * 64
-    torch.save(state | {"identity": json.dumps(identity, sort_keys=True)}, path)
+    save(path, state | {"identity": json.dumps(identity, sort_keys=True)})
 
 
 def of_another_device(path, state):
-    torch.save(state | {"device": "cuda"}, path)
+    save(path, state | {"device": "cuda"})
 
 
 def of_another_library(path, state):
+    identity = json.loads(state["identity"])
+    identity[-2] = "0.0.0"
+    save(path, state | {"identity": json.dumps(identity, sort_keys=True)})
+
+
+def of_another_torch(path, state):
+    identity = json.loads(state["identity"])
+    assert identity[-1] == torch.__version__
+    identity[-1] = "0.0.0"
+    save(path, state | {"identity": json.dumps(identity, sort_keys=True)})
+
+
+def with_a_flipped_bit(path, state):
+    """In the middle of a tensor: torch reads it without a word."""
+    content, first = path.read_bytes(), next(iter(state["learner"]["params"].values()))
+    numbers = first.numpy().tobytes()
+    assert content.count(numbers) == 1
+    at = content.index(numbers) + len(numbers) // 2
+    path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    torch.load(io.BytesIO(path.read_bytes()[32:]), weights_only=True)
+
+
+def without_a_field_of_its_progress(path, state):
+    del state["progress"]["update"]
+    save(path, state)
+
+
+def with_another_field_of_its_progress(path, state):
     state["progress"]["unknown"] = 1
-    torch.save(state, path)
+    save(path, state)
+
+
+def without_a_curve(path, state):
+    del state["progress"]["curves"]["val_loss"]
+    save(path, state)
+
+
+def without_a_parameter(path, state):
+    del state["learner"]["params"]["layers.0.weight"]
+    save(path, state)
+
+
+def of_another_optimizer(path, state):
+    """Refused when the parameters are already there: what was taken up must not stay."""
+    for p in state["learner"]["params"].values():
+        p.add_(1.0)
+    state["learner"]["optimizer"]["param_groups"] = []
+    save(path, state)
+
+
+def with_a_bad_random_state(path, state):
+    for p in state["learner"]["params"].values():
+        p.add_(1.0)
+    save(path, state | {"random": torch.zeros(3, dtype=torch.uint8)})
 
 
 @pytest.mark.parametrize(
@@ -438,6 +499,14 @@ def of_another_library(path, state):
         of_other_images,
         of_another_device,
         of_another_library,
+        of_another_torch,
+        with_a_flipped_bit,
+        without_a_field_of_its_progress,
+        with_another_field_of_its_progress,
+        without_a_curve,
+        without_a_parameter,
+        of_another_optimizer,
+        with_a_bad_random_state,
     ],
 )
 def test_a_checkpoint_that_does_not_serve_is_not_used(tmp_path, whole, spoil, capsys):

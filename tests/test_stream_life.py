@@ -1,5 +1,7 @@
 """Runs through streams live as few-shot runs do: a record, a checkpoint, a command line."""
 
+import hashlib
+import io
 import json
 from typing import Any
 
@@ -62,6 +64,86 @@ def test_a_run_that_is_stopped_gives_the_same_record(kind, whole, tmp_path, monk
     assert record["provenance"]["interruptions"] == 2
     assert content(record) == content(whole[kind])
     assert not list(tmp_path.rglob("*.pt"))
+
+
+RUNS: dict[str, Any] = {"continual": ContinualRun, "osaka": OsakaRun}
+
+
+def stopped_early(kind, results, monkeypatch):
+    """Stop a run after some of its steps; return where it keeps its state, and the state."""
+    run, advances = RUNS[kind], []
+
+    def advance(self, original=RUNS[kind].advance):
+        if len(advances) == 5:
+            raise KeyboardInterrupt
+        advances.append(1)
+        original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+        patch.setattr(run, "advance", advance)
+        with pytest.raises(KeyboardInterrupt):
+            launch.run(SHORT[kind], 0, results=results, progress=False)
+    (path,) = results.rglob("*.pt")
+    return path, torch.load(io.BytesIO(path.read_bytes()[32:]), weights_only=True)
+
+
+def without_a_part(state):
+    del state["run"]["learner"]
+
+
+def without_a_curve(state):
+    del state["run"]["curves"]["rates"]
+
+
+def with_a_bad_random_state(state):
+    state["random"] = torch.zeros(3, dtype=torch.uint8)
+
+
+def of_other_images(state):
+    identity = json.loads(state["identity"])
+    assert len(identity[2]) > 20
+    identity[2] = identity[2][:-1] + "x"
+    state["identity"] = json.dumps(identity, sort_keys=True)
+
+
+def of_another_torch(state):
+    assert torch.__version__ in state["identity"]
+    state["identity"] = state["identity"].replace(torch.__version__, "0.0.0")
+
+
+@pytest.mark.parametrize("kind", SHORT)
+@pytest.mark.parametrize(
+    "spoil",
+    [without_a_part, without_a_curve, with_a_bad_random_state, of_other_images, of_another_torch],
+)
+def test_a_state_that_does_not_serve_is_not_used(kind, spoil, whole, tmp_path, monkeypatch, capsys):
+    path, state = stopped_early(kind, tmp_path, monkeypatch)
+    spoil(state)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    path.write_bytes(hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
+    record = launch.run(SHORT[kind], 0, results=tmp_path, progress=False)
+    assert "starting afresh" in capsys.readouterr().out
+    assert record["provenance"]["interruptions"] == 0
+    assert content(record) == content(whole[kind])
+
+
+@pytest.mark.parametrize("kind", SHORT)
+def test_a_run_does_not_go_on_with_other_images(kind, tmp_path, monkeypatch):
+    """The state of a run on some images is none of a run on others, though all else is alike."""
+    stopped_early(kind, tmp_path, monkeypatch)
+    start = type(SHORT[kind]).start
+
+    def on_others(self, seed, *args):
+        running = start(self, seed, *args)
+        running.fingerprint = "others"
+        return running
+
+    monkeypatch.setattr(type(SHORT[kind]), "start", on_others)
+    record = launch.run(SHORT[kind], 0, results=tmp_path, progress=False)
+    assert record["provenance"]["interruptions"] == 0
+    assert record["data"]["fingerprint"] == "others"
 
 
 @pytest.mark.parametrize("kind", SHORT)

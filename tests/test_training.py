@@ -342,6 +342,14 @@ def test_provenance(tmp_path, trainings):
     assert where["processor"]
 
 
+def test_provenance_names_settings_that_change_bits(tmp_path, trainings, monkeypatch):
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    where = run(tmp_path)["provenance"]
+    assert where["environment"] == {"MKL_CBWR": "COMPATIBLE", "ATEN_CPU_CAPABILITY": "default"}
+
+
 def test_without_a_checkpoint_path_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runs, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)

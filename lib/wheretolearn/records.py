@@ -42,6 +42,9 @@ class WriteError(OSError):
     """A result that cannot be written; nothing that was there before is lost."""
 
 
+_CHANGE_BITS = ("MKL_CBWR", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
+"""Variables that choose among ways to compute the same numbers, which differ in the last bits."""
+
 _SCHEMAS = {"few-shot": "record", "continual": "continual", "osaka": "osaka"}
 
 
@@ -300,6 +303,7 @@ def provenance(
             torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
         ),
         "threads": threads,
+        "environment": {name: os.environ[name] for name in _CHANGE_BITS if name in os.environ},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_seconds": round(wall_seconds, 1),
         "input_seconds": round(input_seconds, 1),

@@ -6,12 +6,15 @@ its state stands in ``<results>/.checkpoints``, and a second process waits for t
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import sys
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import filelock
 import torch
@@ -19,21 +22,33 @@ import torch
 from . import records
 from .allocator import keep_memory
 from .experiments import Planned
-
-T = TypeVar("T")
+from .stopping import STOP
 
 _SECONDS_BETWEEN_CHECKPOINTS = 20.0
 
 
+class StateError(ValueError):
+    """A checkpoint of which only a part could be taken up: the run must be made anew."""
+
+
+def identity(experiment: Planned, seed: int, fingerprint: str, *more: Any) -> str:
+    """Return what a run is: what it computes, on which data, and with which libraries."""
+    versions = [metadata.version("wheretolearn"), torch.__version__]
+    parts = [experiment.parameters(), seed, fingerprint, *more, *versions]
+    return json.dumps(parts, sort_keys=True)
+
+
 class Checkpoint:
     """The file in which a run keeps its state, so that it can be stopped at any time.
+
+    The file begins with the SHA-256 of the rest: one changed bit would be another result.
 
     Parameters
     ----------
     path : Path, optional
         Where; without one nothing is kept.
     identity : str
-        What the run is: a state of another one is not taken up.
+        What the run is, see :func:`identity`: a state of another one is not taken up.
     device : torch.device
         Where it computes: a state from elsewhere is not taken up.
     """
@@ -42,40 +57,55 @@ class Checkpoint:
         self.path, self.identity, self.device = path, identity, device
         self._saved = time.monotonic()
 
-    def load(self, parts: Callable[[dict[str, Any]], T]) -> T | None:
-        """Return what `parts` finds in the state of this run, if there is one that serves.
+    def resume(self, take: Callable[[dict[str, Any]], None]) -> bool:
+        """Let `take` take up the state of this run, and return whether there is one that serves.
 
         Torch's random numbers then go on from there.  Why a state is not taken up is said.
+
+        Raises
+        ------
+        StateError
+            If `take` fails, which may have taken up a part; the file is removed.
         """
         if self.path is None or not self.path.exists():
-            return None
+            return False
         try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            state = _open(self.path.read_bytes())
             if state["identity"] != self.identity:
-                print(f"{self.path} belongs to other parameters; starting afresh")
-                return None
+                print(f"{self.path} belongs to other parameters or data; starting afresh")
+                return False
             if state.get("device", "cpu") != self.device.type:
                 print(f"{self.path} was made on {state['device']}; starting afresh")
-                return None
-            found = parts(state)
-        except Exception as error:  # torch.load raises many types for a damaged file
+                return False
+        except Exception as error:  # torch.load raises many types
             print(f"{self.path} cannot be read ({type(error).__name__}); starting afresh")
-            return None
-        torch.set_rng_state(state["random"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["random_cuda"], self.device)
-        return found
+            return False
+        try:
+            take(state)
+            STOP.kept = state["where"]
+            torch.set_rng_state(state["random"])
+            if self.device.type == "cuda":
+                torch.cuda.set_rng_state(state["random_cuda"], self.device)
+        except Exception as error:
+            self.path.unlink()
+            reason = f"({type(error).__name__}: {error})"
+            raise StateError(f"{self.path} is no state of this run {reason}") from error
+        return True
 
     def due(self) -> bool:
         """Return whether it is time to save."""
-        return time.monotonic() - self._saved > _SECONDS_BETWEEN_CHECKPOINTS
+        return STOP.asked or time.monotonic() - self._saved > _SECONDS_BETWEEN_CHECKPOINTS
 
-    def save(self, state: dict[str, Any]) -> None:
-        """Keep a state, with that of torch's random numbers."""
+    def save(self, state: dict[str, Any], where: str) -> None:
+        """Keep a state, with that of torch's random numbers; stop if that was asked.
+
+        `where` says how far the run is, such as ``update 120 of 600``.
+        """
         if self.path is None:
             return
         whole = state | {
             "identity": self.identity,
+            "where": where,
             "device": self.device.type,
             "random": torch.get_rng_state(),
         }
@@ -83,8 +113,21 @@ class Checkpoint:
             whole["random_cuda"] = torch.cuda.get_rng_state(self.device)
         buffer = io.BytesIO()
         torch.save(whole, buffer)
-        records.write_atomically(self.path, buffer.getvalue())
+        content = buffer.getvalue()
+        records.write_atomically(self.path, hashlib.sha256(content).digest() + content)
         self._saved = time.monotonic()
+        STOP.keep(where)
+
+
+def _open(content: bytes) -> dict[str, Any]:
+    """Return the state in a checkpoint, if it is as it was written."""
+    size = hashlib.sha256().digest_size
+    if hashlib.sha256(content[size:]).digest() != content[:size]:
+        raise ValueError("changed after it was written")
+    state: dict[str, Any] = torch.load(
+        io.BytesIO(content[size:]), map_location="cpu", weights_only=True
+    )
+    return state
 
 
 def live(
@@ -154,7 +197,12 @@ def live(
             checkpoint.unlink(missing_ok=True)
         torch.set_num_threads(threads)
         keep_memory()
-        record = records.write(path, train(checkpoint))
+        try:
+            made = train(checkpoint)
+        except StateError as error:
+            print(f"{error}; starting afresh")
+            made = train(checkpoint)
+        record = records.write(path, made)
         checkpoint.unlink(missing_ok=True)
     finally:
         lock.release()

@@ -23,6 +23,7 @@ from .masks import Masks, of_rates, pack, rearrange, unpack
 from .meta import MetaLearner
 from .probes import ask
 from .statistics import Interval, episode_interval
+from .stopping import STOP
 from .tasks import Ahead, EpisodeSampler
 
 T = TypeVar("T")
@@ -127,7 +128,7 @@ class Training:
         self.done = _Progress()
         self._started = time.monotonic()
         self._checkpoint = runs.Checkpoint(checkpoint, self._identity(), self.learner.device)
-        self._resume()
+        self._checkpoint.resume(self._take)
 
     def _episodes(self, images: ImageSet, split: str) -> EpisodeSampler:
         exp = self.experiment
@@ -154,7 +155,7 @@ class Training:
         batches = self._ahead(
             lambda update: stream.batch(update, exp.meta_batch), done.update, last
         )
-        with bar:
+        with bar, STOP.between_updates():
             for tasks in batches:
                 self._update(tasks)
                 bar.update()
@@ -309,25 +310,27 @@ class Training:
         return self.done.seconds + time.monotonic() - self._started
 
     def _identity(self) -> str:
-        parts = [self.experiment.parameters(), self.seed, self.images.fingerprint]
-        if self._borrowed is not None:
-            parts.append(pack(self._borrowed))
-        return json.dumps(parts, sort_keys=True)
+        borrowed = [] if self._borrowed is None else [pack(self._borrowed)]
+        return runs.identity(self.experiment, self.seed, self.images.fingerprint, *borrowed)
 
     def _save(self) -> None:
         self._checkpoint.save(
             {
                 "learner": self.learner.state_dict(),
                 "progress": vars(self.done) | {"seconds": self._seconds()},
-            }
+            },
+            f"update {self.done.update} of {self.experiment.updates}",
         )
 
-    def _resume(self) -> None:
-        found = self._checkpoint.load(lambda s: (s["learner"], _Progress(**s["progress"])))
-        if found is not None:
-            self.learner.load_state_dict(found[0])
-            self.done = found[1]
-            self.done.interruptions += 1
+    def _take(self, state: dict[str, Any]) -> None:
+        """Take up what :meth:`_save` kept."""
+        progress, own = state["progress"], vars(self.done)
+        same = progress.keys() == own.keys()
+        if not same or progress["curves"].keys() != self.done.curves.keys():
+            raise ValueError("the progress has other fields")
+        self.learner.load_state_dict(state["learner"])
+        self.done = _Progress(**progress)
+        self.done.interruptions += 1
 
 
 def _plain(interval: Interval) -> dict[str, float | None]:

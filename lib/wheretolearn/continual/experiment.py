@@ -154,6 +154,7 @@ class ContinualRun:
         self.interference = Interference()
         self._data: tuple[int, Batch] | None = None  # training samples of a task
         self.device = torch.device("cpu")
+        self.fingerprint = stream.fingerprint
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -259,7 +260,7 @@ class ContinualRun:
             "experiment": self.experiment.name,
             "seed": self.seed,
             "parameters": self.experiment.parameters(),
-            "data": {"name": self.stream.name, "fingerprint": self.stream.fingerprint},
+            "data": {"name": self.stream.name, "fingerprint": self.fingerprint},
             "tensors": {n: p.numel() for n, p in self.learner.params.items()},
             "status": "finished" if self.diverged_at is None else "diverged",
             "diverged_at": self.diverged_at,
@@ -277,6 +278,8 @@ class ContinualRun:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load what :meth:`state_dict` of a run with the same parameters and seed returned."""
+        if state["curves"].keys() != self.curves.keys():
+            raise ValueError("the curves have other names")
         self.learner.load_state_dict(state["learner"])
         self.interference.load_state_dict(copy.deepcopy(state["interference"]))
         for name in self._SAVED:

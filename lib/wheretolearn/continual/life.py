@@ -12,6 +12,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .. import records, runs
+from ..stopping import STOP
 from .experiment import ContinualExperiment, ContinualRun
 from .osaka_run import OsakaExperiment, OsakaRun
 
@@ -57,13 +58,16 @@ def _train(running: ContinualRun | OsakaRun, path: Path, progress: bool) -> reco
     experiment, started = running.experiment, time.monotonic()
     records.commit()  # remember the code that is running, not the code at the end
     torch.backends.cudnn.deterministic = True  # as far as a GPU can
-    identity = json.dumps([experiment.parameters(), running.seed], sort_keys=True)
+    identity = runs.identity(experiment, running.seed, running.fingerprint)
     checkpoint = runs.Checkpoint(path, identity, running.device)
     seconds, interruptions = 0.0, 0
-    found = checkpoint.load(lambda s: (s["run"], s["seconds"], s["interruptions"]))
-    if found is not None:
-        running.load_state_dict(found[0])
-        seconds, interruptions = found[1], found[2] + 1
+
+    def take(state: dict[str, Any]) -> None:
+        nonlocal seconds, interruptions
+        running.load_state_dict(state["run"])
+        seconds, interruptions = state["seconds"], state["interruptions"] + 1
+
+    checkpoint.resume(take)
 
     def worked() -> float:
         return seconds + time.monotonic() - started
@@ -77,13 +81,14 @@ def _train(running: ContinualRun | OsakaRun, path: Path, progress: bool) -> reco
         file=sys.stdout,
         mininterval=runs.seconds_between_bars(),
     )
-    with bar:
+    with bar, STOP.between_updates():
         while not running.over:
             running.advance()
             bar.update(running.progress[0] - bar.n)
             if checkpoint.due():
                 state: dict[str, Any] = {"run": running.state_dict()}
-                checkpoint.save(state | {"seconds": worked(), "interruptions": interruptions})
+                state |= {"seconds": worked(), "interruptions": interruptions}
+                checkpoint.save(state, "step {} of {}".format(*running.progress))
     kind = "osaka" if isinstance(running, OsakaRun) else "continual"
     head = {"schema_version": records.SCHEMA_VERSION, "kind": kind}
     own = {"profile": experiment.profile, "figure": experiment.figure}

@@ -179,7 +179,7 @@ class OsakaRun:
             shots=experiment.shots,
             seed=2 * seed + experiment.validation,
         )
-        self._fingerprint = f"{self.stream.fingerprint} | {data.pretraining.fingerprint}"
+        self.fingerprint = f"{self.stream.fingerprint} | {data.pretraining.fingerprint}"
         self.learner = make_learner(
             experiment.learner,
             experiment.chosen,
@@ -319,7 +319,7 @@ class OsakaRun:
             "experiment": self.experiment.name,
             "seed": self.seed,
             "parameters": self.experiment.parameters(),
-            "data": {"name": self.stream.name, "fingerprint": self._fingerprint},
+            "data": {"name": self.stream.name, "fingerprint": self.fingerprint},
             "tensors": {n: p.numel() for n, p in self.learner.slow.params.items()},
             "status": "finished" if self.diverged_at is None else "diverged",
             "diverged_at": self.diverged_at,
@@ -366,6 +366,8 @@ class OsakaRun:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load what :meth:`state_dict` of a run with the same parameters and seed returned."""
+        if state["curves"].keys() != self.curves.keys():
+            raise ValueError("the curves have other names")
         if self.pretraining is not None:
             self.pretraining.load_state_dict(state["pretraining"])
         self.learner.load_state_dict(state["learner"])
