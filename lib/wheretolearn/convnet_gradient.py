@@ -15,17 +15,19 @@ from typing import Any, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .first_block import Survey, first_backward, first_forward, survey
 from .kernels import Array, batch_statistics, kernels_wanted, pool_backward, pool_forward
-from .networks import ConvBlock, ConvNet4
+from .networks import ConvBlock, ConvNet4, Head, Patches
 from .rules import Params
+from .unmodified import unmodified
 
 _BLOCKS = ("layer1", "layer2", "layer3", "layer4")
 _OF_A_BLOCK = ("conv.weight", "conv.bias", "norm.weight", "norm.bias")
 _NAMES = {*(f"{b}.{n}" for b in _BLOCKS for n in _OF_A_BLOCK), "output.weight", "output.bias"}
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_STAGES = [("inputs", Patches), *((b, ConvBlock) for b in _BLOCKS), ("output", Head)]
+_CLASSES = (ConvNet4, Patches, ConvBlock, nn.Conv2d, nn.BatchNorm2d, Head)
 
 
 def gradient_by_hand(
@@ -54,15 +56,14 @@ def gradient_by_hand(
     Returns
     -------
     ByHand or None
-        For the cross-entropy of :class:`~wheretolearn.networks.ConvNet4` without hooks on grey
-        images, in one precision, float32 or float64, on a CPU, if a parameter of the first block
-        is wanted (otherwise autograd is faster, for the layers before the first that moves are
-        computed once).
+        For the cross-entropy of a :class:`~wheretolearn.networks.ConvNet4` as it was built
+        (:func:`~wheretolearn.unmodified.unmodified`) on grey images, in one precision, float32 or
+        float64, on a CPU, if a parameter of the first block is wanted (otherwise autograd is
+        faster, for the layers before the first that moves are computed once).
     """
-    if not (type(module) is ConvNet4 and len(list(module.children())) == len(_BLOCKS) + 2):
-        return None
     possible = (
-        criterion is F.cross_entropy
+        type(module) is ConvNet4
+        and criterion is F.cross_entropy
         and kernels_wanted()
         and inputs.device.type == "cpu"
         and inputs.ndim == 4
@@ -75,9 +76,18 @@ def gradient_by_hand(
         and any(n.startswith("layer1.") for n in wanted)
         and params.keys() == _NAMES
         and all(p.dtype == inputs.dtype for p in params.values())
-        and not any(getattr(m, hooks) for m in module.modules() for hooks in _HOOKS)
+        and _as_built(module)
     )
     return ByHand(module, inputs, targets, wanted) if possible else None
+
+
+def _as_built(module: ConvNet4) -> bool:
+    blocks = [getattr(module, name) for name in _BLOCKS]
+    return (
+        [(name, type(stage)) for name, stage in module.named_children()] == _STAGES
+        and unmodified(module, *_CLASSES)
+        and all(b.as_built() and b.on_patches == (b is blocks[0]) for b in blocks)
+    )
 
 
 class ByHand:

@@ -46,8 +46,9 @@ class Batch(NamedTuple):
     targets: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """Return the batch on a device."""
-        return Batch(self.inputs.to(device), self.targets.to(device))
+        """Return the batch on a device; what was made in inference mode as a usual copy."""
+        moved = (t.to(device) for t in self)
+        return Batch(*(t.clone() if t.is_inference() else t for t in moved))
 
 
 class Task(NamedTuple):
@@ -120,7 +121,7 @@ class as_function:
                 holder[attribute] = p
 
     def split(self, moving: Iterable[str]) -> tuple[Forward, Forward]:
-        """Cut the network before the first stage that owns a moving parameter.
+        """Cut the network where it begins to change while some parameters move.
 
         Parameters
         ----------
@@ -130,12 +131,12 @@ class as_function:
         Returns
         -------
         before, after : callable
-            ``after(params, before(params, inputs))`` is the whole network.  Where the
-            module is not :class:`~wheretolearn.networks.Staged`, `before` does nothing.
+            ``after(params, before(params, inputs))`` is the whole network.  `before` is what
+            :meth:`wheretolearn.networks.Staged.first_stage` allows; for others it does nothing.
         """
-        if not isinstance(self.module, Staged):
+        cut = self.module.first_stage(moving) if isinstance(self.module, Staged) else 0
+        if not cut:
             return _nothing, self
-        cut = self.module.first_stage(moving)
         return partial(self._stages, 0, cut), partial(self._stages, cut, None)
 
     def _stages(
@@ -151,6 +152,28 @@ def split(forward: Forward, moving: Iterable[str]) -> tuple[Forward, Forward]:
 
 def _nothing(params: Mapping[str, Tensor], x: Tensor) -> Tensor:
     return x
+
+
+def gradients(loss: Tensor, at: Iterable[Tensor], *, graph: bool = False) -> tuple[Tensor, ...]:
+    """Return the gradient of a loss for tensors; zeros for those that take no part in it.
+
+    Parameters
+    ----------
+    loss : Tensor
+        A scalar.
+    at : iterable of Tensor
+        Leaves that require a gradient, or what was made from them.
+    graph : bool, default False
+        Whether the gradient can be differentiated in turn.
+
+    Returns
+    -------
+    tuple of Tensor
+    """
+    at = list(at)
+    if not at or not loss.requires_grad:
+        return tuple(torch.zeros_like(t) for t in at)
+    return torch.autograd.grad(loss, at, create_graph=graph, materialize_grads=True)
 
 
 def adapt(
@@ -219,15 +242,16 @@ def _gradient(
     with torch.no_grad():
         features = before(params, support.inputs)  # once
 
+    @torch.enable_grad()
     def by_autograd(at: Params) -> Params:
         leaves = {n: at[n].detach().requires_grad_() for n in moving}
         loss = criterion(after({**at, **leaves}, features), support.targets)
-        grads = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-        return dict(zip(moving, grads, strict=True))
+        return dict(zip(moving, gradients(loss, leaves.values()), strict=True))
 
     return by_autograd
 
 
+@torch.enable_grad()
 def first_order(
     forward: Forward,
     criterion: Criterion,
@@ -254,12 +278,12 @@ def first_order(
     leaves = {n: p.detach().requires_grad_() for n, p in adapted.params.items()}
     outputs = forward(leaves, task.query.inputs)
     loss = criterion(outputs, task.query.targets)
-    grads = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-    outer = dict(zip(leaves, grads, strict=True))
+    outer = dict(zip(leaves, gradients(loss, leaves.values()), strict=True))
     rate_grads = {n: -outer[n] * g for n, g in adapted.gradient_sum.items()}
     return MetaGradient(loss.detach(), outputs.detach(), outer, rate_grads)
 
 
+@torch.enable_grad()
 def second_order(
     forward: Forward,
     criterion: Criterion,
@@ -291,12 +315,11 @@ def second_order(
     fast = dict(theta)
     for _ in range(steps if rate else 0):
         loss = criterion(forward(fast, task.support.inputs), task.support.targets)
-        moving = [fast[n] for n in rate]
-        grads = torch.autograd.grad(loss, moving, create_graph=True, materialize_grads=True)
+        grads = gradients(loss, [fast[n] for n in rate], graph=True)
         fast |= {n: fast[n] - r * g for (n, r), g in zip(rate.items(), grads, strict=True)}
     outputs = forward(fast, task.query.inputs)
     loss = criterion(outputs, task.query.targets)
-    grads = torch.autograd.grad(loss, [*theta.values(), *rate.values()], materialize_grads=True)
+    grads = gradients(loss, [*theta.values(), *rate.values()])
     outer = dict(zip(theta, grads[: len(theta)], strict=True))
     rate_grads = dict(zip(rate, grads[len(theta) :], strict=True))
     return MetaGradient(loss.detach(), outputs.detach(), outer, rate_grads)

@@ -11,9 +11,10 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +35,12 @@ from .inner_loop import (
 from .precision import Precision, check_precision, computing_in
 from .rules import Count, Params, Rates, Rule, count_frozen
 from .stacked import adapt_all, first_order_all, outputs_of_all, stack
+from .states import check_like, kept_buffers
+
+T = TypeVar("T")
+
+_SLOTS = {"adam": ("step", "exp_avg", "exp_avg_sq"), "nesterov": ("momentum_buffer",)}
+"""What each optimizer keeps for a tensor."""
 
 _EVALUATED_TOGETHER = 8
 """Tasks that adapt side by side in an evaluation on a GPU."""
@@ -82,12 +89,14 @@ class MetaLearner:
     ----------
     module : nn.Module
         Any network with one input and one output.  Its present parameters are
-        the initial :math:`\theta`, which are copied.  The module is moved to the
-        device and used in the mode (``train`` or ``eval``) that it is in.
+        the initial :math:`\theta`, which are copied; those that require no gradient now stay
+        where they are in both loops, and, as buffers, in the module.  The module is moved to
+        the device and used in the mode (``train`` or ``eval``) that it is in.
     rule : Rule
         Where and how far the inner loop moves each weight.
     criterion : callable, default cross-entropy
-        ``criterion(outputs, targets) -> scalar``.
+        ``criterion(outputs, targets) -> scalar``.  For ``F.cross_entropy`` itself classes may
+        be integers of any type.
     inner_steps : int, default 5
         Gradient steps `K` on the support.
     order : {1, 2}, default 1
@@ -108,20 +117,22 @@ class MetaLearner:
     stacked : bool, optional
         Whether the tasks of a meta-update (to first order) and of an evaluation adapt side
         by side (:mod:`wheretolearn.stacked`); by default, on a GPU.  Tasks of unequal
-        shapes never do.
+        shapes never do, nor those of a network or loss for which it proves impossible.
     generator : torch.Generator, optional
         Source of the initial mask.
 
     Raises
     ------
     ValueError
-        If a number is out of range, a name is unknown, or the module has no parameters.
+        If a number is out of range, a name is unknown, or the module has no parameters
+        that require a gradient.
 
     Warns
     -----
     UserWarning
         If the module keeps running statistics: they would carry information
-        from one task to the next.  Build it with ``track_running_stats=False``.
+        from one task to the next.  Build it with ``track_running_stats=False``.  And, once,
+        if tasks cannot adapt side by side as `stacked` says.
     """
 
     def __init__(
@@ -166,11 +177,18 @@ class MetaLearner:
         self.outer_clamp, self.precision = outer_clamp, precision
         self.stacked = self.device.type == "cuda" if stacked is None else stacked
         self.forward = as_function(self.module)
-        self.params: Params = {n: p.detach().clone() for n, p in module.named_parameters()}
-        if not self.params:
-            raise ValueError("the network has no parameters")
-        self.rule_params: Params = rule.init(self.params, generator)
-        groups: list[dict[str, Any]] = [{"params": list(self.params.values()), "lr": meta_rate}]
+        own = dict(self.module.named_parameters())
+        self._fixed = {n for n, p in own.items() if not p.requires_grad}
+        self.params: Params = {
+            n: p.detach() if n in self._fixed else p.detach().clone() for n, p in own.items()
+        }
+        if len(self._fixed) == len(own):
+            raise ValueError("the network has no parameters that require a gradient")
+        learned = self._learned()
+        nothing = next(iter(learned.values())).new_zeros(())
+        numbers = rule.init({n: learned.get(n, nothing) for n in own}, generator)
+        self.rule_params: Params = {n: m for n, m in numbers.items() if n not in self._fixed}
+        groups: list[dict[str, Any]] = [{"params": list(learned.values()), "lr": meta_rate}]
         if self.rule_params:
             groups.append({"params": list(self.rule_params.values()), "lr": rule_rate})
         self.optimizer: torch.optim.Optimizer = (
@@ -178,7 +196,19 @@ class MetaLearner:
             if outer == "adam"
             else torch.optim.SGD(groups, momentum=0.9, nesterov=True)
         )
+        self._settings = asdict(rule) | {
+            "rule": type(rule).__name__,
+            "inner_steps": inner_steps,
+            "order": order,
+            "outer": outer,
+            "outer_clamp": outer_clamp,
+        }
 
+    def _learned(self) -> Params:
+        """Return the parameters that require a gradient."""
+        return {n: p for n, p in self.params.items() if n not in self._fixed}
+
+    @torch.inference_mode(False)  # which allows gradients, too
     def step(self, tasks: Sequence[Task]) -> Score:
         """Make one meta-update on the mean meta-gradient of some tasks.
 
@@ -194,11 +224,12 @@ class MetaLearner:
         """
         if not tasks:
             raise ValueError("a meta-update needs at least one task")
-        outer = {n: torch.zeros_like(p) for n, p in self.params.items()}
+        learned = self._learned()
+        outer = {n: torch.zeros_like(p) for n, p in learned.items()}
         inner = {n: torch.zeros_like(p) for n, p in self.rule_params.items()}
         rates: Params = {}
         losses, accuracies = [], []
-        tasks = [task.to(self.device) for task in tasks]
+        tasks = [self._here(task) for task in tasks]
         with computing_in(self.precision, self.device):
             for task, (result, noise) in zip(tasks, self._meta_gradients(tasks), strict=True):
                 _add(outer, result.params)
@@ -207,13 +238,13 @@ class MetaLearner:
                 else:
                     _add(inner, self.rule.pull_back(self.rule_params, result.rates, noise))
                 losses.append(float(result.loss))
-                accuracies.append(_accuracy(result.outputs, task.query.targets))
+                accuracies.append(accuracy(result.outputs, task.query.targets))
         if rates:
             _add(inner, self.rule.pull_back(self.rule_params, rates))
         if self.rule.masks_start:
-            outer, more = self.rule.pull_back_start(self.rule_params, self.params, outer)
+            outer, more = self.rule.pull_back_start(self.rule_params, learned, outer)
             inner = {n: g + more[n] for n, g in inner.items()}
-        for n, p in self.params.items():
+        for n, p in learned.items():
             p.grad = (outer[n] / len(tasks)).clamp(-self.outer_clamp, self.outer_clamp)
         for n, m in self.rule_params.items():
             m.grad = inner[n] / len(tasks)
@@ -224,9 +255,14 @@ class MetaLearner:
         self, tasks: Sequence[Task]
     ) -> Iterator[tuple[MetaGradient, Tensor | None]]:
         """Yield the meta-gradient of each task, for the start and the rates, and its noise."""
-        together = self._together(tasks) if self.order == 1 else None
-        if together is not None:
-            results = first_order_all(*self.begin(), together, self.inner_steps)
+        results = (
+            self._side_by_side(
+                tasks, lambda together: first_order_all(*self.begin(), together, self.inner_steps)
+            )
+            if self.order == 1
+            else None
+        )
+        if results is not None:
             for i in range(len(tasks)):
                 yield (
                     MetaGradient(
@@ -244,39 +280,84 @@ class MetaLearner:
                 noise = self.rule.draw()
                 yield meta_gradient(*(shared or self.begin(noise)), task, self.inner_steps), noise
 
+    @torch.inference_mode(False)
     def adapt(self, support: Batch) -> Params:
-        """Return the parameters after adaptation to a support batch, detached."""
-        with computing_in(self.precision, self.device):
-            return self._adapt(support.to(self.device)).params
+        """Return the parameters after adaptation to a support batch, detached.
 
+        Nothing is learned, by buffers of the network neither.
+        """
+        with computing_in(self.precision, self.device), kept_buffers(self.module):
+            return self.params | self._adapt(self._batch(support)).params
+
+    @torch.inference_mode(False)
     def evaluate(self, tasks: Iterable[Task]) -> Score:
         """Adapt to each task and return loss and accuracy on its queries.
 
-        Nothing is learned.
+        Nothing is learned, by buffers of the network neither.
         """
         losses, accuracies = [], []
         tasks = iter(tasks)
         with computing_in(self.precision, self.device):
             while group := list(islice(tasks, _EVALUATED_TOGETHER if self.stacked else 1)):
-                here = [task.to(self.device) for task in group]
+                here = [self._here(task) for task in group]
                 for task, outputs in zip(here, self._outputs(here), strict=True):
                     losses.append(float(self.criterion(outputs, task.query.targets)))
-                    accuracies.append(_accuracy(outputs, task.query.targets))
+                    accuracies.append(accuracy(outputs, task.query.targets))
         return Score(losses, accuracies)
 
     def _outputs(self, tasks: Sequence[Task]) -> Iterable[Tensor]:
         """Return the query outputs of each task after adaptation, detached."""
-        together = self._together(tasks)
-        if together is not None:
+
+        def of_all(together: Task) -> Tensor:
             adapted = adapt_all(*self.begin(), together.support, self.inner_steps)
             return outputs_of_all(self.forward, adapted, together.query.inputs)
-        ends = [self._adapt(t.support).params for t in tasks]
-        with torch.no_grad():
-            return [self.forward(p, t.query.inputs) for p, t in zip(ends, tasks, strict=True)]
 
-    def _together(self, tasks: Sequence[Task]) -> Task | None:
-        """Return the tasks stacked, if they may adapt side by side."""
-        return stack(tasks) if self.stacked and not self.rule.noise else None
+        outputs = self._side_by_side(tasks, of_all)
+        return [self._outputs_of(task) for task in tasks] if outputs is None else outputs
+
+    def _outputs_of(self, task: Task) -> Tensor:
+        with kept_buffers(self.module):
+            end = self._adapt(task.support).params
+            with torch.no_grad():
+                return self.forward(end, task.query.inputs)
+
+    def _side_by_side(self, tasks: Sequence[Task], compute: Callable[[Task], T]) -> T | None:
+        """Return what is computed of the tasks stacked, or None where they adapt one by one.
+
+        That vmap cannot do what a network does shows when it is tried, and is then said once.
+        """
+        together = stack(tasks) if self.stacked and not self.rule.noise else None
+        if together is None:
+            return None
+        buffers = dict(self.module.named_buffers())
+        try:
+            with kept_buffers(self.module):
+                found = compute(together)
+                now = dict(self.module.named_buffers())
+                if now.keys() == buffers.keys() and all(
+                    torch.equal(b, now[n]) for n, b in buffers.items()
+                ):
+                    return found
+            why = "the network changes its buffers"
+        except Exception as error:  # of many types, also by what a network does itself
+            why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        self.stacked = False
+        warnings.warn(
+            f"tasks cannot adapt side by side ({why}), so from here on they adapt one by one, "
+            "which is slower on a GPU; MetaLearner(..., stacked=False) does so from the beginning",
+            stacklevel=5,
+        )
+        return None
+
+    def _batch(self, batch: Batch) -> Batch:
+        """Return a batch on the device, its classes as cross-entropy wants them."""
+        inputs, targets = batch.to(self.device)
+        if self.criterion is F.cross_entropy and not targets.is_floating_point():
+            targets = targets.long()
+        return Batch(inputs, targets)
+
+    def _here(self, task: Task) -> Task:
+        return Task(*map(self._batch, task))
 
     def _adapt(self, support: Batch) -> Adapted:
         forward, criterion, start, rates = self.begin(self.rule.draw())
@@ -287,12 +368,15 @@ class MetaLearner:
     def begin(self, noise: Tensor | None = None) -> tuple[Forward, Criterion, Params, Rates]:
         """Return the first arguments of the inner loop: network, loss, start, rates.
 
+        The start has the parameters that require a gradient; the module holds the others.
+
         Parameters
         ----------
         noise : Tensor, optional
             For masks that are made from noise, see :meth:`wheretolearn.rules.Rule.draw`.
         """
-        start = {n: p.detach() for n, p in self.rule.start(self.rule_params, self.params).items()}
+        start = self.rule.start(self.rule_params, self._learned())
+        start = {n: p.detach() for n, p in start.items()}
         return self.forward, self.criterion, start, self._rates(noise)
 
     def frozen(self) -> dict[str, Count]:
@@ -309,30 +393,75 @@ class MetaLearner:
         return sum(c.frozen for c in counts) / sum(c.size for c in counts)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return copies of everything that training changes."""
+        """Return copies of everything that training changes, and the settings it belongs to."""
         copies = {
-            "params": {n: p.detach().clone() for n, p in self.params.items()},
-            "rule_params": {n: p.detach().clone() for n, p in self.rule_params.items()},
+            part: {n: t.detach().clone() for n, t in own.items()}
+            for part, own in self._tensors().items()
         }
-        return copies | {"optimizer": copy.deepcopy(self.optimizer.state_dict())}
+        optimizer = copy.deepcopy(self.optimizer.state_dict())
+        return {"settings": dict(self._settings), **copies, "optimizer": optimizer}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load what :meth:`state_dict` returned; without ``optimizer``, the weights alone."""
-        with torch.no_grad():
-            for mine, saved in (
-                (self.params, state["params"]),
-                (self.rule_params, state["rule_params"]),
-            ):
-                if mine.keys() != saved.keys():
-                    raise ValueError("the state belongs to another network or rule")
-                for n, p in mine.items():
-                    p.copy_(saved[n])
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load what :meth:`state_dict` returned, or weights taken from it.
+
+        Parameters
+        ----------
+        state : mapping
+            ``params`` and ``rule_params``, and maybe ``buffers``, ``optimizer`` (with the rates of
+            the outer loop) and ``settings``.  Weights without ``settings`` are taken wherever
+            names and shapes fit, say to go on with another number of steps.
+
+        Raises
+        ------
+        ValueError
+            If the state belongs to other settings or another network: what differs is named,
+            and nothing has been loaded.
+        """
+        there, here = state.get("settings", self._settings), self._settings
+        if differing := [n for n in {**here, **there} if here.get(n) != there.get(n)]:
+            told = (f"{n} is {there.get(n)!r} there and {here.get(n)!r} here" for n in differing)
+            raise ValueError(f"the state belongs to another learner: {', '.join(told)}")
+        own = self._tensors()
+        if "buffers" not in state:
+            del own["buffers"]
+        check_like(own, {part: state.get(part) for part in own})
         if "optimizer" in state:
-            self.optimizer.load_state_dict(state["optimizer"])
+            self._check_optimizer(state["optimizer"])
+        with torch.no_grad():
+            for part, tensors in own.items():
+                for n, t in tensors.items():
+                    t.copy_(state[part][n])
+        if "optimizer" in state:
+            optimizer = copy.deepcopy(state["optimizer"])  # what it is given it goes on to change
+            self.optimizer.load_state_dict(optimizer)
+
+    def _tensors(self) -> dict[str, Params]:
+        """Return the tensors of the state, by part, without those of the optimizer."""
+        saved = self.module.state_dict()
+        buffers = {n: b for n, b in self.module.named_buffers() if n in saved}
+        return {"params": self.params, "rule_params": self.rule_params, "buffers": buffers}
+
+    def _check_optimizer(self, state: Mapping[str, Any]) -> None:
+        """Refuse the state of an optimizer of another kind, or of other tensors."""
+        tensors = self._learned() | {f"{n} of the rule": m for n, m in self.rule_params.items()}
+        own, found = (
+            [(g["params"], sorted(g)) for g in groups]
+            for groups in (self.optimizer.state_dict()["param_groups"], state["param_groups"])
+        )
+        if own != found or not state["state"].keys() <= set(range(len(tensors))):
+            raise ValueError("the state of the optimizer belongs to another optimizer or network")
+        for i, (name, p) in enumerate(tensors.items()):
+            if i in state["state"]:
+                like = {
+                    n: p.new_zeros(()) if n == "step" else p
+                    for n in _SLOTS[self._settings["outer"]]
+                }
+                check_like(like, state["state"][i], f"the state of the optimizer for {name}")
 
     def _rates(self, noise: Tensor | None = None) -> Rates:
         rates = self.rule.rates(self.rule_params, self.params, noise)
-        return {n: r.detach() if isinstance(r, Tensor) else r for n, r in rates.items()}
+        moving = {n: r for n, r in rates.items() if n not in self._fixed}
+        return {n: r.detach() if isinstance(r, Tensor) else r for n, r in moving.items()}
 
 
 def _add(total: Params, more: Params) -> None:
@@ -341,8 +470,23 @@ def _add(total: Params, more: Params) -> None:
         total[n] = total[n] + g if n in total else g
 
 
-def _accuracy(outputs: Tensor, targets: Tensor) -> float:
-    """Return the share of correct classes; NaN where the targets are not classes."""
-    if targets.dtype != torch.int64 or outputs.ndim != 2:
+def accuracy(outputs: Tensor, targets: Tensor) -> float:
+    """Return the share of correct classes, in [0, 1]; NaN where the targets are not classes.
+
+    Parameters
+    ----------
+    outputs : Tensor
+        Of any shape; a score for each of two or more classes, [B, C], where targets are classes.
+    targets : Tensor
+        Of any shape and type; classes are integers [B] in [0, C).
+
+    Returns
+    -------
+    float
+    """
+    if outputs.ndim != 2 or targets.shape != outputs.shape[:1] or targets.is_floating_point():
         return math.nan
+    classes, targets = outputs.shape[1], targets.long()
+    if classes < 2 or not bool(((targets >= 0) & (targets < classes)).all()):
+        return math.nan  # one output tells no classes apart
     return float((outputs.argmax(1) == targets).double().mean())

@@ -16,13 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .kernels import kernels_wanted, norm_act
+from .unmodified import runs, unmodified
 
 
 class Staged(nn.Module):
     """A network as a chain of stages: its children, in the order of their registration.
 
     The inner loop asks for parts of the chain, so that the stages before the first
-    weight that moves are computed once for a task and not at every step.
+    weight that moves are computed once for a task and not at every step.  It does so only
+    where that is certainly the same: see :meth:`first_stage`.
     """
 
     def forward(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
@@ -32,16 +34,29 @@ class Staged(nn.Module):
         return x
 
     def first_stage(self, names: Iterable[str]) -> int:
-        """Return the number of the first stage that owns one of the parameters `names`.
+        """Return how many stages are the same at every step while the parameters `names` move.
 
-        It is 0 where the stages before it draw random numbers, and the number of
-        stages where no stage owns any.
+        They end before the first that owns one of the parameters, or that may draw random
+        numbers, count its calls, or do anything else: all but those of this file and a few of
+        torch, without hooks and buffers.  There are none where the network is more than the
+        chain, for it has a hook or its class another ``forward``.
         """
-        stages = [name for name, _ in self.named_children()]
+        if not self.is_chain():
+            return 0
         owners = {name.partition(".")[0] for name in names}
-        first = next((i for i, name in enumerate(stages) if name in owners), len(stages))
-        random = any(isinstance(m, nn.Dropout) and m.p and m.training for m in self.modules())
-        return 0 if random else first
+        stages = list(self.named_children())
+        for i, (name, stage) in enumerate(stages):
+            if (
+                name in owners
+                or not unmodified(stage, *_STEADY)
+                or any(True for _ in stage.buffers())
+            ):
+                return i
+        return len(stages)
+
+    def is_chain(self) -> bool:
+        """Return whether to call the network is to call its stages, and nothing else."""
+        return runs(self, Staged.forward)
 
 
 class Patches(nn.Module):
@@ -93,6 +108,9 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to [B, C', H//2, W//2]."""
+        if not self.as_built():
+            pixels = x[:, 4:5] if self.on_patches else x  # in the middle of each patch
+            return F.max_pool2d(F.relu(self.norm(self.conv(pixels))), 2)
         if self.on_patches:
             b, _, h, w = x.shape
             rows = x.permute(0, 2, 3, 1).flatten(0, 2)  # [B*H*W, 9]
@@ -103,6 +121,22 @@ class ConvBlock(nn.Module):
             z = F.conv2d(x, self.conv.weight, padding=1)
         bias = torch.add(self.norm.bias, cast(Tensor, self.conv.bias), alpha=0)
         return norm_act(z, self.norm.weight, bias, pool=2, eps=self.norm.eps)
+
+    def as_built(self) -> bool:
+        """Return whether convolution and normalisation are still what the block made of them.
+
+        Only then are they computed together, and not called; epsilon may be any.
+        """
+        conv = self.conv
+        return (
+            unmodified(conv, nn.Conv2d)
+            and conv.kernel_size == (3, 3)
+            and conv.stride == conv.padding == conv.dilation == (1, 1)
+            and conv.groups == 1
+            and conv.padding_mode == "zeros"
+            and conv.bias is not None
+            and _by_batch(self.norm)
+        )
 
 
 class Head(nn.Linear):
@@ -182,7 +216,23 @@ class ResidualBlock(nn.Module):
 
 
 def _normed(norm: nn.BatchNorm2d, z: Tensor, slope: float) -> Tensor:
+    if not _by_batch(norm):
+        return F.leaky_relu(norm(z), slope)
     return norm_act(z, norm.weight, norm.bias, slope=slope, eps=norm.eps)
+
+
+def _by_batch(norm: nn.Module) -> bool:
+    """Return whether a layer normalises by the batch at hand, scales, shifts, and no more."""
+    return (
+        unmodified(norm, nn.BatchNorm2d) and norm.running_mean is None and norm.weight is not None
+    )
+
+
+_STEADY = (
+    *(Patches, ChannelsLast, ConvBlock, ResidualBlock, Head),
+    *(nn.Conv2d, nn.BatchNorm2d, nn.AdaptiveAvgPool2d, nn.Linear, nn.ReLU, nn.Flatten),
+)
+"""What a stage may be made of that is computed once while later ones move."""
 
 
 class ResNet12(Staged):

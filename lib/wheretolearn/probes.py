@@ -31,11 +31,12 @@ from torch.func import functional_call
 
 from . import masks
 from .data.catalogue import row_of
-from .inner_loop import Task, adapt, as_function
-from .meta import MetaLearner
+from .inner_loop import Task, adapt, gradients
+from .meta import MetaLearner, accuracy
 from .networks import Staged
 from .precision import computing_in
 from .rules import Params, Rates
+from .states import kept_buffers
 from .statistics import Interval, episode_interval
 from .suggestions import closest
 from .tasks import EpisodeSampler
@@ -49,6 +50,7 @@ STEPS = (0, 1, 2, 4, 10)
 Answers = dict[str, list[float]]
 
 
+@torch.inference_mode(False)  # which allows gradients, too
 def ask(
     probe: str, learner: MetaLearner, episodes: EpisodeSampler, count: int | None = None
 ) -> dict[str, Interval]:
@@ -80,7 +82,7 @@ def ask(
     if probe.startswith("on:"):
         answers = {probe: learner.evaluate(tasks).accuracies}
     else:
-        with computing_in(learner.precision, learner.device):
+        with computing_in(learner.precision, learner.device), kept_buffers(learner.module):
             answers = PROBES[probe](learner, tasks)
     return {name: _interval(values) for name, values in answers.items()}
 
@@ -156,7 +158,7 @@ def _interference(learner: MetaLearner, tasks: Iterator[Task]) -> Answers:
         forward, criterion, params, rates = learner.begin()
         leaves = {n: p.requires_grad_() for n, p in params.items()}
         loss = criterion(forward(leaves, task.support.inputs), task.support.targets)
-        grads = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+        grads = dict(zip(leaves, gradients(loss, leaves.values()), strict=True))
         here = [_flat(grads), _flat(_steps_of(grads, rates))]
         if last is not None:
             for name, a, b in zip(answers, last, here, strict=True):
@@ -199,14 +201,14 @@ def cka(x: Tensor, y: Tensor) -> float:
 def _accuracy(learner: MetaLearner, params: Params, task: Task) -> float:
     with torch.no_grad():
         outputs = learner.forward(params, task.query.inputs)
-    return float((outputs.argmax(1) == task.query.targets).double().mean())
+    return accuracy(outputs, task.query.targets)
 
 
 def _features(learner: MetaLearner, params: Params, x: Tensor) -> dict[str, Tensor]:
-    """Return the outputs of each stage that has weights."""
-    if not isinstance(learner.module, Staged):
+    """Return the outputs of each stage that has weights; of the network, if it has no stages."""
+    if not (isinstance(learner.module, Staged) and learner.module.is_chain()):
         with torch.no_grad():
-            return {"output": as_function(learner.module)(params, x)}
+            return {"output": learner.forward(params, x)}
     features = {}
     with torch.no_grad():
         for i, (name, stage) in enumerate(learner.module.named_children()):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import nn
 from torch.nn.modules import module as _torch_module
 
@@ -32,11 +35,18 @@ def unmodified(module: nn.Module, *classes: type[nn.Module]) -> bool:
     -------
     bool
     """
-    if any(getattr(_torch_module, name) for name in _GLOBAL_HOOKS):
-        return False
-    return all(
-        type(m) in classes
-        and "forward" not in vars(m)
-        and not any(vars(m)[name] for name in _HOOKS)
-        for m in module.modules()
-    )
+    return not _hooks_on_all() and all(type(m) in classes and _bare(m) for m in module.modules())
+
+
+def runs(module: nn.Module, forward: Callable[..., Any]) -> bool:
+    """Return whether to call a module is to call this function of its class, and no other."""
+    return type(module).forward is forward and _bare(module) and not _hooks_on_all()
+
+
+def _bare(module: nn.Module) -> bool:
+    own = vars(module)
+    return "forward" not in own and not any(own[name] for name in _HOOKS)
+
+
+def _hooks_on_all() -> bool:
+    return any(getattr(_torch_module, name) for name in _GLOBAL_HOOKS)

@@ -1,0 +1,369 @@
+"""Networks, losses and targets as users bring them, in any mode of autograd."""
+
+import contextlib
+import copy
+import math
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from synthetic import image_set
+from wheretolearn import METHODS, Batch, MetaLearner, Task, make_rule
+from wheretolearn.networks import MLP, make_network
+from wheretolearn.probes import PROBES, ask
+from wheretolearn.tasks import EpisodeSampler
+
+STATISTICS = pytest.mark.filterwarnings("ignore:the network keeps running statistics")
+
+
+def tasks(count=3, size=6, dtype=torch.float32, targets=None):
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(count, 2 * size, 4, generator=generator, dtype=torch.float64).to(dtype)
+    y = torch.arange(size) % 3 if targets is None else targets
+    return [Task(Batch(a[:size], y), Batch(a[size:], y)) for a in x]
+
+
+def images(count=2, channels=1):
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(count, 12, channels, 16, 16, generator=generator)
+    y = torch.arange(6) % 3
+    return [Task(Batch(a[:6], y), Batch(a[6:], y)) for a in x]
+
+
+def learner(network, method="maml", **settings):
+    generator = torch.Generator().manual_seed(0)
+    rule = make_rule(method)
+    return MetaLearner(network, rule, generator=generator, inner_steps=2, device="cpu", **settings)
+
+
+# Parameters that do not require a gradient
+
+
+def mlp():
+    torch.manual_seed(0)
+    return MLP(4, 6, 5, 3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("order", "stacked"), [(1, False), (1, True), (2, False)])
+def test_what_requires_no_gradient_stays_in_both_loops(method, order, stacked):
+    net = mlp()
+    net.layers[0].requires_grad_(False)
+    net.layers[2].bias.requires_grad_(False)
+    still = {n for n, p in net.named_parameters() if not p.requires_grad}
+    mine = learner(net, method, order=order, stacked=stacked)
+    before = {n: p.clone() for n, p in mine.params.items()}
+    for _ in range(2):
+        mine.step(tasks())
+    adapted = mine.adapt(tasks()[0].support)
+    assert list(adapted) == list(mine.params) == list(before)
+    for n, p in before.items():
+        assert torch.equal(mine.params[n], p) == (n in still), n
+        if n in still:
+            assert torch.equal(adapted[n], p)
+            count = mine.frozen()[n]
+            assert count.frozen == count.size
+    assert not still & {n.partition("@")[0] for n in mine.rule_params}
+    assert mine.sparsity() > 0
+    state = mine.state_dict()
+    assert still < state["params"].keys()
+
+
+def test_the_others_learn_as_if_it_were_a_constant():
+    """The same network with its first layer written as a constant."""
+    net = mlp()
+    first = copy.deepcopy(net.layers[0]).requires_grad_(False)
+    net.layers[0].requires_grad_(False)
+
+    class Rest(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = copy.deepcopy(net.layers)[1:]
+
+        def forward(self, x):
+            x = F.relu(F.linear(x, first.weight, first.bias))
+            return self.layers[1](F.relu(self.layers[0](x)))
+
+    ours, theirs = learner(net, "sparse-maml"), learner(Rest(), "sparse-maml")
+    for m, other in zip(ours.rule_params.values(), theirs.rule_params.values(), strict=True):
+        m.copy_(other)
+    for _ in range(3):
+        assert ours.step(tasks()).loss == pytest.approx(theirs.step(tasks()).loss)
+    for p, other in zip(list(ours.params.values())[2:], theirs.params.values(), strict=True):
+        torch.testing.assert_close(p, other)
+
+
+def test_a_frozen_head_is_still_the_head():
+    net = mlp()
+    net.layers[2].requires_grad_(False)
+    mine = learner(net, "anil")
+    assert mine.sparsity() == 1
+    adapted = mine.adapt(tasks()[0].support)
+    assert all(torch.equal(adapted[n], p) for n, p in mine.params.items())
+
+
+def test_frozen_blocks_of_a_convnet():
+    torch.manual_seed(0)
+    net = make_network("convnet4", ways=3, channels=1, image_size=16, width=4)
+    net.layer1.requires_grad_(False)
+    mine = learner(net, "sparse-maml")
+    before = {n: p.clone() for n, p in mine.params.items()}
+    mine.step(images())
+    adapted = mine.adapt(images()[0].support)
+    for n, p in before.items():
+        if n.startswith("layer1"):
+            assert torch.equal(mine.params[n], p)
+            assert torch.equal(adapted[n], p)
+    assert not torch.equal(mine.params["layer2.conv.weight"], before["layer2.conv.weight"])
+
+
+def test_whole_numbers_may_be_parameters():
+    class Permuted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.order = nn.Parameter(torch.tensor([2, 0, 3, 1]), requires_grad=False)
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.layer(x[:, self.order])
+
+    for order in (1, 2):
+        mine = learner(Permuted(), "sparse-maml", order=order)
+        mine.step(tasks())
+        assert math.isfinite(mine.evaluate(tasks()).loss)
+        mine.load_state_dict(mine.state_dict())
+
+
+def test_a_network_with_nothing_to_learn_is_refused():
+    with pytest.raises(ValueError, match="parameters"):
+        learner(mlp().requires_grad_(False))
+
+
+def test_a_frozen_parameter_is_part_of_the_state():
+    net, other = mlp(), mlp()
+    net.layers[0].requires_grad_(False)
+    other.layers[0].requires_grad_(False)
+    other.layers[0].weight.data.add_(1)
+    one, two = learner(net), learner(other)
+    assert one.evaluate(tasks()).loss != two.evaluate(tasks()).loss
+    two.load_state_dict(one.state_dict())
+    assert one.evaluate(tasks()).loss == two.evaluate(tasks()).loss
+
+
+# Parameters that have no part in the loss
+
+
+class Auxiliary(nn.Module):
+    """A head that is registered, and not used."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(4, 3), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.body(x)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("order", "stacked"), [(1, False), (1, True), (2, False)])
+def test_an_unused_head_has_a_gradient_of_zero(method, order, stacked):
+    torch.manual_seed(0)
+    mine = learner(Auxiliary(), method, order=order, stacked=stacked)
+    before = {n: p.clone() for n, p in mine.params.items()}
+    mine.step(tasks())
+    assert math.isfinite(mine.evaluate(tasks()).loss)
+    adapted = mine.adapt(tasks()[0].support)
+    assert torch.equal(mine.params["head.weight"], before["head.weight"])
+    if method != "masked-weights":  # its start is masked
+        assert torch.equal(adapted["head.weight"], before["head.weight"])
+    assert not torch.equal(mine.params["body.weight"], before["body.weight"])
+
+
+# Accuracy
+
+
+INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16, torch.int64]
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+@pytest.mark.parametrize("stacked", [False, True])
+def test_classes_of_any_integer_type(dtype, stacked):
+    same = tasks()
+    other = tasks(targets=(torch.arange(6) % 3).to(dtype))
+    for given in (F.cross_entropy, lambda outputs, y: F.cross_entropy(outputs, y.long())):
+        one, two = (learner(mlp(), criterion=given, stacked=stacked) for _ in range(2))
+        assert one.step(same) == two.step(other)
+        score = two.evaluate(other)
+        assert score == one.evaluate(same)
+        assert all(0 <= a <= 1 for a in score.accuracies)
+
+
+def multi_label(outputs, targets):
+    return F.binary_cross_entropy_with_logits(outputs, targets.float())
+
+
+def counts(outputs, targets):
+    return F.poisson_nll_loss(outputs, targets.float().view(outputs.shape))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.float32, torch.bool])
+@pytest.mark.parametrize("size", [3, 6])
+def test_labels_that_are_no_classes_have_no_accuracy(dtype, size):
+    """As many samples as labels, too: the comparison would then broadcast."""
+    labels = (torch.arange(3 * size).view(size, 3) % 2).to(dtype)
+    mine = learner(mlp(), criterion=multi_label)
+    assert all(map(math.isnan, mine.step(tasks(size=size, targets=labels)).accuracies))
+    assert all(map(math.isnan, mine.evaluate(tasks(size=size, targets=labels)).accuracies))
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 1)])
+def test_counts_have_no_accuracy(shape):
+    for numbers in (torch.tensor([0, 3, 1, 0, 7, 2]), torch.zeros(6, dtype=torch.int64)):
+        mine = learner(MLP(4, 5, 1), criterion=counts)
+        score = mine.evaluate(tasks(targets=numbers.view(shape)))
+        assert all(map(math.isnan, score.accuracies))
+        assert all(map(math.isfinite, score.losses))
+
+
+# Modes of autograd
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("name", ["mlp", "convnet4", "resnet12"])
+@pytest.mark.parametrize(("order", "stacked"), [(1, False), (1, True), (2, False)])
+def test_everything_works_without_gradients_around(mode, name, order, stacked):
+    channels = 3 if name == "resnet12" else 1
+    torch.manual_seed(0)
+    net = make_network(name, ways=3, channels=channels, image_size=16, width=2)
+    one, two = (
+        learner(copy.deepcopy(net), "sparse-maml", order=order, stacked=stacked) for _ in range(2)
+    )
+    with mode():
+        got = [
+            one.evaluate(iter(images(2, channels))),
+            one.step(images(2, channels)),
+            one.evaluate(iter(images(2, channels))),
+        ]
+        adapted = one.adapt(images(1, channels)[0].support)
+        assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode)
+        assert not torch.is_grad_enabled()
+    want = [
+        two.evaluate(images(2, channels)),
+        two.step(images(2, channels)),
+        two.evaluate(images(2, channels)),
+    ]
+    assert got == want
+    expected = two.adapt(images(1, channels)[0].support)
+    assert all(torch.equal(adapted[n], p) for n, p in expected.items())
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("probe", PROBES)
+def test_probes_work_without_gradients_around(mode, probe):
+    episodes = EpisodeSampler(image_set(size=8), "test", ways=3, shots=2, queries=3, seed=0)
+    torch.manual_seed(0)
+    mine = learner(MLP(8 * 8, 6, 3), "sparse-maml")
+    want = ask(probe, mine, episodes, 4)
+    with mode():
+        assert ask(probe, mine, episodes, 4) == want
+
+
+# Networks that cannot adapt side by side
+
+
+class Base(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.first(x)))
+
+
+class Running(Base):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(6)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.norm(self.first(x))))
+
+
+class Choosing(Base):
+    def forward(self, x):
+        h = self.first(x)
+        return self.last(torch.relu(h) if h.mean() > 0 else torch.tanh(h))
+
+
+class Item(Base):
+    def forward(self, x):
+        h = self.first(x)
+        return self.last(h / (1 + h.detach().abs().max().item()))
+
+
+class Listing(Base):
+    def forward(self, x):
+        h = self.first(x)
+        self.seen = h.detach().cpu().numpy()
+        return self.last(torch.relu(h))
+
+
+class Spectral(Base):
+    def __init__(self):
+        super().__init__()
+        nn.utils.parametrizations.spectral_norm(self.first)
+
+
+class OldSpectral(Base):
+    def __init__(self):
+        super().__init__()
+        nn.utils.spectral_norm(self.first)
+
+
+@STATISTICS
+@pytest.mark.parametrize("network", [Running, Choosing, Item, Listing, Spectral, OldSpectral])
+@pytest.mark.parametrize("order", [1, 2])
+def test_what_cannot_be_stacked_adapts_one_by_one(network, order):
+    torch.manual_seed(0)
+    net = network()
+    one, two = (
+        learner(copy.deepcopy(net), order=order, stacked=stacked) for stacked in (False, True)
+    )
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            assert two.step(tasks(5)) == one.step(tasks(5))
+            assert two.evaluate(tasks(11)) == one.evaluate(tasks(11))
+    assert [w.category for w in said] == [UserWarning]
+    assert "stacked=False" in str(said[0].message)
+    assert said[0].filename == __file__
+    ours, theirs = (dict(x.module.named_buffers()) for x in (two, one))
+    assert all(torch.equal(b, theirs[n]) for n, b in ours.items())
+    assert all(torch.equal(p, one.params[n]) for n, p in two.params.items())
+
+
+def test_what_can_be_stacked_says_nothing():
+    class Constant(Base):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("scale", torch.tensor([1.0, 2.0, 3.0, 4.0]))
+
+        def forward(self, x):
+            return super().forward(x * self.scale)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mine = learner(Constant(), stacked=True)
+        mine.step(tasks())
+        mine.evaluate(tasks())
+    assert mine.stacked
+
+
+def test_an_error_of_the_network_stays_an_error():
+    mine = learner(mlp(), stacked=True)
+    wrong = [Task(Batch(t.support.inputs[:, :3], t.support.targets), t.query) for t in tasks()]
+    with contextlib.suppress(UserWarning), pytest.raises(RuntimeError, match="shapes"):
+        mine.step(wrong)

@@ -1,0 +1,244 @@
+"""Saved states: all of a learner, nothing of another one, and never half of one."""
+
+import copy
+import io
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import nn
+
+from wheretolearn import Batch, MetaLearner, Task, make_rule
+from wheretolearn.networks import ConvNet4
+
+
+class Spectral(nn.Module):
+    """Spectral norm and a normalisation that keeps statistics: two kinds of buffers."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 6))
+        self.norm = nn.BatchNorm1d(6)
+        self.last = nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.norm(self.first(x))))
+
+
+def tasks(count, *shape):
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(count, 12, *shape, generator=generator)
+    y = torch.arange(6) % 3
+    return [Task(Batch(a[:6], y), Batch(a[6:], y)) for a in x]
+
+
+def learner(channels=1, method="sparse-maml", width=4, seed=0, inner_steps=2, **settings):
+    torch.manual_seed(seed)
+    return MetaLearner(
+        ConvNet4(3, channels, 16, width),
+        make_rule(method),
+        generator=torch.Generator().manual_seed(seed),
+        inner_steps=inner_steps,
+        device="cpu",
+        **settings,
+    )
+
+
+@pytest.mark.filterwarnings("ignore:the network keeps running statistics")
+def with_buffers(seed=0, **settings):
+    torch.manual_seed(seed)
+    return MetaLearner(Spectral(), make_rule("maml"), inner_steps=2, device="cpu", **settings)
+
+
+def flat(state):
+    """All of a state: its tensors, and what is none, by path."""
+    if isinstance(state, dict):
+        return {f"{k}/{n}": v for k, s in state.items() for n, v in flat(s).items()}
+    if isinstance(state, list):
+        return flat(dict(enumerate(state)))
+    return {"": state}
+
+
+def assert_same(one, other):
+    one, other = flat(one), flat(other)
+    assert one.keys() == other.keys()
+    for n, a in one.items():
+        assert torch.equal(a, other[n]) if isinstance(a, torch.Tensor) else a == other[n], n
+
+
+def refused(mine, state, match):
+    before = copy.deepcopy(mine.state_dict())
+    with pytest.raises(ValueError, match=match):
+        mine.load_state_dict(state)
+    assert_same(mine.state_dict(), before)
+
+
+def trained(**settings):
+    made = learner(**settings)
+    made.step(tasks(2, settings.get("channels", 1), 16, 16))
+    return made.state_dict()
+
+
+@pytest.mark.parametrize("weights_alone", [False, True])
+def test_a_state_of_another_shape_is_refused_whole(weights_alone):
+    """A kernel of one channel would spread over three."""
+    state = trained(channels=1)
+    if weights_alone:
+        state = {k: state[k] for k in ("params", "rule_params")}
+    refused(learner(channels=3, seed=1), state, r"layer1\.conv\.weight")
+
+
+def test_a_state_of_another_width_or_of_other_names_is_refused_whole():
+    state = trained()
+    refused(learner(width=6, seed=1), state, r"layer1\.conv\.weight")
+    lacking = copy.deepcopy(state)
+    del lacking["params"]["output.bias"]
+    refused(learner(seed=1), lacking, r"output\.bias")
+    more = copy.deepcopy(state)
+    more["rule_params"]["layer9.weight"] = torch.zeros(1)
+    refused(learner(seed=1), more, r"layer9\.weight")
+    del lacking["params"]
+    refused(learner(seed=1), lacking, "params")
+
+
+def test_numbers_of_another_kind_are_refused():
+    state = trained()
+    state["params"]["output.bias"] = state["params"]["output.bias"].long()
+    refused(learner(seed=1), state, r"output\.bias")
+    state["params"]["output.bias"] = [0.0, 0.0, 0.0]
+    refused(learner(seed=1), state, r"output\.bias")
+
+
+def test_another_precision_is_taken():
+    state = trained()
+    state["params"] = {n: p.double() for n, p in state["params"].items()}
+    mine = learner(seed=1)
+    mine.load_state_dict(state)
+    assert mine.params["output.bias"].dtype == torch.float32
+
+
+def test_an_optimizer_of_another_shape_or_kind_is_refused_whole():
+    state = trained()
+    for value in state["optimizer"]["state"].values():
+        value["exp_avg"] = value["exp_avg"].flatten()
+    refused(learner(seed=1), state, r"layer1\.conv\.weight")
+    state = trained()
+    state["optimizer"]["state"][99] = state["optimizer"]["state"][0]
+    refused(learner(seed=1), state, "optimizer")
+    fewer = trained()
+    fewer["optimizer"]["param_groups"][0]["params"].pop()
+    refused(learner(seed=1), fewer, "optimizer")
+    state = trained()
+    state["optimizer"] = trained(outer="nesterov")["optimizer"]
+    refused(learner(seed=1), state, "optimizer")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "meta-sgd"},
+        {"method": "sparse-relu-maml"},
+        {"inner_steps": 3},
+        {"order": 2},
+        {"outer": "nesterov"},
+        {"outer_clamp": 1.0},
+    ],
+)
+def test_a_state_of_another_method_is_refused(settings):
+    refused(learner(seed=1, **settings), trained(), next(iter(settings)).replace("method", "gate"))
+
+
+def test_the_rate_of_a_rule_belongs_to_a_state():
+    state = trained(method="maml")
+    mine = MetaLearner(
+        ConvNet4(3, 1, 16, 4), make_rule("maml", inner_rate=0.5), inner_steps=2, device="cpu"
+    )
+    refused(mine, state, "inner_rate")
+
+
+def test_a_state_goes_through_a_file_and_training_goes_on():
+    mine = learner()
+    batches = [tasks(2, 1, 16, 16), tasks(3, 1, 16, 16)]
+    mine.step(batches[0])
+    file = io.BytesIO()
+    torch.save(mine.state_dict(), file)
+    file.seek(0)
+    other = learner(seed=1)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    for one in (mine, other):
+        one.step(batches[1])
+    assert_same(mine.state_dict(), other.state_dict())
+
+
+def test_weights_alone_and_states_that_do_not_say_what_they_are():
+    state = trained()
+    mine = learner(seed=1, inner_steps=7)
+    optimizer = copy.deepcopy(mine.state_dict()["optimizer"])
+    mine.load_state_dict({k: state[k] for k in ("params", "rule_params")})
+    assert_same(mine.state_dict()["params"], state["params"])
+    assert_same(mine.state_dict()["optimizer"], optimizer)
+    older = {k: state[k] for k in ("params", "rule_params", "optimizer")}
+    mine.load_state_dict(older)
+    assert_same(mine.state_dict()["optimizer"], state["optimizer"])
+
+
+@pytest.mark.filterwarnings("ignore:the network keeps running statistics")
+@pytest.mark.parametrize("mode", [True, False])
+def test_buffers_belong_to_a_state(mode):
+    mine, other = with_buffers(0), with_buffers(1)
+    for _ in range(3):
+        mine.step(tasks(2, 4))
+    mine.module.train(mode)
+    other.module.train(mode)
+    state = mine.state_dict()
+    assert mine.evaluate(tasks(3, 4)).loss != other.evaluate(tasks(3, 4)).loss
+    other.load_state_dict(state)
+    assert other.evaluate(tasks(3, 4)) == mine.evaluate(tasks(3, 4))
+    other.step(tasks(2, 4))
+    assert_same(mine.state_dict(), state)  # a copy: what others learn is not seen here
+    lacking = copy.deepcopy(state)
+    del lacking["buffers"]["norm.running_mean"]
+    refused(with_buffers(2), lacking, r"norm\.running_mean")
+
+
+@pytest.mark.filterwarnings("ignore:the network keeps running statistics")
+@pytest.mark.parametrize("stacked", [False, True])
+def test_an_evaluation_learns_nothing(stacked):
+    mine = with_buffers(stacked=stacked)
+    before = {n: b.clone() for n, b in mine.module.named_buffers()}
+    one = tasks(3, 4)
+    scores = [mine.evaluate([task]).loss for task in one]
+    together = mine.evaluate(one)
+    mine.adapt(one[0].support)
+    assert_same(dict(mine.module.named_buffers()), before)
+    assert together.losses == scores  # nor from one task for the next
+
+
+class Counts(nn.Module):
+    """Buffers that are replaced, not changed in place."""
+
+    seen: torch.Tensor
+    last: torch.Tensor | None
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+        self.register_buffer("seen", torch.zeros(()))
+        self.register_buffer("last", None)
+
+    def forward(self, x):
+        self.seen = self.seen + len(x)
+        self.last = x.detach().mean(0)
+        return self.layer(x) * self.seen
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_replaced_buffers_come_back(stacked):
+    net = Counts()
+    mine = MetaLearner(net, make_rule("maml"), inner_steps=2, device="cpu", stacked=stacked)
+    with pytest.warns(UserWarning, match="stacked=False") if stacked else nullcontext():
+        mine.evaluate(tasks(2, 4))
+    assert net.seen == 0
+    assert net.last is None
+    mine.step(tasks(2, 4))
+    assert net.seen == 2 * 3 * 6
