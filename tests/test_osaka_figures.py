@@ -70,10 +70,10 @@ def test_settings_of_the_study():
 
 
 def test_every_learner_is_drawn():
-    looks = [look for panel in osaka_figures.PANELS.values() for look in panel]
-    assert sorted(looks) == sorted(OSAKA_LEARNERS)
-    for panel in osaka_figures.PANELS.values():
-        assert len({look.colour for look in panel.values()}) == len(panel)
+    panels = osaka_figures.in_panels(OSAKA_LEARNERS)
+    assert sorted(m for panel in panels.values() for m in panel) == sorted(OSAKA_LEARNERS)
+    for panel in panels.values():
+        assert len({osaka_figures.LOOKS[m].rgb for m in panel}) == len(panel)
 
 
 def test_accuracy_table_by_hand():
@@ -306,8 +306,8 @@ def test_all_were_run():
     for draw in DRAW[:2]:
         figure = draw("The study", found, "study")
         assert len(figure.subfigs) == 2
-        for panel, looks in osaka_figures.PANELS.items():
-            assert [list(lines) for lines in drawn(figure)[panel]] == [list(looks)] * 2
+        for panel, learners in osaka_figures.in_panels(OSAKA_LEARNERS).items():
+            assert [list(lines) for lines in drawn(figure)[panel]] == [learners] * 2
         notes = [t for t in texts(figure) if "not run yet" in t]
         assert len(notes) == 1
         assert "not run yet at all: p = 0.98, 10-way; p = 0.90, 10-way" in notes[0]

@@ -221,12 +221,19 @@ def beside_noise(records: Iterable[Record]) -> dict[int, BesideNoise]:
     -------
     dict
         By initial sparsity in percent, in order.
+
+    Raises
+    ------
+    ValueError
+        If several experiments start from one sparsity.
     """
     found = {}
     for group in by_experiment(finished(records)).values():
         p = group[0]["parameters"]
         if p["method"] == "sparse-maml":
             level = round(100 * p["init_sparsity"])
+            if level in found:
+                raise ValueError(f"records of several settings start from {level} %")
             final = t_interval([100 * r["final"]["sparsity"] for r in group])
             noise = float(noise_curve(level, p["updates"], p["rule_rate"]).mean[-1])
             found[level] = BesideNoise(final, noise)

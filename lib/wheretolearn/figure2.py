@@ -15,10 +15,11 @@ from matplotlib.figure import Figure
 
 from .figures import legend_above, rows_of_panels, sparsity_axis, stamp
 from .records import Record
-from .robustness import PANELS, Runs, by_setting, panel
+from .robustness import PANELS, Runs, at, by_setting, panel
 from .statistics import Interval, bootstrap_interval
 
 _PAPER = {"inner_steps": "steps", "inner_rate": "inner_rate", "width": "width"}  # names of files
+_METHODS = ("maml", "sparse-maml")
 
 
 @dataclass
@@ -99,6 +100,10 @@ def fig2(title: str, records: Sequence[Record]) -> Fig2:
     found = by_setting(records)
     out = Fig2(title, stamp(records), chance=100 / records[0]["parameters"]["ways"])
     settings = {s for runs in found.values() for s in runs}
+    placed = {s for name in PANELS for s in panel(settings, name)}
+    lost = [r for r in records if r["parameters"]["method"] not in _METHODS or at(r) not in placed]
+    if lost:
+        out.stamp += f"\nnot drawn: {', '.join(dict.fromkeys(r['experiment'] for r in lost))}"
     for name in PANELS:
         shown = out.panels[name] = Panel()
         for setting in panel(settings, name):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -49,6 +51,52 @@ def set_theme() -> None:
             "text.parse_math": False,  # a dollar in the text of a record begins no formula
         },
     )
+
+
+class Look(NamedTuple):
+    """How a method is drawn, on every page."""
+
+    name: str
+    colour: int
+    """Place in seaborn's palette."""
+    marker: str = "o"
+    line: str = "-"
+
+    @property
+    def rgb(self) -> tuple[float, float, float]:
+        """Its colour; the palette begins anew where it ends."""
+        palette = sns.color_palette("deep")
+        return palette[self.colour % len(palette)]
+
+
+class Looks(dict[str, Look]):
+    """Looks by method.  One without a line of its own has its name as title, and some colour."""
+
+    def __missing__(self, method: str) -> Look:
+        """Return the same look for the same name, without keeping it."""
+        return Look(method, zlib.crc32(method.encode()))
+
+    def place(self, method: str) -> tuple[int, str]:
+        """Return what sorts methods: in the order of the table, those without a line last."""
+        return (list(self).index(method) if method in self else len(self), method)
+
+
+METHODS = Looks(
+    {
+        "maml": Look("MAML", 2, "^"),
+        "anil": Look("ANIL", 4, "v"),
+        "boil": Look("BOIL", 5, "D"),
+        "meta-sgd": Look("Meta-SGD", 6),
+        "sparse-maml": Look("sparse-MAML", 0),
+        "sparse-relu-maml": Look("sparse-ReLU-MAML", 3, "s"),
+        "sparse-maml-plus": Look("sparse-MAML+", 9),
+        "relu-maml": Look("true-ReLU variant", 7),
+        "exp-maml": Look("exponential variant", 8),
+        "masked-weights": Look("masked weights", 1),
+        "maml-second-order": Look("MAML, second order", 2),
+    }
+)
+"""Methods of the few-shot half, in the order of the tables."""
 
 
 @dataclass

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -23,7 +22,7 @@ from .by_problem import counted, intervals, problem_name
 from .by_problem import kept as agreement_with_start
 from .experiments import Experiment
 from .few_shot import FEATURES, LONGER, LONGER_RUNS, PROBED, TABLE1
-from .figures import legend_above, rows_of_panels, setting
+from .figures import METHODS, Look, legend_above, rows_of_panels, setting
 from .probes import STEPS
 from .records import Record
 from .statistics import Interval, t_interval
@@ -31,24 +30,6 @@ from .tables import interval, table
 
 BySeed = Mapping[int, float]
 
-
-class Look(NamedTuple):
-    """How a method is drawn, on every page."""
-
-    name: str
-    colour: int
-    """Place in seaborn's palette."""
-    marker: str
-
-
-LOOKS = {
-    "maml": Look("MAML", 2, "^"),
-    "anil": Look("ANIL", 4, "v"),
-    "boil": Look("BOIL", 5, "D"),
-    "sparse-maml": Look("sparse-MAML", 0, "o"),
-    "sparse-relu-maml": Look("sparse-ReLU-MAML", 3, "s"),
-}
-"""Methods whose inner loops are looked into."""
 
 EXCHANGED = {
     "own": "the learned mask",
@@ -108,7 +89,7 @@ def cell(values: BySeed) -> str:
 def _methods(planned: Iterable[Experiment], probe: str) -> dict[str, Experiment]:
     """Return the experiments of which a probe is asked, by method, in the order of ``PROBED``."""
     asked = {e.method: e for e in planned if probe in e.probes}
-    return {m: asked[m] for m in PROBED if m in asked}
+    return {m: asked[m] for m in dict.fromkeys((*PROBED, *asked)) if m in asked}
 
 
 # Longer loops
@@ -147,7 +128,7 @@ def longer_table(records: Sequence[Record], profile: str) -> str:
             rows.append(
                 (
                     str(e.shots),
-                    LOOKS[method].name,
+                    METHODS[method].name,
                     f"{e.inner_rate:g}",
                     *(cell(answers(group, f"steps/{k}")) for k in (0, e.inner_steps, last)),
                     cell(lost[method]),
@@ -198,7 +179,7 @@ def draw_longer(title: str, records: Sequence[Record], profile: str) -> Figure:
         for i, (method, e) in enumerate(column.items()):
             group = groups.get(e.name, [])
             points = [over_seeds(answers(group, f"steps/{k}")) for k in stops]
-            _line(ax, points, LOOKS[method], 0.07 * (i - 2))
+            _line(ax, points, METHODS[method], 0.07 * (i - 2))
         if ax.lines:
             ax.axhline(100 / first.ways, color="0.5", ls=":", lw=1)
             ax.axvline(STEPS.index(1), color="0.5", ls=":", lw=1)
@@ -239,10 +220,10 @@ def draw_longer_training(title: str, records: Sequence[Record]) -> Figure:
     figure, (part,) = rows_of_panels([title], height=3.4)
     left, right = part.subplots(1, 2, width_ratios=[1.4, 1])
     for e in longer:
-        look, group = LOOKS[e.method], finished(groups.get(e.name, []))
+        look, group = METHODS[e.method], finished(groups.get(e.name, []))
         if not group:
             continue
-        colour = sns.color_palette("deep")[look.colour]
+        colour = look.rgb
         curves = zip(*(r["curves"]["val_accuracy"] for r in group), strict=True)
         points = [t_interval([100 * v for v in values]) for values in curves]
         updates = group[0]["curves"]["update"]
@@ -259,7 +240,7 @@ def draw_longer_training(title: str, records: Sequence[Record]) -> Figure:
         maml = accuracies_by_seed(of.get("maml", []))
         for i, method in enumerate(m for m in of if m != "maml"):
             gain = over_seeds(minus(accuracies_by_seed(of[method]), maml))
-            _line(right, [None] * place + [gain], LOOKS[method], 0.12 * (i - 1))
+            _line(right, [None] * place + [gain], METHODS[method], 0.12 * (i - 1))
     if right.lines:
         right.axhline(0, color="0.5", ls=":", lw=1)
         right.set_xticks(range(len(budgets)), [f"{name} training" for name in budgets.values()])
@@ -448,7 +429,7 @@ def draw_masks(title: str, records: Sequence[Record], profile: str) -> Figure:
 
 def _dots(ax: Axes, rows: Mapping[str, tuple[Sequence[Record], BySeed]], reference: str) -> None:
     """Draw a dot with its interval for each row, and a line through that of reference."""
-    colour = sns.color_palette("deep")[LOOKS["sparse-maml"].colour]
+    colour = METHODS["sparse-maml"].rgb
     for y, (name, (group, values)) in enumerate(rows.items()):
         value = over_seeds(values)
         if value is None:
@@ -500,7 +481,7 @@ def movement_table(records: Sequence[Record], profile: str) -> str:
         group = groups.get(e.name, [])
         rows.append(
             (
-                LOOKS[method].name,
+                METHODS[method].name,
                 f"{e.inner_rate:g}",
                 *(cell(answers(group, f"movement/{layer}")) for layer in LAYERS),
                 "–" if method == "maml" else cell(minus(answers(group, last), maml)),
@@ -535,7 +516,7 @@ def interference_table(records: Sequence[Record], profile: str) -> str:
         whole, step = (answers(group, probe) for probe in COSINES)
         rows.append(
             (
-                LOOKS[method].name,
+                METHODS[method].name,
                 cell(whole),
                 cell(step),
                 cell(minus(step, whole)),
@@ -580,9 +561,9 @@ def draw_movement(title: str, records: Sequence[Record], profile: str) -> Figure
     for i, (method, e) in enumerate(column.items()):
         group = groups.get(e.name, [])
         points = [over_seeds(answers(group, f"movement/{layer}")) for layer in LAYERS]
-        _line(left, points, LOOKS[method], 0.07 * (i - 2))
+        _line(left, points, METHODS[method], 0.07 * (i - 2))
         cosines = [over_seeds(answers(group, probe)) for probe in COSINES]
-        _line(right, cosines, LOOKS[method], 0.07 * (i - 2))
+        _line(right, cosines, METHODS[method], 0.07 * (i - 2))
     left.set_xticks(range(len(LAYERS)), LAYERS)
     left.set(ylabel="CKA before and after × 100")
     left.set_title("features that stay", fontsize="medium", pad=18)
@@ -604,7 +585,7 @@ def _line(ax: Axes, points: Sequence[Interval | None], look: Look, shift: float)
     known = [(x + shift, p) for x, p in enumerate(points) if p is not None]
     if not known:
         return
-    colour = sns.color_palette("deep")[look.colour]
+    colour = look.rgb
     x = [place for place, _ in known]
     means = [p.mean for _, p in known]
     ax.plot(x, means, color=colour, marker=look.marker, ms=4.5, lw=1.2, label=look.name)

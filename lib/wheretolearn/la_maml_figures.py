@@ -27,26 +27,28 @@ from .by_problem import counted, intervals, seeds_named
 from .continual import plan
 from .continual.experiment import ContinualExperiment
 from .continual.pixel_streams import RECIPES
-from .figures import legend_above, rows_of_panels
-from .inside_the_loop import Look, cell, minus, over_seeds
+from .figures import Look, Looks, legend_above, rows_of_panels
+from .inside_the_loop import cell, minus, over_seeds
 from .records import Record
 from .statistics import t_interval
 from .tables import table, with_missing
 
-LOOKS = {
-    "online": Look("online SGD", 7, "."),
-    "ewc": Look("EWC", 5, "X"),
-    "gem": Look("GEM", 5, "P"),
-    "mer": Look("MER", 6, "h"),
-    "replay": Look("replay", 3, "D"),
-    "c-maml": Look("C-MAML (La-MAML's)", 8, "<"),
-    "sync": Look("Sync", 9, ">"),
-    "la-maml": Look("La-MAML", 2, "^"),
-    "la-maml-straight": Look("La-MAML, straight-through", 1, "s"),
-    "sparse-la-maml": Look("sparse-La-MAML, masked step", 0, "o"),
-    "sparse-la-maml-plain": Look("sparse-La-MAML, plain step", 4, "d"),
-    "la-maml-random": Look("random mask, never learned", 7, "x"),
-}
+LOOKS = Looks(
+    {
+        "online": Look("online SGD", 7, "."),
+        "ewc": Look("EWC", 5, "X"),
+        "gem": Look("GEM", 5, "P"),
+        "mer": Look("MER", 6, "h"),
+        "replay": Look("replay", 3, "D"),
+        "c-maml": Look("C-MAML (La-MAML's)", 8, "<"),
+        "sync": Look("Sync", 9, ">"),
+        "la-maml": Look("La-MAML", 2, "^"),
+        "la-maml-straight": Look("La-MAML, straight-through", 1, "s"),
+        "sparse-la-maml": Look("sparse-La-MAML, masked step", 0, "o"),
+        "sparse-la-maml-plain": Look("sparse-La-MAML, plain step", 4, "d"),
+        "la-maml-random": Look("random mask, never learned", 7, "x"),
+    }
+)
 """How each learner is called and drawn, in the order of the tables."""
 
 COMPARED = ("online", "replay", "la-maml", "sparse-la-maml", "sparse-la-maml-plain")
@@ -145,10 +147,8 @@ def planned(profile: str, figure: str = plan.LA_MAML) -> list[ContinualExperimen
         if isinstance(e, ContinualExperiment)
         and e.name.removesuffix("-tuned") == f"{e.stream}-{e.learner}"
     ]
-    streams, learners = list(plan.TITLES), list(LOOKS)
-    return sorted(
-        chosen, key=lambda e: (streams.index(e.stream), learners.index(e.learner), e.tuned)
-    )
+    streams = list(plan.TITLES)
+    return sorted(chosen, key=lambda e: (streams.index(e.stream), LOOKS.place(e.learner), e.tuned))
 
 
 def _shown_above(experiment: ContinualExperiment) -> bool:
@@ -338,7 +338,7 @@ def _point(
 ) -> None:
     """Draw a learner's mean with its interval, and what was reported of it."""
     look = LOOKS[e.learner]
-    colour = sns.color_palette("deep")[look.colour]
+    colour = look.rgb
     if there is not None:
         ax.plot(there.mean, y, "D", color=_GREY, mfc="none", ms=6)
     if (found := over_seeds(finals(group, name))) is not None:
@@ -562,7 +562,7 @@ def _line(ax: Axes, c: Curve, learner: str) -> None:
     if not len(c.x):
         return
     look = LOOKS[learner]
-    colour = sns.color_palette("deep")[look.colour]
+    colour = look.rgb
     every = max(1, len(c.x) // 10)
     ax.plot(c.x, c.mean, color=colour, marker=look.marker, ms=4, markevery=every, lw=1.2)
     ax.lines[-1].set_label(look.name)
@@ -814,6 +814,7 @@ SLIPS = {
 CHANGED = {
     "xavier": ("from Kaiming's", "from Xavier's"),
     "exact": ("single precision", "double precision"),
+    "slower": ("as published", "with C-MAML's inner rate"),
 }
 """Columns of :func:`changed_table`, without the change and with it, by the end of an
 experiment's name."""

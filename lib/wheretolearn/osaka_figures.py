@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,12 +21,14 @@ from matplotlib.figure import Figure, SubFigure
 from . import study
 from .analysis import Curve, by_experiment, finished
 from .by_problem import counted, intervals, seeds_named
+from .continual.osaka_learner import Adapter
 from .continual.osaka_methods import LEARNERS
 from .continual.osaka_metrics import AFTER, BEFORE, cumulative, unpack
 from .continual.osaka_online import Online
+from .continual.osaka_prolonged import ProlongedCMAML
 from .continual.osaka_run import OsakaExperiment
 from .continual.plan import OSAKA
-from .figures import rows_of_panels
+from .figures import Look, Looks, rows_of_panels
 from .inside_the_loop import cell, minus, over_seeds
 from .osaka_claims import AS_SELECTED, SAME_BUT_DENSE, SPARSE, accuracies
 from .records import Record
@@ -58,36 +60,33 @@ class Setting(NamedTuple):
         return 100 * self.alpha + (1 - self.alpha) * self.chance
 
 
-class Look(NamedTuple):
-    """How a learner is drawn."""
+LOOKS = Looks(
+    {
+        "online-sgd": Look("online-sgd", 7, line=":"),
+        "online-adam": Look("online-adam", 1, line=":"),
+        "fine-tuning": Look("fine-tuning", 5, line=":"),
+        "maml": Look("maml", 2, line="--"),
+        "anil": Look("anil", 4, line="--"),
+        "sparse-maml": Look("sparse-maml", 0),
+        "c-maml": Look("c-maml", 2, line="--"),
+        "c-maml-pre": Look("c-maml-pre", 5, line="--"),
+        "c-maml-um": Look("c-maml-um", 7, line="--"),
+        "c-maml-pap": Look("c-maml-pap", 3, line="--"),
+        "sparse-c-maml": Look("sparse-c-maml", 0),
+        "sparse-c-maml-gates": Look("sparse-c-maml-gates", 1),
+        "sparse-c-maml-weights": Look("sparse-c-maml-weights", 4),
+    }
+)
+"""How learners are drawn, in order."""
 
-    colour: int
-    """Place in seaborn's palette."""
-    line: str
+PANELS = ("without meta-learning in the stream", "with meta-learning in the stream")
+"""What the panels of learners are called."""
 
-
-PANELS: dict[str, dict[str, Look]] = {
-    "without meta-learning in the stream": {
-        "online-sgd": Look(7, ":"),
-        "online-adam": Look(1, ":"),
-        "fine-tuning": Look(5, ":"),
-        "maml": Look(2, "--"),
-        "anil": Look(4, "--"),
-        "sparse-maml": Look(0, "-"),
-    },
-    "with meta-learning in the stream": {
-        "c-maml": Look(2, "--"),
-        "c-maml-pre": Look(5, "--"),
-        "c-maml-um": Look(7, "--"),
-        "c-maml-pap": Look(3, "--"),
-        "sparse-c-maml": Look(0, "-"),
-        "sparse-c-maml-gates": Look(1, "-"),
-        "sparse-c-maml-weights": Look(4, "-"),
-    },
-}
-"""Learners by panel."""
-
-FREEZING = ("sparse-c-maml", "sparse-c-maml-gates", "sparse-c-maml-weights")
+FREEZING = tuple(
+    name
+    for name, method in LEARNERS.items()
+    if method.make is ProlongedCMAML and method.gate in ("relu", "mask")
+)
 """Learners whose sparsity is shown by tensor."""
 
 RATES = ("c-maml", "c-maml-pap", "sparse-c-maml")
@@ -508,20 +507,26 @@ def _by_learner(
     figure, parts = rows_of_panels([f"{title}: {s}" for s in rows], height=4.0)
     for part, (setting, column) in zip(parts, rows.items(), strict=True):
         axes = part.subplots(1, len(PANELS))
-        for ax, (name, looks) in zip(axes, PANELS.items(), strict=True):
-            chosen = {m: groups.get(column[m].name, []) for m in looks if m in column}
+        for ax, (name, learners) in zip(axes, in_panels(column).items(), strict=True):
+            chosen = {m: groups.get(column[m].name, []) for m in learners}
             for learner, group in chosen.items():
                 if finished(group):
-                    look = looks[learner]
-                    colour = sns.color_palette("deep")[look.colour]
-                    shown = mean_curve(group, values)
-                    _line(ax, shown, colour, learner, look.line)
-                    _band(ax, shown, colour)
+                    look, shown = LOOKS[learner], mean_curve(group, values)
+                    _line(ax, shown, look.rgb, look.name, look.line)
+                    _band(ax, shown, look.rgb)
             finish(ax, setting)
             _label(ax, name, _lacking(chosen))
         _under(part, groups, column, missing if setting == list(rows)[-1] else [], intervals)
     plt.close(figure)  # the caller shows it, once
     return figure
+
+
+def in_panels(learners: Iterable[str]) -> dict[str, list[str]]:
+    """Return which of some learners each of the :data:`PANELS` shows, in the order of the looks."""
+    found: dict[str, list[str]] = {name: [] for name in PANELS}
+    for learner in sorted(learners, key=LOOKS.place):
+        found[PANELS[LEARNERS[learner].make not in (Online, Adapter)]].append(learner)
+    return found
 
 
 def draw_rates(title: str, records: Sequence[Record], profile: str) -> Figure:
@@ -544,7 +549,7 @@ def draw_rates(title: str, records: Sequence[Record], profile: str) -> Figure:
     for part, (setting, column) in zip(parts, rows.items(), strict=True):
         panels = [("frozen", m) for m in FREEZING if m in column]
         panels += [("rates", m) for m in RATES if m in column]
-        axes = part.subplots(2, 3).ravel()
+        axes = part.subplots(max(2, -(-len(panels) // 3)), 3).ravel()
         for ax, (what, learner) in zip(axes, panels, strict=False):
             _tensors(ax, groups.get(column[learner].name, []), what, learner)
         for ax in axes[len(panels) :]:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -26,39 +25,19 @@ from .few_shot import (
     best_rates,
     trained_validation,
 )
-from .figures import legend_above, rows_of_panels, setting
+from .figures import METHODS, legend_above, rows_of_panels, setting
 from .records import Record, load
 from .statistics import Interval, t_interval
 from .tables import Markdown, interval, plain, table
 
-TITLES = {
-    "maml": "MAML",
-    "anil": "ANIL",
-    "boil": "BOIL",
-    "meta-sgd": "Meta-SGD",
-    "sparse-maml": "sparse-MAML",
-    "sparse-relu-maml": "sparse-ReLU-MAML",
-    "sparse-maml-plus": "sparse-MAML+",
-    "relu-maml": "true-ReLU variant",
-    "exp-maml": "exponential variant",
-    "masked-weights": "masked weights",
-    "maml-second-order": "MAML, second order",
-}
+TITLES = {method: look.name for method, look in METHODS.items()}
 """Methods by the end of their experiments' names, in the order of the tables."""
-
-# MAML green and sparse-MAML blue, as in Figure 2
-_COLOURS = dict(zip(TITLES, (2, 4, 5, 6, 0, 3, 9, 7, 8, 1, 2), strict=True))
 
 NETWORKS = {"convnet4": "ConvNet-4", "resnet12": "ResNet-12", "mlp": "MLP"}
 """Networks as the tables call them."""
 
 _GREY = "0.5"
 NOT_RUN = "not run yet"
-
-
-def colour(method: str) -> tuple[float, float, float]:
-    """Return the colour of a method, a key of :data:`TITLES`, on every page that shows it."""
-    return sns.color_palette("deep")[_COLOURS[method]]
 
 
 def shots(number: int) -> str:
@@ -88,12 +67,16 @@ class Column:
     """What the names of its experiments start with, such as ``convnet4-5shot``."""
     probe: str | None = None
     """The answer that counts, such as ``on:cub``; None is the test accuracy."""
-    methods: Sequence[str] = tuple(TITLES)
-    """Keys of :data:`TITLES`."""
+    methods: Sequence[str] = ()
+    """What it is about; all of the paper's methods and of those that are run, if it is empty."""
     reported: Mapping[str, Reported] = field(default_factory=dict)
     """The paper's numbers, by method."""
     edition: str = ""
     """What the data of the runs here are, where the paper's were others."""
+
+    def shown(self, profile: str) -> list[str]:
+        """Return what it is about where the runs are those of a profile, in order."""
+        return sorted(self.methods or {*METHODS, *_planned(self, profile)}, key=METHODS.place)
 
     def named(self, row: str) -> str:
         """Return what a panel or table of runs is called below the heading of its row."""
@@ -226,9 +209,9 @@ def _planned(column: Column, profile: str) -> set[str]:
     }
 
 
-def _of(records: Iterable[Record], column: Column) -> list[Record]:
+def _of(records: Iterable[Record], column: Column, profile: str) -> list[Record]:
     """Return the records of a column's methods."""
-    names = {f"{column.runs}-{method}" for method in column.methods}
+    names = {f"{column.runs}-{method}" for method in column.shown(profile)}
     return [r for r in records if r["experiment"] in names]
 
 
@@ -308,7 +291,7 @@ def side_by_side(rows: Rows, records: Sequence[Record], as_in_paper: Sequence[Re
         for column in columns:
             lines = [
                 _line(column, method, records, as_in_paper)
-                for method in column.methods
+                for method in column.shown("study")
                 if method in column.reported or method in _planned(column, "study")
             ]
             header = (
@@ -320,8 +303,11 @@ def side_by_side(rows: Rows, records: Sequence[Record], as_in_paper: Sequence[Re
                 "paper's settings, run here",
             )
             parts += [f"**{title}, {column.named(title)}**", table(header, lines)]
-            for name, group in (("the study", records), ("paper's settings", as_in_paper)):
-                if of_column := _of(group, column):
+            for name, profile, group in (
+                ("the study", "study", records),
+                ("paper's settings", "paper", as_in_paper),
+            ):
+                if of_column := _of(group, column, profile):
                     parts.append(plain(f"{name}: {setting(of_column)}"))
     return "\n\n".join(parts)
 
@@ -370,7 +356,7 @@ def from_omniglot(records: Sequence[Record], as_in_paper: Sequence[Record] = ())
     )
     parts = [table(header, lines)]
     for name, group in (("the study", records), ("paper's budget", as_in_paper)):
-        if of_column := _of(group, columns[0]):
+        if of_column := _of(group, columns[0], "study"):
             parts.append(plain(f"{name}: {setting(of_column)}"))
     return "\n\n".join(parts)
 
@@ -386,7 +372,7 @@ def _line(
         slot, n = _state(as_in_paper, column, method)
         slot += f" (seeds: {n})" if n != "–" else ""
     return [
-        TITLES[method],
+        METHODS[method].name,
         _number(column.reported.get(method)),
         found,
         seeds,
@@ -426,7 +412,7 @@ def search_tables(records: Sequence[Record]) -> str:
         rates = [e.inner_rate for e in next(iter(runs.values()))]
         edge, lines = [], []
         for name, searches in runs.items():
-            title = TITLES[name.partition("shot-")[2]]
+            title = METHODS[name.partition("shot-")[2]].name
             best = chosen.get(name) if all(e.name in found for e in searches) else None
             cells = (_searched(found.get(e.name), e.inner_rate == best) for e in searches)
             lines.append([title, *cells])
@@ -510,11 +496,11 @@ def gains(column: Column, records: Sequence[Record], profile: str) -> list[Gain]
     Returns
     -------
     list of Gain
-        In the order of :data:`TITLES`.
+        In the order of :data:`wheretolearn.figures.METHODS`.
     """
     planned = _planned(column, profile)
     found = []
-    for method in (m for m in column.methods if m != "maml"):
+    for method in (m for m in column.shown(profile) if m != "maml"):
         paper = _reported_gain(column, method)
         gain = _paired(records, column, method)
         if method in planned or paper is not None:
@@ -589,7 +575,7 @@ def draw_reported(rows: Rows) -> Figure:
 
 def _reported_gains(column: Column) -> list[Gain]:
     found = []
-    for method in (m for m in column.methods if m != "maml" and m in column.reported):
+    for method in (m for m in TITLES if m != "maml" and m in column.reported):
         gain = _reported_gain(column, method)
         found.append(Gain(method, gain, None, "unknown" if gain is None else ""))
     return found
@@ -616,11 +602,11 @@ def draw_gains(rows: Rows, records: Sequence[Record], profile: str = "study") ->
         row: {c.named(row): gains(c, records, profile) for c in columns}
         for row, columns in rows.items()
     }
-    return _draw(panels, {row: _stamp(columns, records) for row, columns in rows.items()})
+    return _draw(panels, {row: _stamp(columns, records, profile) for row, columns in rows.items()})
 
 
-def _stamp(columns: Sequence[Column], records: Sequence[Record]) -> str:
-    groups = {c.runs: _of(records, c) for c in columns}
+def _stamp(columns: Sequence[Column], records: Sequence[Record], profile: str) -> str:
+    groups = {c.runs: _of(records, c, profile) for c in columns}
     lines = [setting(group) for group in groups.values() if group]
     return "\n".join([*lines, "paired by seed, Student's 95 % interval"]) if lines else NOT_RUN
 
@@ -628,7 +614,7 @@ def _stamp(columns: Sequence[Column], records: Sequence[Record]) -> str:
 def _draw(panels: Mapping[str, Mapping[str, Sequence[Gain]]], stamps: Mapping[str, str]) -> Figure:
     """Draw rows of panels, each row with its stamp below."""
     every = {row: [g for shown in of.values() for g in shown] for row, of in panels.items()}
-    methods = {row: [m for m in TITLES if m in {g.method for g in every[row]}] for row in panels}
+    methods = {row: sorted({g.method for g in every[row]}, key=METHODS.place) for row in panels}
     tallest = max(len(m) for m in methods.values())
     figure, parts = rows_of_panels(list(panels), height=1.5 + 0.24 * tallest)
     for part, (row, of) in zip(parts, panels.items(), strict=True):
@@ -645,7 +631,7 @@ def _draw(panels: Mapping[str, Mapping[str, Sequence[Gain]]], stamps: Mapping[st
 def _panel(ax: Axes, shown: Sequence[Gain], methods: Sequence[str]) -> None:
     ax.axvline(0, color=_GREY, lw=0.8)
     for gain in shown:
-        y, own = methods.index(gain.method), colour(gain.method)
+        y, own = methods.index(gain.method), METHODS[gain.method].rgb
         if gain.paper is not None:
             ax.plot(gain.paper, y, "D", color=own, mfc="none", ms=6)
         if gain.study is not None:
@@ -654,7 +640,7 @@ def _panel(ax: Axes, shown: Sequence[Gain], methods: Sequence[str]) -> None:
                 ax.hlines(y, gain.study.low, gain.study.high, color=own, lw=2, alpha=0.6)
         place = ax.get_yaxis_transform()
         ax.text(1.03, y, gain.note, transform=place, fontsize=6, color=_GREY, va="center")
-    ax.set_yticks(range(len(methods)), [TITLES[m] for m in methods])
+    ax.set_yticks(range(len(methods)), [METHODS[m].name for m in methods])
     ax.set_ylim(len(methods) - 0.4, -0.6)
     ax.margins(x=0.09)
     ax.set_xlabel("gain over MAML (points)")

@@ -42,6 +42,12 @@ class Runs(NamedTuple):
     diverged: int
 
 
+def at(record: Record) -> Setting:
+    """Return where a run stands."""
+    p = record["parameters"]
+    return Setting(p["inner_steps"], p["inner_rate"], p["width"])
+
+
 def by_setting(records: Iterable[Record]) -> dict[str, dict[Setting, Runs]]:
     """Arrange the records of Figure 2.
 
@@ -54,12 +60,21 @@ def by_setting(records: Iterable[Record]) -> dict[str, dict[Setting, Runs]]:
     -------
     dict
         From method to setting to its runs.
+
+    Raises
+    ------
+    ValueError
+        If two runs of one seed differ in nothing that Figure 2 changes.
     """
     found: dict[str, dict[Setting, Runs]] = {}
     for r in sorted(records, key=lambda r: r["seed"]):
-        p, final = r["parameters"], r["final"]
-        setting = Setting(p["inner_steps"], p["inner_rate"], p["width"])
+        p, final, setting = r["parameters"], r["final"], at(r)
         runs = found.setdefault(p["method"], {}).setdefault(setting, Runs({}, {}, {}, 0))
+        if r["seed"] in runs.accuracy:
+            raise ValueError(
+                f"{r['experiment']} seed {r['seed']} has the same method, inner steps, rate and "
+                "width as another run"
+            )
         if finished([r]):
             runs.accuracy[r["seed"]] = 100 * final["test_accuracy"]["mean"]
             runs.validation[r["seed"]] = 100 * final["val_accuracy"]

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 from .analysis import Curve, adam_walk, by_experiment, curve, finished, noise_curve
 from .experiments import Experiment
-from .figures import legend_above, rows_of_panels, setting, stamp
-from .paper_tables import NETWORKS, NOT_RUN, TITLES, colour, shots
+from .figures import METHODS, legend_above, rows_of_panels, setting, stamp
+from .paper_tables import NETWORKS, NOT_RUN, shots
 from .records import Record
 from .statistics import Interval, t_interval
 from .tables import code, interval, plain, table
@@ -138,11 +138,10 @@ def _freezing(experiments: Iterable[Experiment]) -> list[Experiment]:
 def _by_method(experiments: Iterable[Experiment]) -> dict[str, list[Experiment]]:
     """Group experiments by the title of their method: those with zero rates, and 1 shot, first."""
     groups: dict[str, list[Experiment]] = {}
-    order = list(TITLES)
     for e in sorted(
-        experiments, key=lambda e: (not e.rule.can_freeze, order.index(e.method), e.shots)
+        experiments, key=lambda e: (not e.rule.can_freeze, METHODS.place(e.method), e.shots)
     ):
-        groups.setdefault(TITLES[e.method], []).append(e)
+        groups.setdefault(METHODS[e.method].name, []).append(e)
     return groups
 
 
@@ -258,10 +257,12 @@ def _end_panel(ax: Axes, experiments: Sequence[Experiment], records: Sequence[Re
     names = kernels(_names(experiments[0]))
     ax.set_title(shots(experiments[0].shots), fontsize="medium", pad=20)
     for i, e in enumerate(experiments):
-        group, own = _group(e, records), colour(e.method)
+        group, own = _group(e, records), METHODS[e.method].rgb
         x = np.arange(len(names)) + 0.25 * (i - (len(experiments) - 1) / 2)
         ends = _ends(group, names)
-        label = TITLES[e.method] + ("" if ends else f" ({NOT_RUN if not group else 'diverged'})")
+        label = METHODS[e.method].name + (
+            "" if ends else f" ({NOT_RUN if not group else 'diverged'})"
+        )
         ax.plot(x[: len(ends)], [end.mean for end in ends], "o", color=own, ms=4, label=label)
         ax.vlines(
             x[: len(ends)],
@@ -322,7 +323,7 @@ def _table_of(experiments: Sequence[Experiment], records: Sequence[Record]) -> s
         for e in experiments
     }
     network = NETWORKS[experiments[0].network]
-    header = [network, *(f"{TITLES[e.method]}, {shots(e.shots)}" for e in experiments)]
+    header = [network, *(f"{METHODS[e.method].name}, {shots(e.shots)}" for e in experiments)]
     labels = [*(n.removesuffix(".weight") for n in names), "all of these", "pure noise", "runs"]
     lines = [[label, *cells] for label, *cells in zip(labels, *columns.values(), strict=True)]
     stamps = [plain(setting(group)) for group in groups.values() if group]
@@ -441,7 +442,7 @@ def rates_table(experiments: Iterable[Experiment], records: Sequence[Record]) ->
 
 
 def _rates_of(e: Experiment, group: Sequence[Record]) -> list[str]:
-    heading = f"**{TITLES[e.method]}, {_title(e)}**, started at {e.inner_rate:g}"
+    heading = f"**{METHODS[e.method].name}, {_title(e)}**, started at {e.inner_rate:g}"
     found: Mapping[str, np.ndarray] = {n: quantiles(group, n) for n in kernels(_names(e))}
     if not any(map(len, found.values())):
         return [f"{heading}: {'diverged' if group else NOT_RUN}."]
