@@ -138,6 +138,9 @@ class Experiment(Changeable):
     """Spread of the initial mask, see ``Rule.mask_init``."""
     noise: int = 0
     """For ``sparse-maml-plus``: numbers of noise behind the masks; 0 is the paper's 1600."""
+    as_released: bool = False
+    """For ``sparse-maml-plus`` and ``masked-weights``: the form of the authors' code, see
+    ``wheretolearn.rules``."""
     adapt_norm: bool = True
     """Whether the inner loop may move the scales and shifts of normalisation layers."""
     order: Literal[1, 2] = 1
@@ -216,6 +219,7 @@ class Experiment(Changeable):
             init_sparsity=self.init_sparsity,
             mask_init=self.mask_init,
             adapt_norm=self.adapt_norm,
+            as_released=self.as_released,
             **({"noise": self.noise} if self.noise else {}),
         )
 

@@ -32,6 +32,7 @@ from .inner_loop import (
     first_order,
     second_order,
 )
+from .masked_steps import masked_steps
 from .precision import Precision, check_precision, computing_in
 from .rules import Count, Params, Rates, Rule, count_frozen
 from .stacked import adapt_all, first_order_all, outputs_of_all, stack
@@ -241,7 +242,7 @@ class MetaLearner:
                 accuracies.append(accuracy(result.outputs, task.query.targets))
         if rates:
             _add(inner, self.rule.pull_back(self.rule_params, rates))
-        if self.rule.masks_start:
+        if self.rule.masks_start and not self.rule.masks_steps:
             outer, more = self.rule.pull_back_start(self.rule_params, learned, outer)
             inner = {n: g + more[n] for n, g in inner.items()}
         for n, p in learned.items():
@@ -255,6 +256,11 @@ class MetaLearner:
         self, tasks: Sequence[Task]
     ) -> Iterator[tuple[MetaGradient, Tensor | None]]:
         """Yield the meta-gradient of each task, for the start and the rates, and its noise."""
+        if self.rule.masks_steps:
+            parts = self.forward, self.criterion, self._learned(), self._rates()
+            for task in tasks:
+                yield masked_steps(*parts, task, self.inner_steps, self.rule, self.order), None
+            return
         results = (
             self._side_by_side(
                 tasks, lambda together: first_order_all(*self.begin(), together, self.inner_steps)

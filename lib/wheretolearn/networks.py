@@ -186,7 +186,7 @@ class ConvNet4(Staged):
 class ResidualBlock(nn.Module):
     """Three 3x3 convolutions beside a 1x1 one, each normalised; then 2x2 max-pooling.
 
-    Activations are leaky ReLUs of slope 0.1: after the first two normalisations and after
+    Activations are leaky ReLUs of slope 0.01: after the first two normalisations and after
     the sum (the maximum is taken before the last one, which changes nothing).
 
     Parameters
@@ -208,11 +208,11 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to [B, C', H//2, W//2]."""
-        y = _normed(self.norm1, self.conv1(x), slope=0.1)  # [B, C', H, W]
-        y = _normed(self.norm2, self.conv2(y), slope=0.1)
+        y = _normed(self.norm1, self.conv1(x), slope=0.01)  # [B, C', H, W]
+        y = _normed(self.norm2, self.conv2(y), slope=0.01)
         y = _normed(self.norm3, self.conv3(y), slope=1.0)
         y = y + _normed(self.norm_shortcut, self.shortcut(x), slope=1.0)
-        return F.leaky_relu(F.max_pool2d(y, 2), 0.1)
+        return F.leaky_relu(F.max_pool2d(y, 2), 0.01)
 
 
 def _normed(norm: nn.BatchNorm2d, z: Tensor, slope: float) -> Tensor:
@@ -239,7 +239,7 @@ class ResNet12(Staged):
     """ResNet-12: four residual blocks, the mean over pixels, and a linear layer.
 
     Maps images [B, C, S, S] to logits [B, ways].  Weights start from Xavier's uniform
-    distribution (Glorot and Bengio, 2010), as in the paper's code.
+    distribution (Glorot and Bengio, 2010), as in the paper's code, and the last bias from zero.
 
     Parameters
     ----------
@@ -263,6 +263,7 @@ class ResNet12(Staged):
         for p in self.parameters():
             if p.ndim > 1:
                 nn.init.xavier_uniform_(p)
+        nn.init.zeros_(self.output.bias)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -32,8 +32,18 @@ al. (2021); ``anil`` is Raghu et al. (2020), ``boil`` Oh et al. (2021),
 are variants of the authors' released code.
 
 ``sparse-maml-plus`` makes the masks of convolutions anew for every task, as a linear map
-of Gaussian noise whose scale is learned; one draw serves all steps of a task.  The
-paper's map is known by its sizes only; here it is added to a plain mask.
+of Gaussian noise whose scale is learned; one draw serves all steps of a task.
+
+It and ``masked-weights`` have a second form, ``as_released``, that of the authors' code; the
+forms above are those of the study's runs.  As released,
+
+- the map of ``sparse-maml-plus`` is a linear layer, bias and all, and the noise has a learned
+  mean: :math:`\alpha\,1[W(\mu + s \circ z) + b \ge 0]`.  The bias takes the place of the plain
+  mask, and with it its starting values: those of a linear layer of torch;
+- ``masked-weights`` masks every tensor at the start and after every step,
+  :math:`\phi \leftarrow 1[m \ge 0] \circ (\phi - \alpha g)`.  The weights so found are those of
+  a loop that starts masked and masks its gradients.  The derivative for :math:`m` is another
+  one, since it counts every step (:mod:`wheretolearn.masked_steps`).
 """
 
 from __future__ import annotations
@@ -95,6 +105,8 @@ class Rule:
     """Numbers of noise that the masks of convolutions are made from; 0: they are plain."""
     masks_start: bool = False
     """Whether the inner loop starts from weights that are masked like their gradients."""
+    as_released: bool = False
+    """For masks from noise and masked weights: the form of the authors' code, see above."""
     inner_rate: float = 0.1
     r"""The inner-loop learning rate :math:`\alpha` (for learned rates: where they start)."""
     init_sparsity: float = 0.0
@@ -105,7 +117,7 @@ class Rule:
     """Whether normalisation layers (modules whose name begins with ``norm``) may ever move."""
     mask_init: Literal["uniform", "kaiming"] = "uniform"
     r"""Spread of the initial mask values: :math:`U(-b, b)` shifted by :math:`b(1-2s)`, with
-    b = 1/2 for every tensor (``uniform``), or :math:`b = 1/\sqrt{\text{fan-in}}` for tensors of two
+    b = 1/2 for every tensor (``uniform``), or :math:`b = \sqrt{6/\text{fan-in}}` for tensors of two
     and more dimensions and 1/2 for vectors (``kaiming``).  s is `init_sparsity`."""
 
     def __post_init__(self) -> None:
@@ -125,6 +137,8 @@ class Rule:
             )
         if self.noise and self.masks_start:
             raise ValueError("masks from noise cannot be those of the start as well")
+        if self.as_released and not (self.noise or self.masks_start):
+            raise ValueError("as_released is for masks from noise and for masked weights")
         if not 0 <= self.init_sparsity <= 1:
             raise ValueError(f"init_sparsity must lie in [0, 1], got {self.init_sparsity}")
         if self.init_sparsity > 0 and not self.can_freeze:
@@ -142,6 +156,11 @@ class Rule:
     def can_freeze(self) -> bool:
         """Whether single weights can be frozen: a rate of exactly zero is among its values."""
         return self.learned and _GATES[self.gate].can_freeze
+
+    @property
+    def masks_steps(self) -> bool:
+        """Whether weights are masked again after every step."""
+        return self.masks_start and self.as_released
 
     def moves(self, names: Iterable[str]) -> list[str]:
         """Return those of the parameter `names` that may ever move, in order.
@@ -177,7 +196,8 @@ class Rule:
         dict of str to Tensor
             One tensor for each moving parameter, of its shape, type and device;
             empty when nothing is learned.  With `noise`, also the scale ``@scale``
-            [noise] and, for each kernel, the map ``<name>@map`` [size, noise].
+            [noise] and, for each kernel, the map ``<name>@map`` [size, noise]; as released,
+            the mean ``@mean`` [noise], and a kernel's own numbers are the bias of its map.
         """
         if not self.learned:
             return {}
@@ -189,7 +209,12 @@ class Rule:
             for n, shape in maps.items():
                 w = bound * (2 * torch.rand(shape, generator=generator) - 1)
                 numbers[f"{n}@map"] = w.to(first)
+                if self.as_released:
+                    bias = bound * (2 * torch.rand(params[n].shape, generator=generator) - 1)
+                    numbers[n].copy_(bias)
             numbers["@scale"] = torch.ones(self.noise).to(first)
+            if self.as_released:
+                numbers["@mean"] = torch.zeros(self.noise).to(first)
         return numbers
 
     def draw(self, generator: torch.Generator | None = None) -> Tensor | None:
@@ -201,7 +226,7 @@ class Rule:
         start = _GATES[self.gate].start
         if start is None:
             kaiming = self.mask_init == "kaiming" and p.ndim >= 2
-            bound = p[0].numel() ** -0.5 if kaiming else 0.5
+            bound = math.sqrt(6 / p[0].numel()) if kaiming else 0.5
             m = 2 * bound * (uniform - self.init_sparsity)  # P(m < 0) = init_sparsity
         else:
             m = torch.full(p.shape, start(self.inner_rate), dtype=torch.float64)
@@ -224,7 +249,7 @@ class Rule:
         names : iterable of str
             Names of all parameters of the network, in registration order.
         noise : Tensor, optional
-            From :meth:`draw`; without, the masks are those of the noise's mean, zero.
+            From :meth:`draw`; without, the masks are those of the noise's mean.
 
         Returns
         -------
@@ -235,25 +260,29 @@ class Rule:
             return dict.fromkeys(self.moves(names), self.inner_rate)
         rate = _GATES[self.gate].rate
         numbers = {n: m for n, m in rule_params.items() if "@" not in n}
+        z = rule_params.get("@mean")
         if noise is not None:
             scaled = rule_params["@scale"] * noise.to(rule_params["@scale"])
+            z = scaled if z is None else z + scaled
+        if z is not None:
             for n, m in numbers.items():
                 if f"{n}@map" in rule_params:
-                    numbers[n] = m + (rule_params[f"{n}@map"] @ scaled).view(m.shape)
+                    numbers[n] = m + (rule_params[f"{n}@map"] @ z).view(m.shape)
         return {n: rate(m, self.inner_rate) for n, m in numbers.items()}
 
     def start(self, rule_params: Params, params: Params) -> Params:
         """Return where the inner loop starts, differentiable: `params`, masked or not.
 
         Only tensors of two and more dimensions are masked: a normalisation whose scale
-        and shift were both zero would pass no gradient on, and never come back.
+        and shift were both zero would pass no gradient on, and never come back.  As released,
+        all are.
         """
         if not self.masks_start:
             return params
         masks = {
             n: torch.as_tensor(r) / self.inner_rate
             for n, r in self.rates(rule_params, params).items()
-            if params[n].ndim > 1
+            if params[n].ndim > 1 or self.as_released
         }
         return {n: masks[n] * p if n in masks else p for n, p in params.items()}
 

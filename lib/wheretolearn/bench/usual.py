@@ -70,10 +70,10 @@ class UsualResNet12(nn.Module):
         """Map images [B, C, S, S] to logits [B, ways]."""
         layers: tuple[Any, ...] = (self.layer1, self.layer2, self.layer3, self.layer4)
         for layer in layers:
-            y = F.leaky_relu(layer.norm1(layer.conv1(x)), 0.1)  # [B, C', S, S]
-            y = F.leaky_relu(layer.norm2(layer.conv2(y)), 0.1)
+            y = F.leaky_relu(layer.norm1(layer.conv1(x)), 0.01)  # [B, C', S, S]
+            y = F.leaky_relu(layer.norm2(layer.conv2(y)), 0.01)
             y = layer.norm3(layer.conv3(y)) + layer.norm_shortcut(layer.shortcut(x))
-            x = F.max_pool2d(F.leaky_relu(y, 0.1), 2)  # [B, C', S/2, S/2]
+            x = F.max_pool2d(F.leaky_relu(y, 0.01), 2)  # [B, C', S/2, S/2]
         return self.output(x.mean((2, 3)))
 
 
