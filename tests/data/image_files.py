@@ -7,16 +7,22 @@ import tarfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    """Return an image as a file."""
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
 def image_bytes(value: int, size: int = 8, kind: str = "PNG", mode: str = "RGB") -> bytes:
     """Return an image of one colour."""
-    stream = io.BytesIO()
-    Image.fromarray(np.full((size, size, 3), value, np.uint8)).convert(mode).save(stream, kind)
-    return stream.getvalue()
+    return encoded(Image.fromarray(np.full((size, size, 3), value, np.uint8)).convert(mode), kind)
 
 
 def class_folders(

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
+import lzma
+import os
 import stat
+import struct
 import tarfile
 import tempfile
+import tracemalloc
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from hypothesis import given, settings
@@ -16,8 +23,15 @@ from image_files import write
 from wheretolearn.data import DataError, archives
 from wheretolearn.data.archives import members
 
+MIB = 2**20
 FORMS = ["folder", "a.zip", "a.tar", "a.tar.gz", "a.tgz", "a.tar.xz"]
 FILES = {"x/1.bin": bytes(range(256)) * 20, "x/2.bin": b"", "y/deep/3.bin": b"three"}
+
+
+def unpacked(path: Path) -> list[tuple[str, bytes]]:
+    """Return all files with their contents."""
+    return [(name, read()) for name, read in members(path)]
+
 
 part = st.text("abcXYZ09 _-é", min_size=1, max_size=8).filter(lambda s: s.strip() == s)
 name = st.lists(part, min_size=2, max_size=3).map("/".join)
@@ -25,7 +39,7 @@ name = st.lists(part, min_size=2, max_size=3).map("/".join)
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_gives_the_same_files(tmp_path: Path, form: str) -> None:
-    assert dict(members(write(tmp_path / form, FILES))) == FILES
+    assert dict(unpacked(write(tmp_path / form, FILES))) == FILES
 
 
 @settings(max_examples=20)
@@ -33,7 +47,7 @@ def test_every_form_gives_the_same_files(tmp_path: Path, form: str) -> None:
 @pytest.mark.parametrize("form", ["a.zip", "a.tar.gz"])
 def test_any_content_comes_back(form: str, files: dict[str, bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        assert dict(members(write(Path(folder, form), files))) == files
+        assert dict(unpacked(write(Path(folder, form), files))) == files
 
 
 @pytest.mark.parametrize("form", FORMS[1:])
@@ -47,14 +61,14 @@ def test_truncated_archive_is_an_error_that_names_it(form: str, keep: float) -> 
         length = min(len(whole), 7 * 1024) if form == "a.tar" else len(whole)
         path.write_bytes(whole[: int(keep * length)])
         with pytest.raises(DataError, match=form):
-            list(members(path))
+            unpacked(path)
 
 
 def test_tar_cut_between_two_members_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tar", {"x/1": b"1" * 512, "x/2": b"2" * 512})
     path.write_bytes(path.read_bytes()[:1024])  # header and content of the first
     with pytest.raises(DataError, match="truncated"):
-        list(members(path))
+        unpacked(path)
 
 
 def test_tar_with_a_damaged_header_is_an_error(tmp_path: Path) -> None:
@@ -63,7 +77,7 @@ def test_tar_with_a_damaged_header_is_an_error(tmp_path: Path) -> None:
     content[1024 + 10] ^= 0xFF  # in the header of the second
     path.write_bytes(content)
     with pytest.raises(DataError, match="damaged"):
-        list(members(path))
+        unpacked(path)
 
 
 @pytest.mark.parametrize("form", ["a.tar.gz", "a.tar.xz", "a.zip"])
@@ -76,7 +90,7 @@ def test_flipped_bits_are_an_error(tmp_path: Path, form: str, where: float) -> N
     content[middle : middle + 40] = bytes(b ^ 0xFF for b in content[middle : middle + 40])
     path.write_bytes(content)
     with pytest.raises(DataError, match=form):
-        list(members(path))
+        unpacked(path)
 
 
 @pytest.mark.parametrize("form", FORMS[1:])
@@ -84,7 +98,7 @@ def test_other_content_under_an_archive_name_is_an_error(tmp_path: Path, form: s
     path = tmp_path / form
     path.write_bytes(b"<html>404 not found</html>" * 100)
     with pytest.raises(DataError, match=form):
-        list(members(path))
+        unpacked(path)
 
 
 @pytest.mark.parametrize("evil", ["../out.png", "a/../../out.png", "/etc/out.png", "C:/out.png"])
@@ -92,7 +106,7 @@ def test_other_content_under_an_archive_name_is_an_error(tmp_path: Path, form: s
 def test_member_that_reaches_out_is_refused(tmp_path: Path, form: str, evil: str) -> None:
     path = write(tmp_path / form, {"good/1.png": b"1", evil: b"2"})
     with pytest.raises(DataError, match="refused") as caught:
-        list(members(path))
+        unpacked(path)
     assert evil in str(caught.value)
     assert form in str(caught.value)
 
@@ -112,7 +126,7 @@ def test_link_or_device_in_a_tar_is_refused(tmp_path: Path, kind: bytes, word: s
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         tar.addfile(info)
     with pytest.raises(DataError, match=f"innocent.png' is a {word}"):
-        list(members(tmp_path / "a.tar"))
+        unpacked(tmp_path / "a.tar")
 
 
 def test_link_in_a_zip_is_refused(tmp_path: Path) -> None:
@@ -121,7 +135,7 @@ def test_link_in_a_zip_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr(info, "/etc/passwd")
     with pytest.raises(DataError, match="is a link"):
-        list(members(tmp_path / "a.zip"))
+        unpacked(tmp_path / "a.zip")
 
 
 @pytest.mark.parametrize("form", ["a.zip", "a.tar.gz"])
@@ -129,25 +143,25 @@ def test_bombs_are_refused(tmp_path: Path, form: str, monkeypatch: pytest.Monkey
     path = write(tmp_path / form, {"x/1": bytes(4000), "x/2": bytes(4000)})
     monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", 3000)
     with pytest.raises(DataError, match="4000 bytes"):
-        list(members(path))
+        unpacked(path)
     monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", 5000)
     monkeypatch.setattr(archives, "MAX_TOTAL_BYTES", 7000)
     with pytest.raises(DataError, match="more than 7000"):
-        list(members(path))
+        unpacked(path)
 
 
 def test_nothing_is_written(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tar.gz", FILES)
-    list(members(path))
+    unpacked(path)
     assert [p.name for p in tmp_path.iterdir()] == ["a.tar.gz"]
 
 
 def test_absent_and_unknown_files_are_errors(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
-        list(members(tmp_path / "nothing.zip"))
+        unpacked(tmp_path / "nothing.zip")
     (tmp_path / "a.rar").write_bytes(b"Rar!")
     with pytest.raises(DataError, match="neither a folder nor an archive"):
-        list(members(tmp_path / "a.rar"))
+        unpacked(tmp_path / "a.rar")
 
 
 def test_gzip_that_is_no_tar_is_an_error(tmp_path: Path) -> None:
@@ -156,4 +170,120 @@ def test_gzip_that_is_no_tar_is_an_error(tmp_path: Path) -> None:
         file.write(b"no tar " * 1000)
     (tmp_path / "a.tar.gz").write_bytes(stream.getvalue())
     with pytest.raises(DataError, match=r"a\.tar\.gz"):
-        list(members(tmp_path / "a.tar.gz"))
+        unpacked(tmp_path / "a.tar.gz")
+
+
+# Attacks: little bytes that ask for much memory, or for ever
+
+
+@contextlib.contextmanager
+def memory_below(limit: int) -> Iterator[None]:
+    """Check that no more memory is held at any time."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < limit
+    finally:
+        tracemalloc.stop()
+
+
+def test_zip_that_understates_a_size(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x/1.png", bytes(16_123_457))
+    content, size = path.read_bytes(), struct.pack("<I", 16_123_457)
+    assert content.count(size) == 2
+    path.write_bytes(content.replace(size, struct.pack("<I", 10)))
+    with memory_below(2 * MIB), pytest.raises(DataError, match=r"a\.zip"):
+        unpacked(path)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_zip_methods_without_a_limit_are_refused(tmp_path: Path, method: int) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
+        archive.writestr("x/1.png", bytes(16 * MIB))
+    with memory_below(2 * MIB), pytest.raises(DataError, match=r"'x/1\.png' is packed"):
+        unpacked(tmp_path / "a.zip")
+
+
+def header(kind: bytes, size: int) -> bytes:
+    info = tarfile.TarInfo("x/1.png")
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+LONG = b"a" * (16 * MIB)
+SPARSE = b"".join(  # version 1.0: the map is in front of the content
+    b"%d %s\n" % (len(pair) + 4, pair)
+    for pair in (b"GNU.sparse.major=1", b"GNU.sparse.minor=0", b"GNU.sparse.name=1")
+)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header(tarfile.GNUTYPE_LONGNAME, len(LONG)) + LONG,
+        header(tarfile.GNUTYPE_LONGLINK, len(LONG)) + LONG,
+        header(tarfile.XHDTYPE, len(LONG)) + b"%d path=" % len(LONG) + LONG,
+        header(tarfile.XGLTYPE, len(LONG)) + b"%d comment=" % len(LONG) + LONG,
+        header(tarfile.XHDTYPE, len(SPARSE)).ljust(512, b"\0")
+        + SPARSE.ljust(512, b"\0")
+        + header(tarfile.REGTYPE, len(LONG))
+        + b"9000000\n"
+        + b"1\n" * (len(LONG) // 2),
+        header(tarfile.XHDTYPE, 512) + b"9" * 6000,
+    ],
+    ids=["name", "link", "pax", "global", "sparse", "number"],
+)
+def test_tar_with_an_absurd_header(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.tar.xz"
+    path.write_bytes(lzma.compress(content + header(tarfile.REGTYPE, 0) + bytes(1024), preset=0))
+    with memory_below(4 * MIB), pytest.raises(DataError, match=r"a\.tar\.xz"):
+        unpacked(path)
+
+
+def test_headers_do_not_pile_up(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar.gz"
+    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
+        for i in range(300):
+            info = tarfile.TarInfo(f"x/{i}")
+            info.pax_headers = {"comment": "long " * 8_000}
+            tar.addfile(info)
+    with memory_below(4 * MIB):
+        assert len(unpacked(path)) == 300
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_nothing_is_unpacked_for_its_name(tmp_path: Path, form: str) -> None:
+    path = write(tmp_path / form, {"x/1.png": b"1", "x/2.bin": bytes(16 * MIB), "x/3.png": b"3"})
+    with memory_below(12 * MIB):  # the window of xz has 8
+        found = [read() for name, read in members(path) if name.endswith(".png")]
+    assert found == [b"1", b"3"]
+
+
+def test_pipe_in_a_folder_is_not_waited_for(tmp_path: Path) -> None:
+    path = write(tmp_path / "folder", {"x/1.png": b"1"})
+    os.mkfifo(path / "x" / "2.png")
+    writer = Thread(target=(path / "x" / "2.png").write_bytes, args=(b"",), daemon=True)
+    writer.start()  # so that this test would not wait for ever either
+    with pytest.raises(DataError, match=r"2\.png is no regular file"):
+        unpacked(path)
+    end = os.open(path / "x" / "2.png", os.O_RDONLY | os.O_NONBLOCK)
+    writer.join()
+    os.close(end)
+
+
+def test_large_file_in_a_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", 3000)
+    path = write(tmp_path / "folder", {"x/1.png": bytes(3000), "x/2.png": bytes(3001)})
+    with pytest.raises(DataError, match=r"2\.png has 3001 bytes"):
+        unpacked(path)
+
+
+def test_links_in_a_folder_are_followed_but_not_round_in_circles(tmp_path: Path) -> None:
+    pool = write(tmp_path / "pool", {"cat/1.png": b"1"})
+    path = write(tmp_path / "folder", {"x/2.png": b"2", "y/3.png": b"3"})
+    (path / "cat").symlink_to(pool / "cat")
+    for link in ("x/back", "x/again", "y/back", "y/again"):
+        (path / link).symlink_to(path)
+    assert dict(unpacked(path)) == {"cat/1.png": b"1", "x/2.png": b"2", "y/3.png": b"3"}

@@ -3,30 +3,34 @@
 Nothing is ever extracted to disk.  An archive comes from somewhere else, so a
 member that could reach out of it (an absolute path, ``..``, a link, a device)
 or that is absurdly large stops the reading.  A folder is the reader's own:
-links in it are followed.
+links in it are followed, to regular files.
 """
 
 from __future__ import annotations
 
 import gzip
 import lzma
-import os
+import math
 import re
 import stat
 import tarfile
 import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO
 
+from .decoding import is_hidden
 from .errors import DataError
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz")
 
 MAX_MEMBER_BYTES = 256 * 2**20
 """Larger members are refused; the largest real one, a photograph, has a few MB."""
+
+MAX_HEADER_BYTES = 2**16
+"""Of a tar's member: its name and whatever else is said of it; a long path has 4 KiB."""
 
 MAX_TOTAL_BYTES = 128 * 2**30
 """Archives that unpack to more are refused; tieredImageNet, uncut, is estimated at 80 GiB."""
@@ -37,8 +41,8 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
-def members(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield the files in a folder or an archive, each with its content.
+def members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Yield the files in a folder or an archive: what it is called, and what reads it.
 
     Parameters
     ----------
@@ -49,8 +53,9 @@ def members(path: Path) -> Iterator[tuple[str, bytes]]:
     ------
     name : str
         Path inside the folder or archive, with ``/`` between its parts.
-    content : bytes
-        What the file holds.
+    read : callable
+        Returns the content, as bytes.  Nothing is unpacked before it is called; call it before
+        the next file is asked for.
 
     Raises
     ------
@@ -67,22 +72,45 @@ def members(path: Path) -> Iterator[tuple[str, bytes]]:
         )
     else:
         total = 0
-        read = _zip_members if path.name.lower().endswith(".zip") else _tar_members
-        for name, content in read(path):
-            total += len(content)
+        unpack = _zip_members if path.name.lower().endswith(".zip") else _tar_members
+        for name, size, read in unpack(path):
+            total += size
             if total > MAX_TOTAL_BYTES:
                 raise DataError(f"{path} unpacks to more than {MAX_TOTAL_BYTES} bytes: refused")
-            yield name, content
+            yield name, read
 
 
-def _folder_members(path: Path) -> Iterator[tuple[str, bytes]]:
-    for folder, subfolders, files in os.walk(path, followlinks=True):
-        subfolders.sort()
-        for file in sorted(files):
-            full = Path(folder, file)
-            with _damage_named(full):
-                content = full.read_bytes()
-            yield full.relative_to(path).as_posix(), content
+def read_file(path: Path) -> bytes:
+    """Return the content of a regular file; DataError if it is none, or is absurdly large."""
+    with _damage_named(path):
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe, once opened, would be waited for for ever
+            raise DataError(f"{path} is no regular file: refused")
+        if found.st_size > MAX_MEMBER_BYTES:
+            raise DataError(f"{path} has {found.st_size} bytes, more than {MAX_MEMBER_BYTES}")
+        return path.read_bytes()
+
+
+def folder_files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[tuple[str, Path]]:
+    """Yield the files below a folder that are not hidden, by name and path.
+
+    Links are followed, but not round in circles.
+    """
+    with _damage_named(folder):
+        here, entries = folder.resolve(), sorted(folder.iterdir())
+    for entry in entries if here not in above else ():
+        if is_hidden(entry.name):
+            continue
+        if entry.is_dir():
+            for name, file in folder_files(entry, (*above, here)):
+                yield f"{entry.name}/{name}", file
+        else:
+            yield entry.name, entry
+
+
+def _folder_members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    for name, file in folder_files(path):
+        yield name, partial(read_file, file)
 
 
 def _check(archive: Path, name: str, kind: str, size: int) -> None:
@@ -106,28 +134,33 @@ def _damage_named(path: Path) -> Iterator[None]:
     """Turn every way in which an archive can be broken into a DataError."""
     try:
         yield
-    except (
-        EOFError,  # a compressed stream that ends too early
-        OSError,  # includes gzip.BadGzipFile
-        zlib.error,
-        lzma.LZMAError,
-        tarfile.TarError,
-        zipfile.BadZipFile,
-        NotImplementedError,  # a zip with an unknown compression
-        RuntimeError,  # a zip with a password
-    ) as error:
+    except DataError:
+        raise
+    except Exception as error:  # zipfile and tarfile raise whatever the damage leads to
         raise DataError(
             f"{path} is damaged or truncated: {error or type(error).__name__}"
         ) from error
 
 
-def _zip_members(path: Path) -> Iterator[tuple[str, bytes]]:
+def _zip_members(path: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
     with _damage_named(path), zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             link = stat.S_ISLNK(info.external_attr >> 16)
             _check(path, info.filename, "link" if link else "file", info.file_size)
             if not info.is_dir():
-                yield info.filename, archive.read(info)  # checks the CRC
+                yield info.filename, info.file_size, partial(_unzip, path, archive, info)
+
+
+def _unzip(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """Unpack no more than a member's declared size; also checks the CRC."""
+    if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        # zipfile unpacks the others without a limit
+        raise DataError(
+            f"{path}: member {info.filename!r} is packed with another method than deflate: "
+            "pack it anew"
+        )
+    with _damage_named(path), archive.open(info) as file:
+        return file.read(info.file_size + 1)
 
 
 def _open_tar_stream(path: Path) -> IO[bytes]:
@@ -139,22 +172,49 @@ def _open_tar_stream(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
-def _tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
-    with (
-        _damage_named(path),
-        _open_tar_stream(path) as stream,
-        tarfile.open(fileobj=stream, mode="r|", bufsize=2**20) as archive,
-    ):
-        for info in archive:
-            if info.issym() or info.islnk():
-                kind = "link"
-            else:
-                kind = "file" if info.isfile() or info.isdir() else "device"
-            _check(path, info.name, kind, info.size)
-            content = archive.extractfile(info)
-            if content is not None:
-                yield info.name, content.read()
-        _check_tar_end(path, archive.fileobj)  # type: ignore[arg-type]
+class _Rationed:
+    """A stream that refuses to give more than it was told to.
+
+    tarfile keeps in memory whatever a header says is the name, or the map, of a member.
+    """
+
+    def __init__(self, path: Path, stream: IO[bytes]) -> None:
+        self.path, self.stream = path, stream
+        self.left: float = MAX_HEADER_BYTES
+
+    def read(self, size: int) -> bytes:
+        """Read, see :meth:`io.RawIOBase.read`."""
+        block = self.stream.read(size)
+        self.left -= len(block)
+        if self.left < 0:
+            raise DataError(f"{self.path}: a header of more than {MAX_HEADER_BYTES} bytes: refused")
+        return block
+
+
+def _tar_members(path: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
+    with _damage_named(path), _open_tar_stream(path) as stream:
+        rationed = _Rationed(path, stream)
+        with tarfile.open(fileobj=rationed, mode="r|") as archive:  # type: ignore[call-overload]
+            while (info := archive.next()) is not None:
+                if info.issym() or info.islnk():
+                    kind = "link"
+                else:
+                    kind = "file" if info.isfile() or info.isdir() else "device"
+                _check(path, info.name, kind, info.size)
+                rationed.left = info.size + tarfile.RECORDSIZE + MAX_HEADER_BYTES
+                if info.isfile():
+                    yield info.name, info.size, partial(_untar, path, archive, info)
+                archive.members.clear()  # type: ignore[attr-defined]
+                archive.pax_headers.clear()
+            rationed.left = math.inf
+            _check_tar_end(path, archive.fileobj)  # type: ignore[arg-type]
+
+
+def _untar(path: Path, archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+    with _damage_named(path):
+        content = archive.extractfile(info)
+        assert content is not None
+        return content.read()
 
 
 def _check_tar_end(path: Path, stream: IO[bytes]) -> None:

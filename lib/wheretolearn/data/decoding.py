@@ -7,30 +7,40 @@ which MAML's authors prepared both Omniglot and miniImageNet.
 
 from __future__ import annotations
 
+import contextlib
 import io
+from pathlib import PurePosixPath
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from .errors import DataError
 
-FORMATS = (
-    *("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "QOI", "TGA", "TIFF"),
-    "WEBP",
-)
-"""Formats of pixels, in Pillow's names; others are not opened: EPS would run Ghostscript."""
+FORMATS = {"BMP", "DIB", "GIF", "JPEG", "MPO", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP"}
+FORMATS |= {"AVIF", "JPEG2000"}
+"""What is opened, in Pillow's names; of the others, EPS would start Ghostscript."""
 
 IMAGE_SUFFIXES = tuple(s for s, name in Image.registered_extensions().items() if name in FORMATS)
-"""Endings of files of these formats: .jpg, .png and some thirty others."""
+"""Endings of their files: .jpg, .png and some thirty others."""
 
 MAX_PIXELS = 64 * 10**6
 """Larger images are refused before they are decoded."""
 
+SYSTEM_FOLDERS = {"__MACOSX", "__pycache__", "@eaDir", "@Recycle", "#recycle", "#snapshot"}
+SYSTEM_FOLDERS |= {"$RECYCLE.BIN", "lost+found", "System Volume Information"}
+"""Made by programs, not by people: copies, thumbnails and waste."""
+
+
+def is_hidden(part: str) -> bool:
+    """Tell whether a file or a folder of this name is none of a reader's own."""
+    return part in SYSTEM_FOLDERS or (part.startswith(".") and part != "..")
+
 
 def is_image(name: str) -> bool:
-    """Tell from its name whether a file is an image (hidden files are not)."""
-    file = name.rsplit("/", 1)[-1]
-    return file.lower().endswith(IMAGE_SUFFIXES) and not file.startswith(".")
+    """Tell from its path in a folder or archive whether a file is an image that is not hidden."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not any(
+        is_hidden(part) for part in PurePosixPath(name).parts
+    )
 
 
 def decode(content: bytes, name: str, channels: int) -> Image.Image:
@@ -53,15 +63,70 @@ def decode(content: bytes, name: str, channels: int) -> Image.Image:
     Raises
     ------
     DataError
-        If the file is no image, is damaged, or is absurdly large.
+        If the file is no image of the `FORMATS`, is damaged, is absurdly large, or holds
+        numbers whose brightness is not known.
     """
+    mode = "L" if channels == 1 else "RGB"
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=_OPENED) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f"{name}: {image.width} x {image.height} pixels: refused")
-            return image.convert("L" if channels == 1 else "RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            shallow = image.mode == "P" or ";" not in str(image.tile)  # else other than 8 bits
+            if "transparency" in image.info and not shallow:
+                raise DataError(f"{name}: a transparent colour of other than 8 bits: refused")
+            image.load()  # turns a TIFF
+            turn = _turn(image)
+            decoded = _opaque(image if image.mode[0] not in "IF" else _scaled(image, name), mode)
+            return decoded if turn is None else decoded.transpose(turn)
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's readers raise whatever the damage leads to
         raise DataError(f"{name} is not a readable image: {error}") from error
+
+
+_OPENED = sorted(FORMATS & Image.OPEN.keys())
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """Return what brings an image upright; None if it is, or if its EXIF cannot be read."""
+    with contextlib.suppress(Exception):
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    return None
+
+
+def _opaque(image: Image.Image, mode: str) -> Image.Image:
+    """Convert to a mode, with what is transparent on white."""
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert(mode)
+
+
+def _scaled(image: Image.Image, name: str) -> Image.Image:
+    """Scale grey of more than 8 bits to 8; refuse it where white is not known."""
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    if image.mode == "F":
+        white = 1
+    elif image.mode == "I" and tags:
+        raise DataError(f"{name}: whole numbers of 32 bits or with a sign; save it with 8 bits")
+    else:
+        white = 2 ** tags.get(ExifTags.Base.BitsPerSample, (16,))[0] - 1
+    light = np.asarray(image, np.float64) / white
+    if not (light.min() >= 0 and light.max() <= 1):  # or no numbers
+        raise DataError(f"{name}: brightness outside 0 to 1; save it with 8 bits")
+    if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:  # white is zero
+        light = 1 - light
+    return Image.fromarray(np.round(255 * light).astype(np.uint8))
 
 
 def resize(image: Image.Image, size: int) -> np.ndarray:

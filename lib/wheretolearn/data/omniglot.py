@@ -74,11 +74,11 @@ def read_pictures(paths: Iterable[Path], image_size: int) -> Iterator[Picture]:
     """
     for path in paths:
         seen = []
-        for name, content in members(path):
+        for name, read in members(path):
             parts = PurePosixPath(name).parts
             if not is_image(name) or len(parts) < 3 or "__MACOSX" in parts:
                 continue
-            image = ImageOps.invert(decode(content, f"{path}: {name}", 1))
+            image = ImageOps.invert(decode(read(), f"{path}: {name}", 1))
             bits = np.packbits(np.asarray(image) > 127).tobytes()
             seen.append(("/".join(parts[-3:]), hashlib.sha256(bits).digest()))
             yield Picture(None, "/".join(parts[-3:-1]), parts[-1], resize(image, image_size))
