@@ -25,6 +25,7 @@ from wheretolearn.data import (
     describe,
     idx,
     load,
+    load_folder,
     mnist_arrays,
     omniglot,
     verify,
@@ -80,7 +81,7 @@ def test_absent_set_says_what_to_put_where(name: str, tmp_path: Path) -> None:
     assert "WHERETOLEARN_DATA" in message
     assert (row.remote[0].name if row.remote else row.layout) in message
     if row.remote:
-        assert row.remote[0].md5 in message
+        assert row.remote[0].sha256 in message
         assert row.remote[0].url in message
     assert "absent" in describe(name, tmp_path)
     assert (row.remote[0].url if row.remote else row.layout) in describe(name, tmp_path)
@@ -95,15 +96,25 @@ def test_download_with_a_wrong_checksum_is_not_kept(
         Path(output_file).write_bytes(b"an error page")
 
     monkeypatch.setattr(pooch.HTTPDownloader, "__call__", deliver)
-    with pytest.raises(DataError, match="68d2efa1b9178cc56df9314c21c6e718"):
+    with pytest.raises(
+        DataError, match="ad41ab679c8b5d90b271ef46be6987cc81211774a695c29dcc5367b2b26ee640"
+    ):
         load("omniglot", 28, root=tmp_path, cache=tmp_path / "cache")
     assert not list(tmp_path.rglob("images_background.zip"))
+
+
+def test_downloads_are_encrypted_and_their_digests_strong() -> None:
+    for row in DATASETS.values():
+        for file in row.remote:
+            assert file.url.startswith("https://")
+            assert len(bytes.fromhex(file.sha256)) == 32
 
 
 def test_right_download_is_kept_and_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = gzip.compress(b"anything")
     remote = tuple(
-        file._replace(md5=hashlib.md5(content).hexdigest()) for file in DATASETS["mnist"].remote
+        file._replace(sha256=hashlib.sha256(content).hexdigest())
+        for file in DATASETS["mnist"].remote
     )
     change(monkeypatch, "mnist", remote=remote)
 
@@ -207,6 +218,16 @@ def test_decoded_images_do_without_raw_files(small_omniglot: Path) -> None:
     assert after.fingerprint == before.fingerprint
     with pytest.raises(DataError, match=r"images_background\.zip"):
         load("omniglot", 14, root=small_omniglot, cache=small_omniglot / "cache")
+
+
+def test_a_readers_own_set_is_not_taken_for_the_published_one(small_omniglot: Path) -> None:
+    """Nor are its classes, if it has the same name and nothing else is there."""
+    cache = small_omniglot / "cache"
+    own = write(small_omniglot / "mine" / "omniglot", {"a/1.png": image_bytes(0)})
+    load_folder(own, 28, channels=1, std=(1.0,), rotations=True, cache=cache)
+    with pytest.raises(DataError, match="could not be downloaded"):
+        load("omniglot", 28, root=small_omniglot / "nowhere", cache=cache)
+    assert load("omniglot", 28, root=small_omniglot, cache=cache).images.shape == (4, 28, 28, 1)
 
 
 # Class folders with a known split: miniImageNet, CUB
@@ -488,8 +509,8 @@ def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "mnist").mkdir()
     for name, content in zip(idx.FILES, contents, strict=True):
         (tmp_path / "mnist" / f"{name}.gz").write_bytes(gzip.compress(content))
-    md5s = tuple(hashlib.md5(content).hexdigest() for content in contents)
-    monkeypatch.setitem(idx.CONTENT_MD5, "mnist", md5s)
+    digests = tuple(hashlib.sha256(content).hexdigest() for content in contents)
+    monkeypatch.setitem(idx.CONTENT_SHA256, "mnist", digests)
     row = DATASETS["mnist"]
     read: Any = row.read_pictures
     change(
@@ -497,7 +518,7 @@ def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "mnist",
         editions={20: ""},
         read_pictures=lambda paths, size: read.func(
-            paths, size, expected_md5=md5s, classes=idx.CLASSES["mnist"]
+            paths, size, expected_sha256=digests, classes=idx.CLASSES["mnist"]
         ),
     )
     return tmp_path
@@ -533,14 +554,27 @@ def test_mnist_uncompressed(small_mnist: Path) -> None:
     assert all((a == b).all() for a, b in zip(before, after, strict=True))
 
 
+@pytest.mark.parametrize("end", ["", ".gz"])
+def test_mnist_under_a_near_name(small_mnist: Path, end: str) -> None:
+    """Some programs make of the last hyphen a full stop, or unpack and keep the name."""
+    before = mnist_arrays(small_mnist)
+    for path in (small_mnist / "mnist").glob("*.gz"):
+        content = path.read_bytes() if "images" in path.name else gzip.decompress(path.read_bytes())
+        path.with_name(path.stem.replace("-idx", ".idx") + end).write_bytes(content)
+        path.unlink()
+    assert at_hand("mnist", 28, root=small_mnist, cache=small_mnist / "cache")
+    after = mnist_arrays(small_mnist)
+    assert all((a == b).all() for a, b in zip(before, after, strict=True))
+
+
 def test_wrong_mnist_file_is_named_with_both_checksums(small_mnist: Path) -> None:
     path = small_mnist / "mnist" / "t10k-labels-idx1-ubyte.gz"
     wrong = idx_bytes(np.arange(9))
     path.write_bytes(gzip.compress(wrong))
     with pytest.raises(DataError, match=path.name) as caught:
         mnist_arrays(small_mnist)
-    assert idx.CONTENT_MD5["mnist"][3] in str(caught.value)
-    assert hashlib.md5(wrong).hexdigest() in str(caught.value)
+    assert idx.CONTENT_SHA256["mnist"][3] in str(caught.value)
+    assert hashlib.sha256(wrong).hexdigest() in str(caught.value)
 
 
 def test_truncated_gzip_is_named(small_mnist: Path) -> None:
@@ -557,6 +591,12 @@ def test_truncated_gzip_is_named(small_mnist: Path) -> None:
 def test_files_that_are_not_idx(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(DataError, match=r"is not an IDX file|is truncated"):
+        idx.read_idx(tmp_path / "file")
+
+
+def test_idx_file_with_extra_bytes_is_not_called_truncated(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(idx_bytes(np.ones(9)) + b"1")
+    with pytest.raises(DataError, match="has more than its header says"):
         idx.read_idx(tmp_path / "file")
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from image_files import class_folders, image_bytes, write
 from PIL import Image
 
 from wheretolearn.data import DataError, ImageSet, load_folder
+from wheretolearn.data import class_folders as module
 from wheretolearn.data.decoding import resize
 
 SPLITS = {"train": ["class0"], "val": ["class1"], "test": ["class2"]}
@@ -121,13 +123,62 @@ def test_other_files_and_empty_class_folders_are_passed_over(tmp_path: Path, loa
         "class0/notes.txt": b"hello",
         "class1/.DS_Store": b"\0\0",
         "class1/._1.png": b"resource fork",
-        "__MACOSX/class1/1.png": b"resource fork",
     }
     path = write(tmp_path / "folder", {**class_folders(), **extra})
     (path / "class9").mkdir()
-    assert load(path).classes == ("class0", "class1", "class2")
-    with pytest.raises(DataError, match="'class9' of the test split has no images"):
+    with pytest.warns(UserWarning, match="2 .txt"):
+        assert load(path).classes == ("class0", "class1", "class2")
+    with (
+        pytest.warns(UserWarning, match="2 .txt"),
+        pytest.raises(DataError, match="'class9' of the test split has no images"),
+    ):
         load(path, splits={"train": ["class0"], "test": ["class9"]})
+
+
+@pytest.mark.parametrize("form", ["folder", "a.zip", "a.tar"])
+def test_hidden_and_system_folders_are_no_classes(tmp_path: Path, load: Any, form: str) -> None:
+    made = [".ipynb_checkpoints", "class0/.ipynb_checkpoints", "@eaDir", "class1/@eaDir/1.png"]
+    made += ["__pycache__", "__MACOSX/class1", ".Trash-1000/files/class9", "lost+found"]
+    extra = {f"{folder}/1.png": image_bytes(99) for folder in made}
+    images = load(write(tmp_path / form, {**class_folders(), **extra}))
+    assert images.classes == ("class0", "class1", "class2")
+    assert len(images.images) == 12
+
+
+def test_folders_above_the_source_may_be_hidden(tmp_path: Path, load: Any) -> None:
+    path = write(tmp_path / ".local" / "@eaDir" / "a", class_folders())
+    assert len(load(path).images) == 12
+    files = {f"./{name}": content for name, content in class_folders().items()}
+    assert len(load(write(tmp_path / "b.tar", files)).images) == 12  # made by tar c .
+
+
+@pytest.mark.parametrize("form", ["folder", "a.zip"])
+def test_what_is_left_out_is_counted_in_one_message(tmp_path: Path, load: Any, form: str) -> None:
+    extra = {f"class{i}/{i}{j}.heic": b"unknown" for i in range(2) for j in range(4)}
+    extra |= {"class2/photo.NEF": b"raw", "class2/picture": b"without ending"}
+    path = write(tmp_path / form, {**class_folders(), **extra})
+    with pytest.warns(UserWarning, match="left out") as caught:
+        assert len(load(path).images) == 12
+    (message,) = [str(warning.message) for warning in caught]
+    assert all(part in message for part in (str(path), "10 files", "8 .heic", "1 .NEF"))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "broken link"])
+def test_what_is_no_file_is_named(tmp_path: Path, load: Any, kind: str) -> None:
+    path = write(tmp_path / "folder", class_folders())
+    load(path)
+    new = path / "class0" / "new.png"
+    os.mkfifo(new) if kind == "pipe" else new.symlink_to("nowhere.png")
+    with pytest.raises(DataError, match=r"new\.png"):
+        load(path)
+
+
+def test_hidden_archives_and_folders_are_no_data(tmp_path: Path) -> None:
+    """A Mac leaves files such as ``._images.zip`` beside those it copies."""
+    write(tmp_path, {"._images.zip": b"resource fork", ".ipynb_checkpoints/a.py": b""})
+    assert module.find(tmp_path) == []
+    path = write(tmp_path / "images.zip", class_folders())
+    assert module.find(tmp_path) == [path]
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", image_bytes(1, 64, "JPEG")[:-200]])

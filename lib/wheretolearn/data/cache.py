@@ -1,17 +1,20 @@
 """Decoded images on disk: decoded once, then mapped into memory.
 
-One folder for each (name, image size, state of the source) holds ``images.npy``
+One folder for each (name, image size, content of the source) holds ``images.npy``
 (uint8 [N, H, W, C]) and ``index.json`` (everything else in an
-:class:`~wheretolearn.data.image_set.ImageSet`).
+:class:`~wheretolearn.data.image_set.ImageSet`).  Both are checked against their
+digests when a process first opens them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
-import tempfile
+import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,11 +23,16 @@ import numpy as np
 from filelock import FileLock
 from tqdm import tqdm
 
+from .archives import folder_files
+from .decoding import is_image
 from .errors import DataError
 from .image_set import SPLITS, ImageSet
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever decoding changes, so that older caches are left alone."""
+
+_CHECKED: set[tuple[str, tuple[int, ...]]] = set()
+"""What was found right in this process: each digest of an index, with the state of the pixels."""
 
 
 class Picture(NamedTuple):
@@ -50,22 +58,57 @@ class Meta:
     rotations: bool = False
 
 
-def state_of(paths: Iterable[Path]) -> list[list[Any]]:
-    """Return name, size and time of change of each file, with all files of folders."""
-    found: list[list[Any]] = []
+def state_of(paths: Iterable[Path]) -> list[tuple[str, Path, tuple[int, ...]]]:
+    """Return what is read of sources, by name and path, each with what changes when it does.
+
+    Of a folder these are its images.  Links are followed to what they mean.
+    """
+    found = []
     for path in paths:
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        for file in files:
-            status = file.stat()
-            name = file.relative_to(path.parent).as_posix()
-            found.append([name, status.st_size, status.st_mtime_ns])
+        images = ((n, p) for n, p in folder_files(path) if is_image(n))
+        for name, file in images if path.is_dir() else [("", path)]:
+            try:
+                status = file.stat()
+            except OSError as error:
+                raise DataError(f"{file} cannot be read: {error.strerror}") from error
+            if not stat.S_ISREG(status.st_mode):
+                raise DataError(f"{file} is no regular file: refused")
+            found.append((name, file, _identity(status)))
     return found
 
 
-def cache_key(meta: Meta, image_size: int, source: Any) -> str:
-    """Return the name of a cache folder: set, size and digest of all that went in."""
-    text = json.dumps([FORMAT, asdict(meta), image_size, source], sort_keys=True)
-    return f"{meta.name}-{image_size}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    """Return which file it is and when it changed; nobody can set back the last of these times."""
+    times = (status.st_mtime_ns, status.st_ctime_ns)
+    return (status.st_dev, status.st_ino, status.st_size, *times)
+
+
+def content_of(state: list[tuple[str, Path, tuple[int, ...]]], cache: Path) -> str:
+    """Return the digest of sources.
+
+    Their files are read once only: the cache keeps the digest for as long as their state lasts.
+    """
+    known = cache / ".contents" / _digest([(name, identity) for name, _, identity in state])
+    with suppress(OSError, ValueError):
+        if len(bytes.fromhex(digest := known.read_text(encoding="ascii"))) == 32:
+            return digest
+    contents = []
+    for name, path, _ in state:
+        try:
+            with path.open("rb") as file:
+                contents.append((name, hashlib.file_digest(file, "sha256").hexdigest()))
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    digest = _digest(contents)
+    with suppress(OSError):  # then they are read again
+        known.parent.mkdir(parents=True, exist_ok=True)
+        known.write_text(digest, encoding="ascii")
+    return digest
+
+
+def _digest(data: Any) -> str:
+    """Return the SHA-256 of what can be written as JSON."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 def read(folder: Path) -> ImageSet | None:
@@ -83,14 +126,18 @@ def read(folder: Path) -> ImageSet | None:
     """
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        if index["format"] != FORMAT:
-            return None
-        if (folder / "images.npy").stat().st_size != index["bytes"]:
+        seal = index.pop("digest")
+        if seal != _digest(index) or index["format"] != FORMAT:
             return None
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-        if list(images.shape) != index["shape"] or images.dtype != np.uint8:
+        status = (folder / "images.npy").stat()
+        if (
+            list(images.shape) != index["shape"]
+            or images.dtype != np.uint8
+            or images.offset + images.nbytes != status.st_size
+        ):
             return None
-        return ImageSet(
+        found = ImageSet(
             name=index["name"],
             images=images,
             classes=tuple(index["classes"]),
@@ -101,8 +148,36 @@ def read(folder: Path) -> ImageSet | None:
             rotations=index["rotations"],
             fingerprint=index["fingerprint"],
         )
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        if not _fits(found):
+            return None
+        if (seen := (seal, _identity(status))) not in _CHECKED:
+            digest = _names_digest(found.classes, found.splits)
+            digest.update(np.ascontiguousarray(images).data)
+            if digest.hexdigest() != found.fingerprint:
+                return None
+            _CHECKED.add(seen)
+        return found
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError):
         return None
+
+
+def _fits(images: ImageSet) -> bool:
+    """Tell whether every image is in one class, and every class in one split at most."""
+    counts = np.diff(images.offsets, prepend=0)
+    split_classes = [c for classes in images.splits.values() for c in classes]
+    return (
+        len(images.offsets) == len(images.classes) + 1
+        and images.offsets[0] == 0
+        and images.offsets[-1] == len(images.images)
+        and bool((counts[1:] > 0).all())
+        and len(set(split_classes)) == len(split_classes)
+        and set(split_classes) <= set(range(len(images.classes)))
+    )
+
+
+def _names_digest(classes: Sequence[str], splits: Mapping[str, Sequence[int]]) -> hashlib._Hash:
+    """Begin a fingerprint with the class names and splits; the pixels follow."""
+    return hashlib.sha256(json.dumps([classes, splits], sort_keys=True).encode())
 
 
 def read_any(cache: Path, name: str, image_size: int) -> ImageSet | None:
@@ -114,11 +189,13 @@ def read_any(cache: Path, name: str, image_size: int) -> ImageSet | None:
 
 def read_or_build(
     cache: Path,
-    key: str,
     meta: Meta,
     image_size: int,
+    paths: Sequence[Path],
     pictures: Callable[[], Iterable[Picture]],
     splits: Mapping[str, Sequence[str]] | None,
+    recipe: Any = None,
+    prefix: str = "",
     unsplit: str = "train",
     total: int | None = None,
     progress: bool = True,
@@ -132,16 +209,20 @@ def read_or_build(
     ----------
     cache : Path
         The folder of all caches.
-    key : str
-        From :func:`cache_key`.
     meta : Meta
         Name and statistics of the set.
     image_size : int
         Height and width of the pictures.
+    paths : sequence of Path
+        The folders and files of which the pictures are read.
     pictures : callable
         Gives the decoded pictures, in any order.
     splits : mapping of str to sequence of str, or None
         Class names of each split; None: each picture says its own.
+    recipe : optional
+        What else the pictures depend on, as JSON.
+    prefix : str, default ""
+        Keeps sets of one name apart.
     unsplit : str, default "train"
         Where neither `splits` nor any picture says one, the split of all classes.
     total : int, optional
@@ -158,22 +239,18 @@ def read_or_build(
     DataError
         If the pictures or the splits are wrong, or the cache cannot be written.
     """
-    folder = cache / key
+    state = state_of(paths)
+    digest = _digest([FORMAT, asdict(meta), splits, recipe, content_of(state, cache)])
+    key = f"{prefix}{meta.name}-{image_size}-{digest[:16]}"
+    folder, partial = cache / key, cache / f".{key}"
     if (ready := read(folder)) is not None:
         return ready
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        held = FileLock(cache / f".{key}.lock").acquire()
-    except OSError as error:
-        raise DataError(
-            f"decoded images cannot be written to {cache} ({error}); "
-            "set WHERETOLEARN_CACHE to a folder that can be written"
-        ) from error
-    with held:
-        if (ready := read(folder)) is not None:  # another process was first
-            return ready
-        with tempfile.TemporaryDirectory(prefix=f".{key}-", dir=cache) as name:
-            partial = Path(name, "partial")
+        with FileLock(cache / f".{key}.lock"):
+            if (ready := read(folder)) is not None:  # another process was first
+                return ready
+            shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
             partial.mkdir()
             bar = tqdm(
                 pictures(),
@@ -182,14 +259,34 @@ def read_or_build(
                 unit="img",
                 disable=None if progress else True,  # None: only on a terminal
             )
-            _write(partial, meta, image_size, bar, splits, unsplit)
-            if folder.exists():  # damaged, or of another format
-                shutil.rmtree(folder)
-            partial.rename(folder)
+            try:
+                _write(partial, meta, image_size, bar, splits, unsplit)
+                if state_of(paths) != state:
+                    raise DataError(f"{meta.name}: files were changed while they were read")
+                if folder.exists():  # damaged
+                    shutil.rmtree(folder)
+                partial.rename(folder)
+                _sync(cache)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise DataError(
+            f"decoded images cannot be written to {cache} ({error}); make room, "
+            "or set WHERETOLEARN_CACHE to another folder that can be written"
+        ) from error
     built = read(folder)
     if built is None:
         raise DataError(f"{folder} could not be read back after it was written")
     return built
+
+
+def _sync(path: Path) -> None:
+    """Have the disk write a file or a folder now."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write(
@@ -223,18 +320,17 @@ def _write(
     indices = _split_indices(meta.name, classes, splits)
 
     rows = len(order)
+    digest = _names_digest(classes, indices)
     arrived = np.memmap(stream, dtype=np.uint8, mode="r", shape=(rows, *shape))
-    images = np.lib.format.open_memmap(
-        folder / "images.npy", mode="w+", dtype=np.uint8, shape=(rows, *shape)
-    )
-    digest = hashlib.sha256(json.dumps([classes, indices], sort_keys=True).encode())
     arrival = np.asarray([row for _, _, row in order])
-    for start in range(0, rows, 4096):
-        chunk = arrived[arrival[start : start + 4096]]
-        images[start : start + 4096] = chunk
-        digest.update(chunk.tobytes())
-    images.flush()
-    del images, arrived
+    header = {"descr": "|u1", "fortran_order": False, "shape": (rows, *shape)}
+    with (folder / "images.npy").open("wb") as file:  # in a map, a full disk is a bus error
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, rows, 4096):
+            chunk = arrived[arrival[start : start + 4096]]
+            file.write(chunk)
+            digest.update(chunk)
+    del arrived
     stream.unlink()
 
     labels = [label for label, _, _ in order]
@@ -243,13 +339,15 @@ def _write(
         **asdict(meta),
         "image_size": image_size,
         "shape": [rows, *shape],
-        "bytes": (folder / "images.npy").stat().st_size,
         "classes": classes,
         "offsets": [*np.searchsorted(labels, classes).tolist(), rows],
         "splits": indices,
         "fingerprint": digest.hexdigest(),
     }
-    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    text = json.dumps({**index, "digest": _digest(index)})
+    (folder / "index.json").write_text(text, encoding="utf-8")
+    for path in (folder / "images.npy", folder / "index.json", folder):
+        _sync(path)
 
 
 def own_splits(name: str, split_of: Mapping[str, str | None], unsplit: str) -> dict[str, list[str]]:

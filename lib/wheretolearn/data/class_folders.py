@@ -8,12 +8,14 @@ folder, a zip or a tar, and below any leading folders (as in
 from __future__ import annotations
 
 import json
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from .archives import is_archive, members
-from .cache import Meta, Picture, cache_key, read_or_build, state_of
-from .decoding import check_size, decode, is_image, resize
+from .cache import Meta, Picture, read_or_build
+from .decoding import check_size, decode, is_hidden, is_image, resize
 from .errors import DataError
 from .image_set import SPLITS, ImageSet
 from .locations import cache_root
@@ -39,7 +41,7 @@ def find(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         return []
-    entries = sorted(folder.iterdir())
+    entries = sorted(path for path in folder.iterdir() if not is_hidden(path.name))
     if archives := [path for path in entries if path.is_file() and is_archive(path)]:
         return archives
     return [folder] if any(path.is_dir() for path in entries) else []
@@ -48,7 +50,9 @@ def find(folder: Path) -> list[Path]:
 def read_pictures(
     paths: Iterable[Path], image_size: int, channels: int, use_splits: bool
 ) -> Iterator[Picture]:
-    """Decode every image below its class folder; other files are passed over.
+    """Decode every image below its class folder; other files are counted in one warning.
+
+    What is hidden, or made by a system (such as ``@eaDir``), is passed over without it.
 
     Parameters
     ----------
@@ -67,17 +71,21 @@ def read_pictures(
     Picture
     """
     folder_of: dict[str, str] = {}
+    left_out: Counter[str] = Counter()
     for path in paths:
-        for name, content in members(path):
+        for name, read in members(path):
             where = f"{path}: {name}"
             if name.lower().endswith(_PICKLES):
                 raise DataError(
                     f"{where} is a pickle, which can run code and is never read; "
                     "save its images into class folders"
                 )
-            if not is_image(name) or "__MACOSX" in name:
+            parts = PurePosixPath(name).parts
+            if not is_image(name):
+                if not any(map(is_hidden, parts)):
+                    left_out[PurePosixPath(name).suffix or "without ending"] += 1
                 continue
-            parents = PurePosixPath(name).parts[:-1]
+            parents = parts[:-1]
             if not parents or parents[-1] in SPLITS:
                 raise DataError(f"{where} is in no class folder")
             label = parents[-1]
@@ -87,8 +95,15 @@ def read_pictures(
                 raise DataError(
                     f"{path}: class {label!r} is in two folders, {folder_of[label]} and {folder}"
                 )
-            pixels = resize(decode(content, where, channels), image_size)
+            pixels = resize(decode(read(), where, channels), image_size)
             yield Picture(split if use_splits else None, label, name, pixels)
+    if left_out:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in left_out.most_common())
+        where = ", ".join(map(str, paths))
+        warnings.warn(
+            f"{where}: {left_out.total()} files are no images and were left out: {kinds}",
+            stacklevel=1,
+        )
 
 
 def load_folder(
@@ -108,7 +123,8 @@ def load_folder(
     ----------
     path : str or Path
         A folder, ``.zip``, ``.tar``, ``.tar.gz`` or ``.tar.xz`` with one folder
-        for each class.
+        for each class.  Links in a folder are followed; hidden and system folders are no
+        classes; other files than images are left out, and counted in one warning.
     image_size : int
         Height and width to resize to; images are cut to their centred square.
     splits : mapping, str, Path or None, default None
@@ -151,14 +167,14 @@ def load_folder(
     if isinstance(splits, str | Path):
         splits = read_splits(Path(splits))
     meta = Meta(path.name.split(".")[0], mean, std, rotations)
-    key = cache_key(meta, image_size, [state_of([path]), splits, channels])
     return read_or_build(
         cache or cache_root(),
-        key,
         meta,
         image_size,
+        [path],
         lambda: read_pictures([path], image_size, channels, splits is None),
         splits,
+        prefix="own-",  # it may have the name of a published set
         progress=progress,
     )
 
@@ -182,7 +198,7 @@ def read_splits(path: Path) -> dict[str, list[str]]:
     """
     try:
         splits = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is not a readable JSON file: {error}") from error
     if not isinstance(splits, dict) or not all(
         key in SPLITS and isinstance(value, list) and all(isinstance(c, str) for c in value)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..suggestions import closest
 from . import glyphs, idx
-from .cache import Picture, cache_key, own_splits, read_any, read_or_build, state_of
+from .cache import Picture, own_splits, read_any, read_or_build
 from .catalogue import DATASETS, DataSet, Splits, row_of
 from .decoding import check_size
 from .errors import AbsentError, DataError
@@ -63,14 +63,14 @@ def load(
         if decoded is not None:
             return replace(decoded, note=row.editions.get(len(decoded.images), ""))
         paths = fetched(row, folder, progress)
-    splits = row.splits()
     images = read_or_build(
         cache,
-        cache_key(row.meta, image_size, [state_of(paths) if paths else glyphs.RECIPE, splits]),
         row.meta,
         image_size,
+        paths,
         lambda: counted(row, folder, row.read_pictures(paths, image_size)),
-        splits,
+        row.splits(),
+        recipe=None if paths else glyphs.RECIPE,
         unsplit=row.unsplit,
         total=max(row.editions),
         progress=progress,
@@ -122,12 +122,12 @@ def mnist_arrays(
     train_images, train_labels, test_images, test_labels : ndarray of uint8
         Shapes [60000, 28, 28], [60000], [10000, 28, 28] and [10000].
     """
-    if name not in idx.CONTENT_MD5:
-        raise ValueError(f"{name!r} has no IDX files{closest(name, idx.CONTENT_MD5)}")
+    if name not in idx.CONTENT_SHA256:
+        raise ValueError(f"{name!r} has no IDX files{closest(name, idx.CONTENT_SHA256)}")
     row = DATASETS[name]
     folder = (root or data_root()) / row.folder
     paths = row.find(folder) or fetched(row, folder, progress=True)
-    return idx.read_arrays(paths, idx.CONTENT_MD5[name])
+    return idx.read_arrays(paths, idx.CONTENT_SHA256[name])
 
 
 def absent(row: DataSet, folder: Path) -> AbsentError:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import platformdirs
 
+from .errors import DataError
+
 
 def data_root() -> Path:
     """Return the folder of raw files: ``WHERETOLEARN_DATA``, or one in the user's cache.
@@ -15,11 +17,13 @@ def data_root() -> Path:
     -------
     Path
         It need not exist, and may be read-only.
+
+    Raises
+    ------
+    DataError
+        If it is in the home of a user that has none.
     """
-    named = os.environ.get("WHERETOLEARN_DATA")
-    if named:
-        return Path(named).expanduser()
-    return Path(platformdirs.user_cache_dir("wheretolearn")) / "raw"
+    return _folder("WHERETOLEARN_DATA", Path(platformdirs.user_cache_dir("wheretolearn"), "raw"))
 
 
 def cache_root() -> Path:
@@ -29,8 +33,19 @@ def cache_root() -> Path:
     -------
     Path
         It need not exist; it must be writable to decode anything.
+
+    Raises
+    ------
+    DataError
+        If it is in the home of a user that has none.
     """
-    named = os.environ.get("WHERETOLEARN_CACHE")
-    if named:
-        return Path(named).expanduser()
-    return Path(platformdirs.user_cache_dir("wheretolearn"))
+    return _folder("WHERETOLEARN_CACHE", Path(platformdirs.user_cache_dir("wheretolearn")))
+
+
+def _folder(variable: str, default: Path) -> Path:
+    """Return the folder that an environment variable names, or else the default."""
+    folder = Path(os.environ.get(variable) or default)
+    try:
+        return folder.expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{folder}: there is no such home; set {variable} to a folder") from error
