@@ -59,7 +59,9 @@ def _bundled_splits() -> dict[str, Splits]:
     return json.loads(text)
 
 
-def _mnist_like(name: str, title: str, licence: str, folder: str, url: str, md5s: str) -> DataSet:
+def _mnist_like(
+    name: str, title: str, licence: str, folder: str, url: str, sha256s: str
+) -> DataSet:
     """Return the row of a data set in four IDX files, all classes for tests.
 
     Pixels lie between 0 and 1, as those of Omniglot, on which the networks are trained that are
@@ -76,13 +78,13 @@ def _mnist_like(name: str, title: str, licence: str, folder: str, url: str, md5s
         editions={60_000: ""},
         find=idx.find,
         read_pictures=functools.partial(
-            idx.read_pictures, expected_md5=idx.CONTENT_MD5[name], classes=idx.CLASSES[name]
+            idx.read_pictures, expected_sha256=idx.CONTENT_SHA256[name], classes=idx.CLASSES[name]
         ),
         splits=lambda: None,
         unsplit="test",
         remote=tuple(
-            RemoteFile(f"{file}.gz", f"{url}{file}.gz", md5)
-            for file, md5 in zip(idx.FILES, md5s.split(), strict=True)
+            RemoteFile(f"{file}.gz", f"{url}{file}.gz", sha256)
+            for file, sha256 in zip(idx.FILES, sha256s.split(), strict=True)
         ),
     )
 
@@ -118,10 +120,16 @@ _ROWS = (
         splits=lambda: _bundled_splits()["omniglot"],
         per_class=20,
         remote=tuple(
-            RemoteFile(name, _OMNIGLOT_URL + name, md5)
-            for name, md5 in (
-                ("images_background.zip", "68d2efa1b9178cc56df9314c21c6e718"),
-                ("images_evaluation.zip", "6b91aef0f799c5bb55b94e3f2daec811"),
+            RemoteFile(name, _OMNIGLOT_URL + name, sha256)
+            for name, sha256 in (
+                (
+                    "images_background.zip",
+                    "ad41ab679c8b5d90b271ef46be6987cc81211774a695c29dcc5367b2b26ee640",
+                ),
+                (
+                    "images_evaluation.zip",
+                    "1f61a8f3366785b057fc117d9228e78a16e3d976c8953b2a10fcc74cf0609cee",
+                ),
             )
         ),
     ),
@@ -131,17 +139,21 @@ _ROWS = (
         "CC BY-SA 3.0",
         "mnist",
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
-        "f68b3c2dcbeaaa9fbdd348bbdeb94873 d53e105ee54ea40749a09fcbcd1e9432 "
-        "9fb629c4189551a2d022fa330f9573f3 ec29112dd5afa0611ce80d1b7f02629c",
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609 "
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c "
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6 "
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
     ),
     _mnist_like(
         "fashion-mnist",
         "FashionMNIST (Xiao et al., 2017)",
         "MIT",
         "fashion_mnist",
-        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-        "8d4fb7e6c68d591d4c3dfef9ec88bf0d 25c81989df183df01b3e8a0aad5dffbe "
-        "bef4ecab320f06d8554ea6380940ec79 bb300cfdad3c16e7a12a480ee83cd310",
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+        "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84 "
+        "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845 "
+        "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073 "
+        "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
     ),
     DataSet(
         meta=Meta("miniimagenet", class_folders.IMAGENET_MEAN, class_folders.IMAGENET_STD),
@@ -179,7 +191,7 @@ _ROWS = (
             RemoteFile(
                 "CUB_200_2011.tgz",
                 "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
-                "97eceeb196236b17998738112f37df78",
+                "0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
             ),
         ),
     ),

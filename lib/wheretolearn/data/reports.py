@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pooch
 from tqdm import tqdm
 
 from . import class_folders
 from .catalogue import row_of
 from .datasets import absent, counted, per_split, sizes_of, splits_of
 from .locations import data_root
-from .sources import md5_of
 
 
 def verify(name: str, root: Path | None = None, progress: bool = False) -> list[str]:
@@ -52,11 +52,11 @@ def verify(name: str, root: Path | None = None, progress: bool = False) -> list[
     lines = [f"{name}: {len(split_of)} classes, {images} images, all readable; {sizes}"]
     if note := row.editions[images]:
         lines.append(note)
-    published = {file.name: file.md5 for file in row.remote}
+    published = {file.name: file.sha256 for file in row.remote}
     for path in paths:
         if path.is_dir():
             lines.append(f"{path}: a folder")
-        elif path.name in published and md5_of(path) == published[path.name]:
+        elif path.name in published and pooch.file_hash(path) == published[path.name]:
             lines.append(f"{path}: the published file")
         elif row.find is class_folders.find:
             checked = "class names and counts" if row.splits() else "numbers of classes and images"

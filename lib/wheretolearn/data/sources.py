@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -19,8 +18,8 @@ class RemoteFile(NamedTuple):
     """File name on disk."""
     url: str
     """Address."""
-    md5: str
-    """MD5 of the published file."""
+    sha256: str
+    """SHA-256 of the published file."""
 
 
 def fetch(files: Iterable[RemoteFile], folder: Path, progress: bool = True) -> None:
@@ -46,20 +45,14 @@ def fetch(files: Iterable[RemoteFile], folder: Path, progress: bool = True) -> N
         try:
             pooch.retrieve(
                 url=file.url,
-                known_hash=f"md5:{file.md5}",
+                known_hash=f"sha256:{file.sha256}",
                 fname=file.name,
                 path=folder,
                 downloader=pooch.HTTPDownloader(progressbar=progress, timeout=30),
             )
         except (OSError, ValueError) as error:
             raise DataError(
-                f"{file.url} could not be downloaded ({error}). Put {file.name} (MD5 "
-                f"{file.md5}) into {folder}, or set WHERETOLEARN_DATA to the folder that "
+                f"{file.url} could not be downloaded ({error}). Put {file.name} (SHA-256 "
+                f"{file.sha256}) into {folder}, or set WHERETOLEARN_DATA to the folder that "
                 f"has it in {folder.name}/{file.name}"
             ) from error
-
-
-def md5_of(path: Path) -> str:
-    """Return the MD5 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
