@@ -77,7 +77,8 @@ def test_list(wheretolearn, tmp_path):
         run = plan[number]
         experiment = study.find("smoke", run.experiment)
         made = made_up_record(run.experiment, run.seed)
-        made |= {"parameters": json.loads(json.dumps(experiment.parameters()))} | changes
+        made |= {"parameters": json.loads(json.dumps(experiment.parameters())), "profile": "smoke"}
+        made |= changes
         records.write(tmp_path / run.record, made)
     _, out, _ = wheretolearn("list", study.FIG1, "--profile", "smoke")
     assert [line.split()[-1] for line in out.splitlines()[:3]] == [

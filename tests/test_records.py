@@ -10,6 +10,7 @@ import subprocess
 import sys
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -17,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import ROOT
-from synthetic import TINY, image_set, made_up_record
+from synthetic import TINY, image_set, made_up_osaka_record, made_up_record
+from synthetic_streams import stream_record
 from wheretolearn import records, study, training
 
 SCHEMA = json.loads(resources.files("wheretolearn").joinpath("record.schema.json").read_text())
@@ -116,6 +118,31 @@ def test_files_that_are_not_json_are_refused(tmp_path, content):
         records.read(path)
 
 
+@pytest.mark.parametrize("nested", ["[]", '{"x":}', '{"parameters":[]}'])
+def test_json_that_is_nested_too_deeply_is_refused(tmp_path, nested):
+    path = tmp_path / "x.json"
+    head, tail = nested[:-1], nested[-1]
+    path.write_text(head * 100_000 + "1" + tail * 100_000)
+    with pytest.raises(records.RecordError, match=r"x\.json: not JSON"):
+        records.read(path)
+
+
+def test_a_record_that_is_nested_too_deeply_is_refused(tmp_path, trained):
+    """However deep JSON may be read, it must be written again for its checksum."""
+    deep: list = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(records.RecordError, match="nested too deeply"):
+        records.validate(trained | {"parameters": {"deep": deep}})
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(trained | {"parameters": {"deep": 0}}))
+    whole = path.read_text()
+    for depth in range(900, 1000, 5):
+        path.write_text(whole.replace('"deep": 0', f'"deep": {"[" * depth}{"]" * depth}'))
+        with pytest.raises(records.RecordError):
+            records.read(path)
+
+
 def test_an_absent_file_is_just_that(tmp_path):
     with pytest.raises(FileNotFoundError):
         records.read(tmp_path / "x.json")
@@ -146,7 +173,7 @@ def test_every_inner_field_is_needed_and_no_other_is_there(trained, part):
 def test_numbers_that_json_does_not_have_are_refused(tmp_path, trained, number):
     broken = copy.deepcopy(trained)
     broken["curves"]["val_loss"][1] = number
-    with pytest.raises(records.RecordError, match="not finite"):
+    with pytest.raises(records.RecordError):
         records.validate(broken)
     path = tmp_path / "seed0.json"
     with pytest.raises(records.RecordError, match="not finite"):
@@ -155,6 +182,109 @@ def test_numbers_that_json_does_not_have_are_refused(tmp_path, trained, number):
     path.write_text(json.dumps(broken))  # Python writes NaN where JSON has none
     with pytest.raises(records.RecordError, match="not a JSON number"):
         records.read(path)
+
+
+def resealed(record):
+    return record | {"content_sha256": records.checksum(record)}
+
+
+STREAM = stream_record(
+    study.find("smoke", "glyph-rotations-la-maml"),  # type: ignore[arg-type]
+    0,
+    frozen={"layers.0.weight": [5, 6]},
+)
+OSAKA = made_up_osaka_record(
+    study.find("smoke", "osaka90-5way-c-maml"),  # type: ignore[arg-type]
+    0,
+    curves={"step": [1], "loss": [0.5], "frozen": {"output.bias": [1]}},
+    around=[0.5],
+    by_source={"one": 0.5},
+    f1=0.5,
+)
+
+
+def one_of_each(trained):
+    probes = {"on:cub": {"mean": 0.5, "low": 0.4, "high": 1.1, "n": 9}}
+    few = trained | {"final": trained["final"] | {"probes": probes}}
+    return {"few-shot": few, "continual": STREAM, "osaka": OSAKA}
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "value"),
+    [
+        ("few-shot", "final/test_accuracy/mean", 7.0),
+        ("few-shot", "final/test_accuracy/n", -1),
+        ("few-shot", "final/val_accuracy", 1.01),
+        ("few-shot", "final/sparsity", -3.0),
+        ("few-shot", "final/best_sparsity", 2.0),
+        ("few-shot", "final/best_update", -1),
+        ("few-shot", "final/test_loss", -0.5),
+        ("few-shot", "final/probes/on:cub/mean", 59.0),
+        ("few-shot", "final/probes/on:cub/low", "low"),
+        ("few-shot", "curves/val_accuracy/1", 58.0),
+        ("few-shot", "curves/train_loss/1", -1.0),
+        ("few-shot", "curves/sparsity/0", -0.1),
+        ("few-shot", "curves/update/0", -1),
+        ("few-shot", "curves/frozen/layers.0.weight/0", -1),
+        ("few-shot", "tensors/layers.0.weight", 0),
+        ("few-shot", "data/classes/test", -2),
+        *(
+            (kind, f"provenance/{name}", value)
+            for kind in ("few-shot", "continual", "osaka")
+            for name, value in (("wall_seconds", -1.0), ("interruptions", -1), ("threads", 0))
+        ),
+        ("continual", "final/ra", 7.0),
+        ("continual", "final/la", -0.1),
+        ("continual", "final/bti", -1.5),
+        ("continual", "final/sparsity", -3.0),
+        ("continual", "final/gradient", 2.0),
+        ("continual", "curves/accuracy/0/1", 58.0),
+        ("continual", "curves/before/0", -0.1),
+        ("continual", "curves/frozen/layers.0.weight/1", -6),
+        ("continual", "curves/interference/gradient/1", -2.0),
+        ("osaka", "final/accuracy", 7.0),
+        ("osaka", "final/by_source/one", 50.0),
+        ("osaka", "final/around/0", -0.5),
+        ("osaka", "final/f1", 1.5),
+        ("osaka", "final/gradients", -1),
+        ("osaka", "curves/step/0", -1),
+        ("osaka", "curves/loss/0", -0.5),
+        ("osaka", "curves/frozen/output.bias/0", -1),
+        ("osaka", "contexts/sources/0", -1),
+    ],
+)
+def test_numbers_out_of_range_are_refused(trained, kind, place, value):
+    """Whoever changes a number may seal the record again."""
+    record = copy.deepcopy(one_of_each(trained)[kind])
+    assert records.validate(resealed(record))
+    *parents, last = place.split("/")
+    node: Any = record
+    for name in parents:
+        node = node[int(name) if isinstance(node, list) else name]
+    last = int(last) if isinstance(node, list) else last
+    assert node[last] is not None
+    node[last] = value
+    with pytest.raises(records.RecordError, match=place):
+        records.validate(resealed(record))
+
+
+@pytest.mark.parametrize("kind", ["few-shot", "continual", "osaka"])
+@pytest.mark.parametrize("field", ["experiment", "profile"])
+def test_a_record_under_another_name_is_refused(trained, tmp_path, kind, field):
+    """Than that of its parameters, or of its place."""
+    record = one_of_each(trained)[kind]
+    names = {"experiment": record["experiment"], "profile": record["profile"]}
+    path = tmp_path / names["profile"] / names["experiment"] / f"seed{record['seed']}.json"
+    records.write(path, record)
+    assert records.read_run(path)
+    with pytest.raises(records.RecordError, match=f"{field} is 'other', but made with"):
+        records.validate(resealed(record | {field: "other"}))
+    names[field] = "other"
+    moved = tmp_path / names["profile"] / names["experiment"] / path.name
+    moved.parent.mkdir(parents=True)
+    path.rename(moved)
+    with pytest.raises(records.RecordError, match="holds a record of"):
+        records.read_run(moved)
 
 
 # --- writing
@@ -207,7 +337,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
 folder = Path(sys.argv[1])
 for what in (lambda: records.write_atomically(folder / "file", bytes(5000)),
-             lambda: records.check_writable(folder)):
+             lambda: records.check_writable(folder / "file")):
     try:
         what()
     except records.WriteError as error:
@@ -262,7 +392,7 @@ def test_checkpoints_that_cannot_be_written_are_told_before_the_training(tmp_pat
 
 
 def test_a_probe_leaves_nothing(tmp_path):
-    records.check_writable(tmp_path / "new")
+    records.check_writable(tmp_path / "new" / "file")
     assert list((tmp_path / "new").iterdir()) == []
 
 
@@ -274,7 +404,7 @@ def test_load(tmp_path):
     for experiment in (two, one):
         for seed in (10, 2, 0):
             record = made_up_record(experiment.name, seed)
-            record["parameters"] = experiment.parameters()
+            record |= {"parameters": experiment.parameters(), "profile": "smoke"}
             if (experiment.name, seed) == ("two", 0):
                 record["parameters"]["width"] = 999  # of another study
             records.write(tmp_path / f"smoke/{experiment.name}/seed{seed}.json", record)

@@ -124,18 +124,38 @@ def test_kill_at_random_points(tmp_path, start):
     assert not checkpoint.exists()
 
 
-@pytest.mark.parametrize("moment", [3, 4, 30])
+def others(results):
+    """Return the files that are neither records nor locks."""
+    files = [p for p in results.rglob("*") if p.is_file() and p.name != "output.txt"]
+    return [p for p in files if p.name.startswith(".") or p.suffix not in (".json", ".lock")]
+
+
+def test_leftovers_of_others_stay(tmp_path):
+    """They may be at work on them."""
+    path, checkpoint = place(tmp_path)
+    mine = [path.with_name(".seed0.json.abc"), checkpoint.with_name(".seed0.pt.abc")]
+    theirs = [path.with_name(".seed01.json.abc"), checkpoint.with_name(".seed1.pt.abc")]
+    for file in mine + theirs:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"half a fi")
+    run(tmp_path)
+    assert sorted(others(tmp_path)) == sorted(theirs)
+
+
+@pytest.mark.parametrize("moment", [1, 2, 28])
 def test_kill_while_a_file_is_put_in_place(tmp_path, start, moment):
-    """Replacements 1 and 2 are probes; the third is the first checkpoint."""
+    """The first is the first checkpoint; what is left beside it is gone after the next run."""
     experiment = cli._changed(study.find("smoke", "fig1-glyphs-sparse50"), tuple(CHANGES))
     _, checkpoint = place(tmp_path, experiment)
     output = tmp_path / "output.txt"
     process = start(driver.command_line, command(tmp_path), str(output), moment)
     process.join(120)
     assert process.exitcode == -signal.SIGKILL, output.read_text()
-    assert checkpoint.exists() == (moment > 3)
+    assert checkpoint.exists() == (moment > 1)
+    assert len(others(tmp_path)) == 1 + checkpoint.exists()
     record = run(tmp_path, experiment, device="cpu")
-    assert record["provenance"]["interruptions"] == (moment > 3)
+    assert others(tmp_path) == []
+    assert record["provenance"]["interruptions"] == (moment > 1)
     assert as_bytes(record) == as_bytes(run(tmp_path / "whole", experiment, device="cpu"))
 
 

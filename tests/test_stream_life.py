@@ -71,12 +71,13 @@ RUNS: dict[str, Any] = {"continual": ContinualRun, "osaka": OsakaRun}
 
 def stopped_early(kind, results, monkeypatch):
     """Stop a run after some of its steps; return where it keeps its state, and the state."""
-    run, advances = RUNS[kind], []
+    run, steps = RUNS[kind], 0
 
     def advance(self, original=RUNS[kind].advance):
-        if len(advances) == 5:
+        nonlocal steps
+        if steps == 5:
             raise KeyboardInterrupt
-        advances.append(1)
+        steps += 1
         original(self)
 
     with monkeypatch.context() as patch:
@@ -133,10 +134,10 @@ def test_a_state_that_does_not_serve_is_not_used(kind, spoil, whole, tmp_path, m
 def test_a_run_does_not_go_on_with_other_images(kind, tmp_path, monkeypatch):
     """The state of a run on some images is none of a run on others, though all else is alike."""
     stopped_early(kind, tmp_path, monkeypatch)
-    start = type(SHORT[kind]).start
+    start = SHORT[kind].start  # type: ignore[attr-defined]
 
     def on_others(self, seed, *args):
-        running = start(self, seed, *args)
+        running = start(seed, *args)
         running.fingerprint = "others"
         return running
 
@@ -153,6 +154,15 @@ def test_a_record_is_not_made_twice(kind, whole, tmp_path, monkeypatch):
     records.write(path, sealed)
     monkeypatch.setattr(type(SHORT[kind]), "start", None)  # would fail
     assert launch.run(SHORT[kind], 0, results=tmp_path) == whole[kind]
+
+
+@pytest.mark.parametrize("kind", SHORT)
+def test_a_changed_run_does_not_take_the_place_of_a_record(kind, whole, tmp_path):
+    path = tmp_path / "smoke" / SHORT[kind].name / "seed0.json"
+    records.write(path, {k: v for k, v in whole[kind].items() if k != "content_sha256"})
+    with pytest.raises(records.RecordError, match=r"other parameters \(width\)"):
+        launch.run(SHORT[kind].replace(width=5), 0, results=tmp_path, progress=False)
+    assert records.read(path) == whole[kind]
 
 
 @pytest.mark.parametrize("kind", SHORT)

@@ -228,16 +228,19 @@ def test_a_record_is_used_again(tmp_path, trainings):
     assert trainings == [0, 0, 1]
 
 
-def test_other_parameters_are_another_run(tmp_path, trainings, capsys):
+def test_a_changed_run_does_not_take_the_place_of_a_record(tmp_path, trainings):
     first = run(tmp_path)
-    changed = TINY.replace(rule_rate=0.5)
-    second = run(tmp_path, changed)
-    assert "other parameters; running again" in capsys.readouterr().out
-    assert trainings == [0, 0]
-    assert second["parameters"]["rule_rate"] == 0.5
-    assert first["curves"]["sparsity"] != second["curves"]["sparsity"]
-    assert run(tmp_path, changed) == second
-    assert trainings == [0, 0]
+    changed = TINY.replace(rule_rate=0.5, width=5)
+    refused = r"seed0\.json was made with other parameters \(rule_rate, width\)"
+    with pytest.raises(records.RecordError, match=refused):
+        run(tmp_path, changed)
+    assert trainings == [0]
+    assert run(tmp_path) == first
+    named = run(tmp_path, changed.replace(name="changed"))
+    assert named["parameters"]["rule_rate"] == 0.5
+    assert run(tmp_path) == first
+    assert run(tmp_path, changed, fresh=True)["parameters"]["rule_rate"] == 0.5
+    assert trainings == [0, 0, 0]
 
 
 @pytest.fixture
@@ -385,5 +388,5 @@ def test_what_cannot_run_is_refused(change, message):
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", ""])
 def test_unknown_devices_are_refused(device):
-    with pytest.raises(ValueError, match=r"unknown device .*; use 'auto', 'cpu' or 'cuda'"):
+    with pytest.raises(ValueError, match=r"unknown device .*; use 'auto', 'cpu', 'cuda'"):
         Training(TINY, 0, IMAGES, device=device, progress=False)

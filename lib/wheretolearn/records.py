@@ -2,11 +2,13 @@
 
 Schemas beside this file say what each field means: ``record.schema.json`` for few-shot runs,
 ``continual.schema.json`` and ``osaka.schema.json`` for runs through streams, which name their
-``kind``.  A record is validated whenever it is read, and carries a checksum of itself.
+``kind``.  A record is validated whenever it is read, and carries a checksum of itself: that shows
+accidents, not authors, for whoever changes a record can also change its checksum.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -17,7 +19,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -61,6 +63,8 @@ def checksum(record: Record) -> str:
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except ValueError as error:
         raise RecordError(f"a number in the record is not finite ({error})") from error
+    except RecursionError as error:
+        raise RecordError("the record is nested too deeply") from error
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -81,8 +85,8 @@ def validate(record: Record, where: str = "record") -> Record:
     Raises
     ------
     RecordError
-        For another schema version, a field that breaks the schema, or a checksum
-        that does not fit the content.
+        For another schema version, a field that breaks the schema, a name that is not that of
+        the parameters, or a checksum that does not fit the content.
     """
     version = record.get("schema_version") if isinstance(record, dict) else None
     if version != SCHEMA_VERSION:
@@ -95,6 +99,10 @@ def validate(record: Record, where: str = "record") -> Record:
         raise RecordError(f"{where}: a record of kind {kind!r}; known are {', '.join(_SCHEMAS)}")
     if found := fault(record, __package__, _SCHEMAS[kind]):
         raise RecordError(f"{where}: {found}")
+    for field, name in (("experiment", "name"), ("profile", "profile")):
+        made_with = record["parameters"].get(name, record[field])
+        if made_with != record[field]:
+            raise RecordError(f"{where}: {field} is {record[field]!r}, but made with {made_with!r}")
     if checksum(record) != record["content_sha256"]:
         raise RecordError(
             f"{where}: the content was changed after it was written (its checksum is "
@@ -116,7 +124,7 @@ def read(path: Path | str) -> Record:
     content = Path(path).read_bytes()
     try:
         record = json.loads(content.decode("utf-8"), parse_constant=_refuse)
-    except ValueError as error:  # of JSON or of UTF-8
+    except (ValueError, RecursionError) as error:  # of JSON or of UTF-8, or nested too deeply
         raise RecordError(f"{path}: not JSON ({error})") from error
     return validate(record, str(path))
 
@@ -168,32 +176,43 @@ def write_atomically(path: Path | str, content: bytes) -> None:
     WriteError
         With the reason that the system gives.
     """
-    path = Path(path)
-    temporary: str | None = None
+    with _beside(Path(path), content) as temporary:
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def _beside(path: Path, content: bytes) -> Iterator[Path]:
+    """Write a file beside another one, which is gone in the end."""
+    temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = Path(name)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-        temporary = None
+        yield temporary
     except OSError as error:
         raise WriteError(
             error.errno, f"cannot write {path}: {error.strerror or error}; nothing was lost"
         ) from error
     finally:
         if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
-def check_writable(folder: Path) -> None:
-    """Raise :class:`WriteError` now, not after hours, if a folder cannot be written."""
-    probe = folder / f".writable-{platform.node()}-{os.getpid()}"
-    write_atomically(probe, bytes(1 << 16))  # an empty file would fit on a full disk
-    probe.unlink(missing_ok=True)
+def check_writable(path: Path) -> None:
+    """Raise :class:`WriteError` now, not after hours, if a file cannot be written."""
+    with _beside(path, bytes(1 << 16)):  # an empty file would fit on a full disk
+        pass
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what writers of a file left beside it when they were killed; no other may write it."""
+    for leftover in path.parent.glob(f".{path.name}.*"):
+        leftover.unlink(missing_ok=True)
 
 
 def load(results: Path | str, chosen: Iterable[Planned]) -> list[Record]:
@@ -258,21 +277,29 @@ def check_data(records: Iterable[Record]) -> None:
 
 
 def read_run(path: Path) -> Record:
-    """Read the record of a run, ``seed<k>.json``, and check that it is of that seed.
+    """Read the record of a run, ``<profile>/<experiment>/seed<k>.json``, and check that it is.
 
     Raises
     ------
     RecordError
-        If it cannot be trusted or is of another seed.
+        If it cannot be trusted or is of another run.
     """
     record = read(path)
     if path.stem != f"seed{record['seed']}":
         raise RecordError(f"{path}: holds the record of seed {record['seed']}")
+    own = (record["profile"], record["experiment"])
+    if path.absolute().parts[-3:-1] != own:
+        raise RecordError(f"{path}: holds a record of {'/'.join(own)}")
     return record
 
 
 def fits(record: Record, experiment: Planned) -> bool:
-    """Return whether a record was made with the parameters of an experiment.
+    """Return whether a record was made with the parameters of an experiment."""
+    return not differing(record, experiment)
+
+
+def differing(record: Record, experiment: Planned) -> list[str]:
+    """Return the parameters of an experiment that a record was not made with, by name.
 
     A record that is older than a parameter was made with what is now its default.
     """
@@ -282,7 +309,12 @@ def fits(record: Record, experiment: Planned) -> bool:
         if f.default is not dataclasses.MISSING
     }
     made_with = json.loads(json.dumps(defaults)) | record["parameters"]
-    return made_with == json.loads(json.dumps(experiment.parameters()))
+    wanted = json.loads(json.dumps(experiment.parameters()))
+    return [
+        name
+        for name in sorted(made_with.keys() | wanted.keys())
+        if name not in made_with or name not in wanted or made_with[name] != wanted[name]
+    ]
 
 
 def provenance(

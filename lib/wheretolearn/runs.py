@@ -84,8 +84,8 @@ class Checkpoint:
             take(state)
             STOP.kept = state["where"]
             torch.set_rng_state(state["random"])
-            if self.device.type == "cuda":
-                torch.cuda.set_rng_state(state["random_cuda"], self.device)
+            if self.device.type != "cpu":
+                torch.get_device_module(self.device).set_rng_state(state["random_there"])
         except Exception as error:
             self.path.unlink()
             reason = f"({type(error).__name__}: {error})"
@@ -109,8 +109,8 @@ class Checkpoint:
             "device": self.device.type,
             "random": torch.get_rng_state(),
         }
-        if self.device.type == "cuda":
-            whole["random_cuda"] = torch.cuda.get_rng_state(self.device)
+        if self.device.type != "cpu":
+            whole["random_there"] = torch.get_device_module(self.device).get_rng_state()
         buffer = io.BytesIO()
         torch.save(whole, buffer)
         content = buffer.getvalue()
@@ -172,6 +172,8 @@ def live(
     ------
     wheretolearn.records.WriteError
         If the results cannot be written; said before the training starts.
+    wheretolearn.records.RecordError
+        From `existing`.
     TimeoutError
         If another process works on the run and `wait` is false.
     """
@@ -180,8 +182,8 @@ def live(
     checkpoint = results / ".checkpoints" / place.with_suffix(".pt")
     if not fresh and (record := existing(path)) is not None:
         return record
-    records.check_writable(path.parent)
-    records.check_writable(checkpoint.parent)
+    records.check_writable(path)
+    records.check_writable(checkpoint)
     lock = filelock.FileLock(checkpoint.with_suffix(".lock"))
     try:
         lock.acquire(timeout=0)
@@ -193,6 +195,8 @@ def live(
     try:
         if not fresh and (record := existing(path)) is not None:
             return record
+        for file in (path, checkpoint):
+            records.remove_leftovers(file)
         if fresh:
             checkpoint.unlink(missing_ok=True)
         torch.set_num_threads(threads)
@@ -210,13 +214,21 @@ def live(
 
 
 def existing(path: Path, experiment: Planned) -> records.Record | None:
-    """Return the record at a path, if it was made with the parameters of an experiment."""
+    """Return the record at a path, if there is one.
+
+    Raises
+    ------
+    wheretolearn.records.RecordError
+        If it was made with other parameters: another run must not take its place unasked.
+    """
     if not path.exists():
         return None
     record = records.read_run(path)
-    if not records.fits(record, experiment):
-        print(f"{path} was made with other parameters; running again")
-        return None
+    if others := records.differing(record, experiment):
+        raise records.RecordError(
+            f"{path} was made with other parameters ({', '.join(others)}); give the changed "
+            "experiment a name of its own, or ask for a fresh run, which replaces the record"
+        )
     return record
 
 

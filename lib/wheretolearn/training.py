@@ -71,7 +71,7 @@ class Training:
     images : ImageSet
         The data that the experiment names, at its image size.
     device : str, default "auto"
-        ``auto``, ``cpu`` or ``cuda``.
+        ``auto``, ``cpu``, ``cuda``, ``mps`` or ``xpu``.
     checkpoint : Path, optional
         Where to keep the state of the run; if a state of the same run is there, it
         goes on from it.
@@ -257,7 +257,7 @@ class Training:
             return {}
         levels = torch.linspace(0, 1, 21, dtype=torch.float64)
         return {
-            n: torch.quantile(torch.as_tensor(r).double().flatten().cpu(), levels).tolist()
+            n: torch.quantile(torch.as_tensor(r).flatten().cpu().double(), levels).tolist()
             for n, r in self.learner.begin()[-1].items()
         }
 
@@ -370,7 +370,7 @@ def run(
     data : path, optional
         Root of the data, see :func:`wheretolearn.data.data_root`.
     device : str, default "auto"
-        ``auto``, ``cpu`` or ``cuda``.
+        ``auto``, ``cpu``, ``cuda``, ``mps`` or ``xpu``.
     fresh : bool, default False
         Train even if there is a record, and from the beginning.
     threads : int, default 1
@@ -390,6 +390,8 @@ def run(
     ------
     wheretolearn.records.WriteError
         If the results cannot be written; said before the training starts.
+    wheretolearn.records.RecordError
+        If there is a record that cannot be trusted, or was made with other parameters.
     wheretolearn.data.DataError
         If the data are missing or damaged.
     TimeoutError
