@@ -22,7 +22,7 @@ from wheretolearn.continual.pixel_streams import (
     rotation,
 )
 from wheretolearn.continual.streams import TensorStream
-from wheretolearn.data import DataError
+from wheretolearn.data import DataError, archives
 from wheretolearn.inner_loop import Batch
 
 
@@ -247,7 +247,7 @@ def test_split_cifar_holds_out_for_validation(tmp_path):
         assert numbers(stream.test(0)) == dict.fromkeys(judged, 5)
 
 
-def test_split_cifar_refuses_other_files(tmp_path):
+def test_split_cifar_refuses_other_files(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="binary version of CIFAR-100"):
         SplitCIFAR100(0, tmp_path)
     write_cifar(tmp_path)
@@ -259,6 +259,10 @@ def test_split_cifar_refuses_other_files(tmp_path):
     path.write_bytes(content[:1] + b"\xc8" + content[2:])
     with pytest.raises(DataError, match="a class 200"):
         SplitCIFAR100(0, tmp_path)
+    monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", len(content) - 1)
+    with pytest.raises(DataError, match=r"train\.bin has .* bytes"):
+        SplitCIFAR100(0, tmp_path)
+    monkeypatch.undo()
     path.write_bytes(content)
     with pytest.raises(ValueError, match="task 0: 2500 training samples"):
         SplitCIFAR100(0, tmp_path).train(0)

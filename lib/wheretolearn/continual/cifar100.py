@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ..data import DataError, data_root
+from ..data.archives import read_file
 from ..inner_loop import Batch
 from .streams import Stream
 
@@ -111,13 +112,14 @@ def read(path: Path) -> np.ndarray:
     Raises
     ------
     DataError
-        If it is missing, no whole number of records, or has labels that do not exist.
+        If it is missing, absurdly large, no whole number of records, or has labels that do
+        not exist.
     """
     if not path.is_file():
         raise DataError(
             f"{path} is missing. Put there the binary version of CIFAR-100, train.bin and test.bin"
         )
-    content = np.fromfile(path, dtype=np.uint8)
+    content = np.frombuffer(read_file(path), np.uint8)
     if content.size == 0 or content.size % _RECORD:
         raise DataError(
             f"{path} is truncated or not the binary version of CIFAR-100: {content.size} bytes "

@@ -204,10 +204,10 @@ def _tar_members(path: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
                 rationed.left = info.size + tarfile.RECORDSIZE + MAX_HEADER_BYTES
                 if info.isfile():
                     yield info.name, info.size, partial(_untar, path, archive, info)
-                archive.members.clear()  # type: ignore[attr-defined]
+                archive.members.clear()
                 archive.pax_headers.clear()
             rationed.left = math.inf
-            _check_tar_end(path, archive.fileobj)  # type: ignore[arg-type]
+            _check_tar_end(path, archive.fileobj)
 
 
 def _untar(path: Path, archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:

@@ -100,7 +100,7 @@ _TURNS = {
 def _turn(image: Image.Image) -> Image.Transpose | None:
     """Return what brings an image upright; None if it is, or if its EXIF cannot be read."""
     with contextlib.suppress(Exception):
-        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     return None
 
 
