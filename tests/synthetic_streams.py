@@ -49,7 +49,7 @@ def stream_record(
         Whether the run diverged, in its first task.
     """
     la = ra - bti
-    matrix = [[la, 0.1], [2 * ra - la, la]] if matrix is None else matrix
+    matrix = [[la, 0.1], [max(2 * ra - la, 0.0), la]] if matrix is None else matrix
     frozen = frozen or {}
     cosines = {"gradient": [None, 0.2]} if cosines is None else cosines
     means: dict[str, float | None] = {}

@@ -27,9 +27,7 @@ def claim(finding, headline="gain", runs=RUNS):
 
 def finding(verdict="supported", values=(1.0, 2.0)):
     interval = t_interval(list(values))
-    return Finding(
-        "3. so", verdict, pd.DataFrame([evidence_line("gain", interval, "above 0", True)])
-    )
+    return Finding("3. so", verdict, pd.DataFrame([evidence_line("gain", interval, "above 0")]))
 
 
 PLANNED = [(run.name, seed) for run in RUNS for seed in study.seeds(run)]
@@ -109,7 +107,7 @@ def test_evidence_must_be_as_stated():
     with pytest.raises(ValueError, match=r"claim 3: .* not as stated: \[\('gain', 'above 1'\)\]"):
         ledger._entry(as_stated._replace(test=lambda r: wrong), records(10), Path())
     lines = [
-        evidence_line(n, t_interval([1.0, 2.0]), needed, True)
+        evidence_line(n, t_interval([1.0, 2.0]), needed)
         for n, needed in reversed(STATED.statistics)
     ]
     turned = Finding("3. so", "supported", pd.DataFrame(lines))
@@ -197,7 +195,7 @@ def test_the_papers_numbers_by_hand():
 
 
 def test_plain_data():
-    line = evidence_line("gain", Interval(1 / 3, math.nan, math.nan, 1), "> 0", True)
+    line = evidence_line("gain", Interval(1 / 3, math.nan, math.nan, 1), "above 0")
     only = Finding("3. so", "supported", pd.DataFrame([line]))
     (data,) = ledger.as_data([ledger._entry(claim(only), records(10), Path())])
     assert json.loads(json.dumps(data, allow_nan=False)) == data
@@ -208,7 +206,7 @@ def test_plain_data():
             "low": None,
             "high": None,
             "seeds": 1,
-            "needed": "> 0",
+            "needed": "above 0",
             "holds": True,
         }
     ]
@@ -297,7 +295,7 @@ def test_seeds_for_a_chance():
 
 def test_where_maml_gains_there_is_nothing_to_prevent():
     def entry(loss):
-        line = evidence_line("loss of MAML", t_interval(loss), "–", True)
+        line = evidence_line("loss of MAML", t_interval(loss), "–")
         found = Finding("3. so", "not supported", pd.DataFrame([line]))
         return ledger._entry(claim(found, "loss of MAML"), records(10), Path())
 
@@ -310,9 +308,9 @@ def test_where_maml_gains_there_is_nothing_to_prevent():
 
 def test_what_speaks_against_a_claim():
     lines = [
-        evidence_line("less", t_interval([-3.0, -2.0, -2.5]), "interval above 0", False),
+        evidence_line("less", t_interval([-3.0, -2.0, -2.5]), "interval above 0"),
         evidence_line("beside", t_interval([-3.0, -2.0, -2.5]), NOTHING),
-        evidence_line("open", t_interval([-3.0, 2.0, 2.5]), "interval above 0", False),
+        evidence_line("open", t_interval([-3.0, 2.0, 2.5]), "interval above 0"),
     ]
     finding = Finding("3. so", "not supported", pd.DataFrame(lines))
     found = [ledger._entry(claim(finding, "less"), records(10), Path())]

@@ -27,7 +27,7 @@ def test_what_meta_training_adds():
 
 def test_a_line_that_needs_nothing_neither_holds_nor_fails():
     lines = [
-        evidence_line("gain", t_interval([1.0, 1.0]), "interval above 0", True),
+        evidence_line("gain", t_interval([1.0, 1.0]), "interval above 0"),
         evidence_line("beside it", t_interval([1e-15, 3e-15]), NOTHING),
     ]
     text = tables.verdicts([Finding("so", "supported", pd.DataFrame(lines))])

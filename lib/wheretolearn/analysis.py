@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,13 @@ from scipy import stats
 
 from .records import Record
 from .statistics import Interval, bootstrap_interval, t_interval
+
+EMERGES, THAWS, SETTLES = 5, 95, 0.75
+"""Claim 1: final sparsity from 0 % and from 100 %, percent, and of the spread at the end what it
+was at the start."""
+
+ABOVE = "interval above 0"
+"""What most statistics need."""
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4", "output")
 """The layers of ConvNet-4, input to output."""
@@ -255,17 +263,53 @@ NOTHING = "–"
 """What is needed of a statistic that is shown beside a test and decides nothing."""
 
 
-def evidence_line(
-    statistic: str, interval: Interval, threshold: str, holds: bool = True
-) -> dict[str, object]:
-    """Return one line of a finding's evidence."""
+_HOLDS: dict[str, Callable[[float, float, float], bool]] = {
+    "above": lambda low, high, bar: low > bar,
+    "below": lambda low, high, bar: high < bar,
+    "not above": lambda low, high, bar: low <= bar,
+    "not below": lambda low, high, bar: high >= bar,
+    "without": lambda low, high, bar: low > bar or high < bar,
+    "within": lambda low, high, bar: -bar < low and high < bar,
+}
+
+
+def evidence_line(statistic: str, interval: Interval, needed: str) -> dict[str, Any]:
+    """Return one line of a finding's evidence.
+
+    Parameters
+    ----------
+    statistic : str
+        What it is called.
+    interval : Interval
+        What was found.  Where it has no ends, its mean decides.
+    needed : str
+        What is needed of it, such as ``interval above 5`` or ``interval within ±2``, or
+        :data:`NOTHING`.  These words decide whether the line holds.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    ValueError
+        If the words are none of a line.
+    """
+    mean, low, high, n = interval
+    holds = True
+    if needed != NOTHING:
+        ends = (low, high) if math.isfinite(low) else (mean, mean)
+        words, _, bar = needed.removeprefix("interval ").rpartition(" ")
+        if words not in _HOLDS:
+            raise ValueError(f"{statistic}: nothing can be decided by {needed!r}")
+        holds = bool(_HOLDS[words](*ends, float(bar.removeprefix("±"))))
     return {
         "statistic": statistic,
-        "mean": interval.mean,
-        "low": interval.low,
-        "high": interval.high,
-        "seeds": interval.n,
-        "needed": threshold,
+        "mean": mean,
+        "low": low,
+        "high": high,
+        "seeds": n,
+        "needed": needed,
         "holds": holds,
     }
 
@@ -357,17 +401,11 @@ def emergence(records: Iterable[Record], prefix: str) -> Finding:
         for p in (0, 100)
     }
     evidence = [
-        evidence_line("final sparsity from 0 %", from_none, "interval above 5", from_none.low > 5),
-        evidence_line(
-            "final sparsity from 100 %", from_all, "interval below 95", from_all.high < 95
-        ),
-        evidence_line(
-            "spread between levels, end / start", ratio, "interval below 0.75", ratio.high < 0.75
-        ),
+        evidence_line("final sparsity from 0 %", from_none, f"interval above {EMERGES}"),
+        evidence_line("final sparsity from 100 %", from_all, f"interval below {THAWS}"),
+        evidence_line("spread between levels, end / start", ratio, f"interval below {SETTLES}"),
     ] + [
-        evidence_line(
-            f"change in first − last quarter, from {p} %", i, "interval above 0", i.low > 0
-        )
+        evidence_line(f"change in first − last quarter, from {p} %", i, ABOVE)
         for p, i in slowing.items()
     ]
     table = pd.DataFrame(evidence)
@@ -397,12 +435,10 @@ def layer_order(records: Iterable[Record], prefix: str) -> Finding:
     ]
     whole = t_interval(ends[:, 0] - ends[:, -1])
     rank = t_interval([_rank_correlation(e) for e in ends])
-    evidence = [evidence_line(n, i, "interval above 0", i.low > 0) for n, i in steps]
-    evidence.append(evidence_line("layer1 − output", whole, "interval above 0", whole.low > 0))
+    evidence = [evidence_line(n, i, ABOVE) for n, i in steps]
+    evidence.append(evidence_line("layer1 − output", whole, ABOVE))
     evidence.append(
-        evidence_line(
-            "rank correlation of depth and sparsity", rank, "interval below 0", rank.high < 0
-        )
+        evidence_line("rank correlation of depth and sparsity", rank, "interval below 0")
     )
     table = pd.DataFrame(evidence)
     ordered = all(table["holds"][: len(steps)])
@@ -444,16 +480,9 @@ def accuracy_gain(records: Iterable[Record], prefix: str) -> Finding:
     middle = t_interval(
         [sparse[50][s] - float(np.mean([sparse[p][s] for p in others])) for s in seeds]
     )
-    evidence = [
-        evidence_line(f"sparse-MAML from {p} % − MAML", g, "interval above 0", g.low > 0)
-        for p, g in known.items()
-    ]
-    evidence.append(
-        evidence_line("mean over levels − MAML", mean_gain, "interval above 0", mean_gain.low > 0)
-    )
-    evidence.append(
-        evidence_line("from 50 % − mean of the others", middle, "interval above 0", middle.low > 0)
-    )
+    evidence = [evidence_line(f"sparse-MAML from {p} % − MAML", g, ABOVE) for p, g in known.items()]
+    evidence.append(evidence_line("mean over levels − MAML", mean_gain, ABOVE))
+    evidence.append(evidence_line("from 50 % − mean of the others", middle, ABOVE))
     table = pd.DataFrame(evidence)
     every = all(table["holds"][: len(levels)])
     worse = any(g.high < 0 for g in known.values())

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from .analysis import NOTHING, TOO_FEW, Finding, by_experiment, evidence_line, finished
+from .analysis import ABOVE, NOTHING, TOO_FEW, Finding, by_experiment, evidence_line, finished
 from .continual import plan
 from .records import Record
 from .statistics import t_interval
@@ -110,15 +110,15 @@ def retains_more(records: Iterable[Record], form: str = plan.SPARSE_FORM) -> Fin
     found = {key: t_interval(by_seed) for key, by_seed in gains.items()}
     less, more = ([found[name, s] for s in plan.STREAMS] for name in ("bti", "ra"))
     lines = [
-        evidence_line(_statistic("BTI", s), i, "interval above 0", i.low > 0)
+        evidence_line(_statistic("BTI", s), i, ABOVE)
         for s, i in zip(plan.STREAMS, less, strict=True)
     ]
     lines += [
-        evidence_line(_statistic("RA", s), i, "interval not below 0", i.high >= 0)
+        evidence_line(_statistic("RA", s), i, "interval not below 0")
         for s, i in zip(plan.STREAMS, more, strict=True)
     ]
     best = max(more, key=lambda i: i.low)
-    lines.append(evidence_line(HIGHEST, best, "interval above 0", best.low > 0))
+    lines.append(evidence_line(HIGHEST, best, ABOVE))
     lines += [
         evidence_line(_statistic("LA", s), t_interval(_gains(sparse[s], base[s], "la")), NOTHING)
         for s in plan.STREAMS

@@ -54,6 +54,8 @@ class Claim(NamedTuple):
     """The same statistic in the paper's published numbers; None where it gives none."""
     stated: Stated | None = None
     """The test in words; None where none has been stated yet."""
+    late: str = ""
+    """When it was stated, if something was known by then that it is about."""
 
 
 class Entry(NamedTuple):
@@ -187,6 +189,7 @@ def claims() -> list[Claim]:
             "resnet12-5shot: sparse-maml − anil",
             paper=partial(_table1, "ResNet-12", "sparse-MAML", reference="ANIL"),
             stated=stated.RESNET12_MASKS,
+            late="stated when its runs were known",
         ),
         Claim(
             "6",
@@ -313,6 +316,7 @@ def _trained_longer(claim: Claim) -> Claim:
         runs=runs,
         headline=claim.headline.replace("convnet4", tests.LONGER),
         stated=told,
+        late="stated when the verdict of the shorter runs was known",
     )
 
 
@@ -450,6 +454,16 @@ def overview(found: Sequence[Entry], link: str = "{}.html") -> str:
         )
     header = ("claim", "tested on", "verdict", "estimate [95 % interval]", "paper")
     return table(header, rows)
+
+
+def beforehand(found: Sequence[Entry]) -> str:
+    """Say which tests were not fixed before anything was known that they are about."""
+    late: dict[str, list[str]] = {}
+    for e in found:
+        if e.claim.late:
+            late.setdefault(e.claim.late, []).append(f"*{e.claim.number}*")
+    but = "; ".join(f"{', '.join(claims)} ({when})" for when, claims in late.items())
+    return f"Tests were fixed beforehand, but for {but}." if but else "Tests were fixed beforehand."
 
 
 def settings(found: Sequence[Entry]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from . import study
-from .analysis import TOO_FEW, Finding, by_experiment, evidence_line, finished
+from .analysis import ABOVE, TOO_FEW, Finding, by_experiment, evidence_line, finished
 from .continual.osaka_run import OsakaExperiment
 from .continual.plan import ALPHAS, OSAKA
 from .records import Record
@@ -88,7 +88,7 @@ def _gains(claim: str, other: str, records: Iterable[Record]) -> Finding:
         if len(seeds) < 2:
             return Finding(claim, TOO_FEW, pd.DataFrame())
         gain = t_interval([mine[s] - its[s] for s in seeds])
-        lines.append(evidence_line(gain_at(alpha), gain, "interval above 0", gain.low > 0))
+        lines.append(evidence_line(gain_at(alpha), gain, ABOVE))
         pairs = [r for r in (*sparse, *dense) if r["seed"] in seeds]
         count += len(pairs)
         diverged += len(pairs) - len(finished(pairs))

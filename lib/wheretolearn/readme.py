@@ -70,8 +70,8 @@ def results(
     ]
     return (
         ledger.overview(found, "notebooks/{}.ipynb")
-        + "\n\nTests were fixed beforehand (but for 5c), on Student's 95 % intervals over seeds; "
-        "that of claim 8 is a permutation test. The study's images, networks and trainings are "
+        + f"\n\n{ledger.beforehand(found)} They rest on Student's 95 % intervals over seeds; that "
+        "of claim 8 is a permutation test. The study's images, networks and trainings are "
         "smaller than the paper's; each line's setting and test stand in "
         "[results/claims.json](results/claims.json).\n\n"
         + tables.folded(

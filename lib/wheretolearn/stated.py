@@ -1,7 +1,8 @@
 """The tests of the claims as data: what each asks for, and the rules of its verdict.
 
-They repeat what the chapter "Decided beforehand" says and what the functions that test do.  The
-ledger shows them beside claims that have no runs yet, and compares the evidence with them.
+They repeat what the chapter "Decided beforehand" says and what the functions that test do, with
+thresholds from where these have them.  The ledger shows them beside claims that have no runs yet,
+and compares the evidence with them.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from .analysis import LAYERS, NOTHING
+from .analysis import ABOVE, EMERGES, LAYERS, NOTHING, SETTLES, THAWS
+from .continual_claims import CHANCE
 from .experiments import Experiment
+from .few_shot_claims import LITTLE, LOST, P_IN_PART, ZERO_RATES, P
 
 
 class Stated(NamedTuple):
@@ -36,7 +39,6 @@ class Stated(NamedTuple):
         }
 
 
-_ABOVE = "interval above 0"
 _NEVER = "never"
 _NAMED = "left out of the means, and named in the verdict"
 
@@ -47,11 +49,11 @@ def _against(method: str) -> str:
 
 EMERGENCE = Stated(
     (
-        ("final sparsity from 0 %", "interval above 5"),
-        ("final sparsity from 100 %", "interval below 95"),
-        ("spread between levels, end / start", "interval below 0.75"),
-        ("change in first − last quarter, from 0 %", _ABOVE),
-        ("change in first − last quarter, from 100 %", _ABOVE),
+        ("final sparsity from 0 %", f"interval above {EMERGES}"),
+        ("final sparsity from 100 %", f"interval below {THAWS}"),
+        ("spread between levels, end / start", f"interval below {SETTLES}"),
+        ("change in first − last quarter, from 0 %", ABOVE),
+        ("change in first − last quarter, from 100 %", ABOVE),
     ),
     "all five hold",
     "the first two hold",
@@ -61,8 +63,8 @@ EMERGENCE = Stated(
 
 LAYER_ORDER = Stated(
     (
-        *((f"{a} − {b}", _ABOVE) for a, b in itertools.pairwise(LAYERS)),
-        ("layer1 − output", _ABOVE),
+        *((f"{a} − {b}", ABOVE) for a, b in itertools.pairwise(LAYERS)),
+        ("layer1 − output", ABOVE),
         ("rank correlation of depth and sparsity", "interval below 0"),
     ),
     "the first four hold, the differences between neighbouring layers",
@@ -73,9 +75,9 @@ LAYER_ORDER = Stated(
 
 ACCURACY_GAIN = Stated(
     (
-        *((f"sparse-MAML from {p} % − MAML", _ABOVE) for p in (0, 20, 50, 80, 100)),
-        ("mean over levels − MAML", _ABOVE),
-        ("from 50 % − mean of the others", _ABOVE),
+        *((f"sparse-MAML from {p} % − MAML", ABOVE) for p in (0, 20, 50, 80, 100)),
+        ("mean over levels − MAML", ABOVE),
+        ("from 50 % − mean of the others", ABOVE),
     ),
     "the five gains and the last line hold",
     "the mean over levels holds and no gain has its interval below 0",
@@ -133,8 +135,8 @@ def convnet4_order(of: str, shots: Sequence[int]) -> Stated:
     neighbours = list(itertools.pairwise(order))
     return Stated(
         (
-            *((f"{of}-{n}shot: {a} − {b}", _ABOVE) for n in shots for a, b in neighbours),
-            *((f"{of}-{n}shot: sparse-maml − maml", _ABOVE) for n in shots),
+            *((f"{of}-{n}shot: {a} − {b}", ABOVE) for n in shots for a, b in neighbours),
+            *((f"{of}-{n}shot: sparse-maml − maml", ABOVE) for n in shots),
             *((f"{of}-{n}shot: sparse-maml − anil", NOTHING) for n in shots),
         ),
         f"the first {len(shots) * len(neighbours)} hold, the differences between neighbours in "
@@ -148,7 +150,7 @@ def convnet4_order(of: str, shots: Sequence[int]) -> Stated:
 
 RESNET12_BEST = Stated(
     tuple(
-        (f"resnet12-{shots}shot: sparse-relu-maml − {other}", _ABOVE)
+        (f"resnet12-{shots}shot: sparse-relu-maml − {other}", ABOVE)
         for shots in (1, 5)
         for other in ("maml", "anil", "boil", "sparse-maml")
     ),
@@ -159,17 +161,17 @@ RESNET12_BEST = Stated(
 """Claim 5 on ResNet-12."""
 
 RESNET12_MASKS = Stated(
-    tuple((f"resnet12-{n}shot: sparse-maml − anil", "interval within ±2") for n in (1, 5)),
+    tuple((f"resnet12-{n}shot: sparse-maml − anil", f"interval within ±{LITTLE}") for n in (1, 5)),
     "both hold",
-    "one holds and no interval lies wholly outside of ±2",
+    f"one holds and no interval lies wholly outside of ±{LITTLE}",
     _against("sparse-MAML"),
 )
 """The rest of claim 5, stated when its runs were known."""
 
 CROSS_DOMAIN = Stated(
     (
-        ("gain on CUB, 5 shots", _ABOVE),
-        ("gain on CUB − gain on miniImageNet", _ABOVE),
+        ("gain on CUB, 5 shots", ABOVE),
+        ("gain on CUB − gain on miniImageNet", ABOVE),
         ("gain on CUB, 5 shots − 1 shot", NOTHING),
     ),
     "the first two hold",
@@ -180,7 +182,7 @@ CROSS_DOMAIN = Stated(
 
 RELU_SPARSITY = Stated(
     (
-        ("final share of rates at zero", "interval above 5"),
+        ("final share of rates at zero", f"interval above {ZERO_RATES}"),
         ("layer1 − output", "interval without 0"),
     ),
     "both hold",
@@ -190,17 +192,17 @@ RELU_SPARSITY = Stated(
 """Claim 7."""
 
 BY_PROBLEM = Stated(
-    (("pseudo-F between problems", NOTHING), ("p by permutation", "below 0.01")),
-    "p is below 0.01",
-    "p is below 0.05",
+    (("pseudo-F between problems", NOTHING), ("p by permutation", f"below {P}")),
+    f"p is below {P}",
+    f"p is below {P_IN_PART}",
     _against("sparse-MAML on any of the problems"),
 )
 """Claim 8: a permutation test, without intervals."""
 
 LONGER_LOOPS = Stated(
     (
-        ("loss of MAML − loss of sparse-MAML", _ABOVE),
-        ("loss of sparse-MAML", "interval not above 1"),
+        ("loss of MAML − loss of sparse-MAML", ABOVE),
+        ("loss of sparse-MAML", f"interval not above {LOST}"),
         ("loss of MAML", NOTHING),
     ),
     "the first two hold",
@@ -210,7 +212,7 @@ LONGER_LOOPS = Stated(
 """Claim 11."""
 
 PATTERN_AND_DENSITY = Stated(
-    (("own masks − shuffled within tensors", _ABOVE),),
+    (("own masks − shuffled within tensors", ABOVE),),
     "it holds",
     _NEVER,
     _against("training under the learned masks as they are"),
@@ -218,7 +220,7 @@ PATTERN_AND_DENSITY = Stated(
 """Claim 12, the first question."""
 
 FEATURES_MOVE_LESS = Stated(
-    (("similarity, sparse-MAML − MAML", _ABOVE),), "it holds", _NEVER, _against("sparse-MAML")
+    (("similarity, sparse-MAML − MAML", ABOVE),), "it holds", _NEVER, _against("sparse-MAML")
 )
 """Claim 12, the second question."""
 
@@ -226,20 +228,21 @@ _STREAMS = ("Rotations", "Permutations", "Many Permutations")
 
 RETAINS_MORE = Stated(
     (
-        *((f"BTI on {s}: sparse-La-MAML − La-MAML", _ABOVE) for s in _STREAMS),
+        *((f"BTI on {s}: sparse-La-MAML − La-MAML", ABOVE) for s in _STREAMS),
         *((f"RA on {s}: sparse-La-MAML − La-MAML", "interval not below 0") for s in _STREAMS),
-        ("RA on the stream where its interval begins highest", _ABOVE),
+        ("RA on the stream where its interval begins highest", ABOVE),
         *((f"LA on {s}: sparse-La-MAML − La-MAML", NOTHING) for s in _STREAMS),
     ),
     "all gains in BTI hold, no gain in RA is below 0, and one is above",
     "one gain in BTI holds and no gain in RA is below 0",
-    "La-MAML's counts with the accuracy of chance, 10 %, and a BTI of 0; if one of sparse-La-MAML "
+    f"La-MAML's counts with the accuracy of chance, {CHANCE['ra']:g} %, and a BTI of "
+    f"{CHANCE['bti']:g}; if one of sparse-La-MAML "
     "diverged, the claim is not supported",
 )
 """Claim 9."""
 
 ONLINE_ACCURACY = Stated(
-    (("gain at p = 0.98", _ABOVE), ("gain at p = 0.90", _ABOVE)),
+    (("gain at p = 0.98", ABOVE), ("gain at p = 0.90", ABOVE)),
     "both hold",
     "one holds and the other has no interval below 0",
     "counts with the accuracy of chance, 20 %",
