@@ -133,7 +133,7 @@ def searched(best, learners=FORMS, diverged=()):
         run, _, line = name.rpartition("-")
         if e.learner in learners:
             top = best[e.learner][plan.STREAMS.index(e.stream)]
-            ra = top if line == "2" else top - 0.01 * (1 + int(line))
+            ra = top if line == "2" else max(0.0, top - 0.05 * (1 + int(line)))
             found.append(stream_record(e, 100, ra=ra, diverged=(run, int(line)) in diverged))
     return found
 
