@@ -82,10 +82,10 @@ class Checkpoint:
             return False
         try:
             take(state)
-            STOP.kept = state["where"]
             torch.set_rng_state(state["random"])
             if self.device.type != "cpu":
                 torch.get_device_module(self.device).set_rng_state(state["random_there"])
+            STOP.kept = state["where"]
         except Exception as error:
             self.path.unlink()
             reason = f"({type(error).__name__}: {error})"
