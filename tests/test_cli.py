@@ -40,7 +40,7 @@ def run_smoke(call, *more):
 def test_run_with_changes_then_record(wheretolearn, tmp_path):
     status, out, err = run_smoke(wheretolearn, "--seed", 1, "--device", "cpu")
     assert (status, err) == (0, "")
-    name = "+".join(["fig1-glyphs-sparse50", *SMALL])
+    name = "+".join(["fig1-glyphs-sparse50", *sorted(SMALL)])
     path = tmp_path / "results/smoke" / name / "seed1.json"
     record = records.read(path)
     assert record["parameters"]["width"] == 8
@@ -55,6 +55,36 @@ def test_run_with_changes_then_record(wheretolearn, tmp_path):
     assert path.stat().st_ino == before
     assert run_smoke(wheretolearn, "--seed", 1, "--fresh")[0] == 0
     assert path.stat().st_ino != before
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "again"),
+    [
+        ("fig1-glyphs-sparse50", ["width=8", "updates=3"], ["updates=3", "width=8"]),
+        ("fig1-glyphs-sparse50", ["inner_rate=0.25"], ["inner_rate=25e-2"]),
+        ("fig1-glyphs-sparse50", ["inner_rate=2"], ["inner_rate=2.0"]),
+        ("fig1-glyphs-sparse50", ["network=mlp"], ['network="mlp"']),
+        ("fig1-glyphs-sparse50", ["width=9", "width=8"], ["width=8"]),
+        (
+            "glyph-rotations-la-maml",
+            ['settings={"memory":7,"glances":2}'],
+            ['settings={"glances": 2, "memory": 7}'],
+        ),
+    ],
+)
+def test_one_change_has_one_name(name, changes, again):
+    """Else one run would have two records."""
+    experiment = study.find("smoke", name)
+    one, other = (cli._changed(experiment, tuple(c)) for c in (changes, again))
+    assert one == other
+    assert one.name != experiment.name
+
+
+def test_what_changes_nothing_is_the_run_itself():
+    for name in ("fig1-glyphs-sparse50", "glyph-rotations-la-maml"):
+        experiment = study.find("smoke", name)
+        width = experiment.parameters()["width"]
+        assert cli._changed(experiment, (f"width={width}",)).name == experiment.name
 
 
 def test_list(wheretolearn, tmp_path):

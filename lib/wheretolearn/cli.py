@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -43,7 +43,7 @@ class RunCommand:
     """Show a progress bar."""
     change: tuple[str, ...] = ()
     """Changes of parameters, such as ``--change width=64 updates=100``; the experiment is then
-    called ``<name>+width=64+updates=100``."""
+    called ``<name>+updates=100+width=64``, whatever their order."""
 
     def __call__(self) -> None:
         """Run, then print the summary of the record."""
@@ -163,9 +163,26 @@ def _changed(experiment: Planned, changes: tuple[str, ...]) -> Planned:
             values[name] = text
     if "name" in values or "profile" in values:
         raise ValueError("name and profile cannot be changed")
-    if any("/" in c or os.sep in c or "\0" in c for c in changes):
+    changed = experiment.replace(**values)
+    name = "+".join([experiment.name, *_differences(experiment.parameters(), changed.parameters())])
+    if "/" in name or os.sep in name or not name.isprintable():
         raise ValueError(f"a change names a file and cannot hold {os.sep!r}: {' '.join(changes)}")
-    return experiment.replace(**values, name="+".join([experiment.name, *changes]))
+    return changed.replace(name=name)
+
+
+def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Return what differs as ``name=value``, in one order and one spelling."""
+    before, after = json.loads(json.dumps([before, after]))
+    found = []
+    for name in sorted(n for n in after if after[n] != before.get(n)):
+        value = after[name]
+        if isinstance(value, dict):  # of settings only those that differ
+            old = before.get(name) or {}
+            value = {k: value[k] for k in sorted(value) if value[k] != old.get(k)}
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        found.append(f"{name}={value if isinstance(value, str) else json.dumps(value)}")
+    return found
 
 
 def _state(path: Path, experiment: Planned) -> str:
