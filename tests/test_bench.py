@@ -199,8 +199,9 @@ def test_a_result_that_breaks_the_schema_is_refused(result, tmp_path, where, val
         results.read(path)
 
 
-def test_what_is_no_result_says_so(tmp_path):
-    (tmp_path / "a.json").write_text("{")
+@pytest.mark.parametrize("text", ["{", "[" * 100_000])
+def test_what_is_no_result_says_so(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
     with pytest.raises(results.ResultError, match="not JSON"):
         results.read(tmp_path / "a.json")
     with pytest.raises(FileNotFoundError, match="make bench"):

@@ -208,7 +208,7 @@ def read(path: Path | str) -> Result:
     """
     try:
         result = json.loads(Path(path).read_bytes().decode("utf-8"))
-    except ValueError as error:  # of JSON or of UTF-8
+    except (ValueError, RecursionError) as error:  # of JSON or of UTF-8, or nested too deeply
         raise ResultError(f"{path}: not JSON ({error})") from error
     return validate(result, str(path))
 
