@@ -35,7 +35,7 @@ def unmodified(module: nn.Module, *classes: type[nn.Module]) -> bool:
     -------
     bool
     """
-    return not _hooks_on_all() and all(type(m) in classes and _bare(m) for m in module.modules())
+    return not _hooks_on_all() and _of(module, classes)
 
 
 def runs(module: nn.Module, forward: Callable[..., Any]) -> bool:
@@ -43,9 +43,19 @@ def runs(module: nn.Module, forward: Callable[..., Any]) -> bool:
     return type(module).forward is forward and _bare(module) and not _hooks_on_all()
 
 
+def _of(module: nn.Module, classes: tuple[type[nn.Module], ...]) -> bool:
+    # by hand, for it is asked at every call: module.modules() takes three times as long
+    if type(module) not in classes or not _bare(module):
+        return False
+    return all(_of(m, classes) for m in module._modules.values() if m is not None)
+
+
 def _bare(module: nn.Module) -> bool:
     own = vars(module)
-    return "forward" not in own and not any(own[name] for name in _HOOKS)
+    for name in _HOOKS:
+        if own[name]:
+            return False
+    return "forward" not in own
 
 
 def _hooks_on_all() -> bool:
