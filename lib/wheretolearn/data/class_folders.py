@@ -119,6 +119,10 @@ def load_folder(
 ) -> ImageSet:
     """Load a reader's own image set.
 
+    Pictures are turned as their EXIF orientation says, and what is transparent is laid on
+    white.  Grey of 16 bits, or in floats from 0 to 1, is scaled to 8 bits; other numbers
+    are refused.
+
     Parameters
     ----------
     path : str or Path

@@ -121,7 +121,7 @@ def _scaled(image: Image.Image, name: str) -> Image.Image:
         raise DataError(f"{name}: whole numbers of 32 bits or with a sign; save it with 8 bits")
     else:
         white = 2 ** tags.get(ExifTags.Base.BitsPerSample, (16,))[0] - 1
-    light = np.asarray(image, np.float64) / white
+    light = np.asarray(image, np.float32) / white
     if not (light.min() >= 0 and light.max() <= 1):  # or no numbers
         raise DataError(f"{name}: brightness outside 0 to 1; save it with 8 bits")
     if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:  # white is zero
