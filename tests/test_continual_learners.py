@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from wheretolearn.continual.ewc import EWC
 from wheretolearn.continual.gem import GEM, turn
 from wheretolearn.continual.la_maml import LaMAML
-from wheretolearn.continual.learner import Learner, clip, in_heads
+from wheretolearn.continual.learner import clip, in_heads
 from wheretolearn.continual.mer import MER
 from wheretolearn.continual.methods import LEARNERS, make_learner, settings
 from wheretolearn.continual.online import Online
@@ -341,19 +341,20 @@ def test_gem_that_diverges_shows_it():
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.3])
-def test_gem_without_factors_is_the_same(margin, monkeypatch):
+def test_gem_without_factors_is_the_same(margin):
     """By autograd, as it learns with other networks, with heads, or on a GPU."""
-    learners = []
-    for by_hand in (True, False):
-        monkeypatch.setattr(Learner, "plain_mlp", by_hand)
-        learner = GEM(rate=0.05, memory=12, tasks=3, margin=margin, **base())
+    ends = []
+    for within in (lambda network: network, torch.nn.Sequential):
+        start = base()
+        network = within(start.pop("network"))
+        learner = GEM(rate=0.05, memory=12, tasks=3, margin=margin, network=network, **start)
         for task in range(3):
             for i in range(4):
                 learner.observe(batch(3, 10 * task + i))
             learner.end_task()
-        learners.append(learner)
-    for n, p in learners[0].params.items():
-        torch.testing.assert_close(learners[1].params[n], p, rtol=0, atol=1e-10)
+        ends.append(learner.params.values())
+    for p, q in zip(*ends, strict=True):
+        torch.testing.assert_close(p, q, rtol=0, atol=1e-10)
 
 
 def test_gem_does_not_harm_the_past():

@@ -1,31 +1,34 @@
 """Each learner of OSAKA's stream does what its equations say."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from wheretolearn.continual.osaka_c_maml import CMAML
-from wheretolearn.continual.osaka_learner import Adapter
+from wheretolearn.continual.osaka_learner import Adapter, OnlineLearner
 from wheretolearn.continual.osaka_methods import LEARNERS, make_learner, make_rule, settings
 from wheretolearn.continual.osaka_online import Online
 from wheretolearn.continual.osaka_prolonged import ProlongedCMAML
 from wheretolearn.continual.osaka_rules import TensorRule
-from wheretolearn.inner_loop import Batch, adapt
+from wheretolearn.continual.osaka_supervised import Supervised
+from wheretolearn.inner_loop import Batch, Task, adapt
 from wheretolearn.meta import MetaLearner
-from wheretolearn.networks import MLP
+from wheretolearn.networks import MLP, Staged
 from wheretolearn.rules import Rule, count_frozen
 
 SIZES = (4, 5, 3)
 RATE = 0.02  # of Adam
 
 
-def slow_learner(rule=None, steps=3, rate=RATE, seed=0):
+def slow_learner(rule=None, steps=3, rate=RATE, seed=0, network=None):
     torch.manual_seed(seed)
-    network = MLP(*SIZES).double()
+    network = MLP(*SIZES).double() if network is None else network
     rule = TensorRule(gate="relu", inner_rate=0.3) if rule is None else rule
     generator = torch.Generator().manual_seed(seed)
     return MetaLearner(
@@ -420,3 +423,174 @@ def test_seeds_of_networks():
         assert any(not torch.equal(p, third[n]) for n, p in first.items())
     frozen = sum(c.frozen for c in a.frozen().values()) / sum(c.size for c in a.frozen().values())
     assert np.isclose(frozen, 0.5, atol=0.15)
+
+
+# --- networks of other kinds, and states
+
+
+MAKES: dict[str, Callable[..., OnlineLearner]] = {
+    "online": partial(Online, rate=0.05),
+    "adapter": Adapter,
+    "c-maml": partial(CMAML, margin=0.3),
+    "prolonged": partial(ProlongedCMAML, margin=0.3),
+}
+
+
+class Tracked(nn.Module):
+    """A network that subtracts a running mean, with a head that it does not use."""
+
+    mean: torch.Tensor
+
+    def __init__(self, seed=0, frozen=()):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.body, self.auxiliary = MLP(*SIZES).double(), nn.Linear(3, 2).double()
+        self.register_buffer("mean", torch.full((4,), float(seed)).double())
+        for n in frozen:
+            self.get_parameter(n).requires_grad_(False)
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.mean.lerp_(x.mean(0), 0.1)
+        return self.body(x - self.mean)
+
+
+def lived(learner, batches):
+    for batch in batches:
+        learner.observe(batch)
+    return learner
+
+
+FROZEN = ("body.layers.0.weight", "body.layers.1.bias")
+
+
+@pytest.mark.parametrize("name", MAKES)
+@pytest.mark.parametrize("rule", [RULES[0], RULES[4], RULES[5]], ids=["tensors", "weights", "maml"])
+def test_what_requires_no_gradient_or_is_not_used_stays(name, rule):
+    network = Tracked(frozen=FROZEN)
+    learner = lived(MAKES[name](slow_learner(rule, network=network)), stream(20, every=4))
+    moved = set()
+    for n, p in network.named_parameters():
+        if p.requires_grad and not n.startswith("auxiliary"):
+            moved.add(not torch.equal(learner.weights[n], p))
+        else:
+            assert torch.equal(learner.weights[n], p), n
+            assert torch.equal(learner.slow.params[n], p), n
+    assert moved == {True}
+    if rule.learned:
+        assert all(learner.frozen()[n].frozen == learner.frozen()[n].size for n in FROZEN)
+        assert not learner.rates().keys() & set(FROZEN)
+
+
+@pytest.mark.parametrize("name", MAKES)
+def test_anil_of_a_head_that_is_not_used(name):
+    """Nothing that may adapt takes part in the loss."""
+    rule = TensorRule(gate="relu", inner_rate=0.3, scope="head")
+    learner = MAKES[name](slow_learner(rule, network=Tracked()))
+    start = learner.slow.params["auxiliary.weight"].clone()
+    lived(learner, stream(12))
+    assert torch.equal(learner.weights["auxiliary.weight"], start)
+
+
+@pytest.mark.parametrize("name", MAKES)
+def test_learners_learn_without_grad_mode(name):
+    with torch.no_grad():
+        learner = lived(MAKES[name](slow_learner()), stream(12))
+    want = lived(MAKES[name](slow_learner()), stream(12))
+    torch.testing.assert_close(learner.weights, want.weights, rtol=0, atol=0)
+    torch.testing.assert_close(learner.slow.params, want.slow.params, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", MAKES)
+def test_buffers_are_of_the_state_and_predictions_leave_them_alone(name):
+    batches = stream(12)
+    whole = lived(MAKES[name](slow_learner(network=Tracked())), batches[:6])
+    before = whole.slow.module.mean.clone()
+    whole.predict(batches[6].inputs)
+    whole.loss(batches[6])
+    assert torch.equal(whole.slow.module.mean, before)
+    other = MAKES[name](slow_learner(network=Tracked(1)))
+    other.load_state_dict(whole.state_dict())
+    for learner in (whole, other):
+        lived(learner, batches[6:])
+    assert str(other.state_dict()) == str(whole.state_dict())
+
+
+def wrong_shape(part, name):
+    def spoil(state):
+        state[part][name] = state[part][name][:1]
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "message"),
+    [
+        *((name, lambda state: state.pop("shifted"), "shifted") for name in MAKES),
+        *((name, lambda state: state.update(more=1), "more") for name in MAKES),
+        ("adapter", wrong_shape("fast", "layers.1.bias"), "fast.*layers.1.bias"),
+        ("c-maml", wrong_shape("sums", "layers.0.bias"), "sums.*layers.0.bias"),
+        ("c-maml", lambda s: s["fast"].update(other=torch.zeros(1)), "fast.*other"),
+        ("online", lambda s: s["slow"]["params"].pop("layers.0.bias"), "layers.0.bias"),
+        ("online", lambda s: s["optimizer"]["param_groups"].clear(), "parameter group"),
+    ],
+)
+def test_a_state_that_is_refused_changes_nothing(name, spoil, message):
+    state = lived(MAKES[name](slow_learner()), stream(9)).state_dict()
+    learner = lived(MAKES[name](slow_learner(seed=1)), stream(4))
+    before = str(learner.state_dict())
+    spoil(state)
+    with pytest.raises(ValueError, match=message):
+        learner.load_state_dict(state)
+    assert str(learner.state_dict()) == before
+
+
+class Noting(nn.Linear):
+    """A layer that counts its calls."""
+
+    calls: torch.Tensor
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.register_buffer("calls", torch.tensor(0))
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x)
+
+
+class Chain(Staged):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.act, self.last = Noting(4, 6), nn.ReLU(), nn.Linear(6, 3)
+
+
+def test_supervised_pretraining_of_any_network():
+    """Frozen layers stay, evaluation changes nothing, states are loaded whole or not at all."""
+    network = Chain()
+    network.first.bias.requires_grad_(False)
+    bias, trainee = network.first.bias.clone(), Supervised(network, 0.01)
+    x, y = torch.randn(6, 4), torch.arange(6) % 3
+    with torch.no_grad():
+        trainee.step(Batch(x, y))
+    assert torch.equal(network.first.bias, bias)
+    before = trainee.state_dict()
+    trainee.evaluate([Task(Batch(x, y), Batch(x, y))])
+    torch.testing.assert_close(trainee.state_dict(), before, rtol=0, atol=0)
+    for spoil in (
+        lambda state: state["network"].update({"last.weight": torch.zeros(1, 6)}),
+        lambda state: state["optimizer"]["param_groups"].clear(),
+    ):
+        state = Supervised(Chain(), 0.01).state_dict()
+        spoil(state)
+        with pytest.raises(ValueError, match=r"last\.weight|parameter group"):
+            trainee.load_state_dict(state)
+        torch.testing.assert_close(trainee.state_dict(), before, rtol=0, atol=0)
+
+
+def test_supervised_pretraining_needs_a_body():
+    network = Chain()
+    network.register_forward_hook(lambda module, args, out: 2 * out)
+    with pytest.raises(ValueError, match="hooks of its own"):
+        Supervised(network, 0.01)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..inner_loop import Batch
 from ..rules import Params
+from ..states import kept_buffers
 from .learner import Learner, at_least
 
 
@@ -80,16 +81,17 @@ class EWC(Learner):
         self.rate, self.strength, self.glances = rate, strength, glances
         self.of_mean = fisher == "mean"
         self.kept = slice(fisher_samples) if self.of_mean else slice(-fisher_samples, None)
-        self.stiffness = {n: torch.zeros_like(p) for n, p in self.params.items()}  # sum of F
-        self.pull = {n: torch.zeros_like(p) for n, p in self.params.items()}  # sum of F w*
+        self.stiffness = self._zeros()  # sum of F
+        self.pull = self._zeros()  # sum of F w*
         self.samples: list[Tensor] = []  # inputs and targets, of this task, kept for F
 
     def observe(self, batch: Batch) -> float:
         """Learn a batch, and return its loss at the last glance, without the springs."""
         for _ in range(self.glances):
             loss, grads = self.gradient(batch)
-            for n, p in self.params.items():
-                grads[n] = grads[n] + self.strength * (self.stiffness[n] * p - self.pull[n])
+            for n, g in grads.items():
+                spring = self.stiffness[n] * self.params[n] - self.pull[n]
+                grads[n] = g + self.strength * spring
             self.descend(grads, self.rate)
         joined = zip(self.samples, batch, strict=True) if self.samples else ((t,) for t in batch)
         self.samples = [torch.cat(parts)[self.kept] for parts in joined]
@@ -109,9 +111,13 @@ class EWC(Learner):
         """Return the diagonal of the Fisher information, estimated from samples."""
         together = len(samples.targets) if self.of_mean else 1  # one by one spares memory
         parts = [t.split(together) for t in samples]
-        total = {n: torch.zeros_like(p) for n, p in self.params.items()}
-        for part in zip(*parts, strict=True):
-            _, grads = self.gradient(Batch(*part))
-            for n, g in grads.items():
-                total[n] += g**2 / len(parts[0])
+        total = self._zeros()
+        with kept_buffers(self.network):
+            for part in zip(*parts, strict=True):
+                _, grads = self.gradient(Batch(*part))
+                for n, g in grads.items():
+                    total[n] += g**2 / len(parts[0])
         return total
+
+    def _zeros(self) -> Params:
+        return {n: torch.zeros_like(self.params[n]) for n in self.moving}

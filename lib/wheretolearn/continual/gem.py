@@ -27,6 +27,8 @@ from ..rules import Params
 from .learner import Learner, at_least
 from .task_gradients import Factored, Stacked, TaskGradients
 
+_NOT_EXACT = "exact gradients are there for a perceptron with one head, on the CPU"
+
 
 class GEM(Learner):
     """SGD on each batch, with gradients turned away from the harm of earlier tasks.
@@ -72,8 +74,8 @@ class GEM(Learner):
         at_least(0, rate=rate, margin=margin)
         at_least(1, glances=glances)
         self.rate, self.margin, self.glances, self.exact = rate, margin, glances, exact
-        if exact and not self.plain_mlp:
-            raise ValueError("exact gradients are there for a perceptron with one head, on the CPU")
+        if exact and not self.plain_mlp():
+            raise ValueError(_NOT_EXACT)
         self.each = memory // tasks
         if self.each < 1:
             raise ValueError(
@@ -88,7 +90,7 @@ class GEM(Learner):
         self.current = [torch.cat(parts)[-self.each :] for parts in joined]
         for _ in range(self.glances):
             loss, grads = self.gradient(batch)
-            if self.past:
+            if self.past and grads:
                 found = self._gradients(batch, grads)
                 weights = turn(found.gram(), self.margin)
                 if weights.any():
@@ -99,8 +101,10 @@ class GEM(Learner):
     def _gradients(self, batch: Batch, grads: Params) -> TaskGradients:
         """Return the gradient on the batch, which is given, and those on the memories."""
         memories = [Batch(*m) for m in self.past]
-        if self.plain_mlp:
+        if self.plain_mlp(batch, *memories):
             return Factored(self.params, [batch, *memories], exact=self.exact)
+        if self.exact:
+            raise ValueError(_NOT_EXACT)
         return Stacked([grads, *(self.gradient(m)[1] for m in memories)])
 
     def end_task(self) -> None:

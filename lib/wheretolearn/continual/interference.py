@@ -28,6 +28,7 @@ from torch import Tensor
 
 from ..inner_loop import Batch
 from ..rules import Params
+from ..states import kept_buffers
 from .learner import Learner
 
 EVERY = 100
@@ -61,10 +62,11 @@ class Interference:
         rates = learner.rates()
         for name in ("gradient", "switch") if rates is None else COSINES:
             self.here.setdefault(name, [])
-        if not self.past:
+        if not self.past or not learner.moving:
             return
         earlier = Batch(*(torch.cat(parts) for parts in zip(*self.past, strict=True)))
-        new, old = (learner.gradient(b)[1] for b in (arriving, earlier))
+        with kept_buffers(learner.network):
+            new, old = (learner.gradient(b)[1] for b in (arriving, earlier))
         self._compare("gradient", new, old)
         if first:
             self._compare("switch", new, old)

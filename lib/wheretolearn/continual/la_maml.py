@@ -100,11 +100,13 @@ class LaMAML(Learner):
         self.replay, self.glances, self.clamp, self.past_only = replay, glances, clamp, past_only
         # numbers of its own, so that learners with and without a mask see the same afterwards
         own = torch.Generator().manual_seed(self.generator.initial_seed() + _OF_RULES)
-        self.rule_params = rule.init(self.params, own)
+        frozen = {n: torch.empty(0) for n in self.params.keys() - self.moving}  # have no numbers
+        numbers = rule.init(self.params | frozen, own)
+        self.rule_params = {n: m for n, m in numbers.items() if n not in frozen}
         self.memory = Reservoir(memory, self.generator, off_by_one=off_by_one)
         self.past = self.memory.copy()
-        self._by_hand = self.plain_mlp and clamp is None
 
+    @torch.enable_grad()
     def observe(self, batch: Batch) -> float:
         """Learn a batch, and return the meta-loss at the last glance."""
         for glance in range(self.glances):
@@ -114,8 +116,8 @@ class LaMAML(Learner):
             found = self._meta_gradient(shuffled, memory.sample(self.replay, batch))
             if glance == 0:
                 self.memory.add(shuffled)
-            rule_grads = self.rule.pull_back(self.rule_params, found.rates)
-            if rule_grads:
+            if self.rule_params:
+                rule_grads = self.rule.pull_back(self.rule_params, found.rates)
                 clip(rule_grads)
                 self.rule_params = {
                     n: m - self.rule_rate * rule_grads[n] for n, m in self.rule_params.items()
@@ -125,19 +127,19 @@ class LaMAML(Learner):
                 self.descend(found.params, self.outer_rate)
             else:
                 rates = self.rates()
-                self.params = {
-                    n: p - rates.get(n, 0.0) * found.params[n] for n, p in self.params.items()
+                self.params = self.params | {
+                    n: self.params[n] - rates.get(n, 0.0) * g for n, g in found.params.items()
                 }
         return float(found.loss)
 
     def _meta_gradient(self, current: Batch, replayed: Batch) -> ReplayGradient:
         rates, learned = self.rates(), self.rule.learned
-        if self._by_hand:
+        if self.clamp is None and self.plain_mlp(current, replayed):
             return by_hand(self.params, rates, current, replayed, learn_rates=learned)
         return by_autograd(
-            self.forward,
+            self.outputs,
             self.criterion,
-            self.params,
+            {n: self.params[n] for n in self.moving},
             rates,
             current,
             replayed,
@@ -147,7 +149,8 @@ class LaMAML(Learner):
 
     def rates(self) -> Rates:
         """Return the rates of the rule."""
-        rates = self.rule.rates(self.rule_params, self.params)
+        found = self.rule.rates(self.rule_params, self.params).items()
+        rates = {n: r for n, r in found if n in self.moving}
         return {n: r.detach() if isinstance(r, torch.Tensor) else r for n, r in rates.items()}
 
     def end_task(self) -> None:

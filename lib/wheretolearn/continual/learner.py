@@ -12,9 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..inner_loop import Batch, Criterion, as_function
+from ..inner_loop import Batch, Criterion, as_function, gradients
 from ..networks import MLP
 from ..rules import Params, Rates
+from ..states import check_like, kept_buffers, whole
+from ..unmodified import unmodified
 
 CLIP = 2.0
 """Largest norm of a gradient in La-MAML and its relatives (Gupta et al., 2020), and in replay."""
@@ -26,7 +28,7 @@ class Learner(ABC):
     Parameters
     ----------
     network : nn.Module
-        Where to start; its parameters are copied.
+        Where to start; its parameters are copied.  Those that require no gradient now never move.
     generator : torch.Generator
         Source of all randomness of the learner.
     ways : int, optional
@@ -43,14 +45,29 @@ class Learner(ABC):
         self.forward = as_function(network)
         self.criterion = in_heads(ways)
         self.params: Params = {n: p.detach().clone() for n, p in network.named_parameters()}
-
+        self.moving = trainable(network)
         self.tasks_ended = 0
 
-    @property
-    def plain_mlp(self) -> bool:
-        """Whether gradients can be had by hand: an MLP with one head, on the CPU."""
-        plain = isinstance(self.network, MLP) and not self.network.dropout and self.ways is None
-        return plain and all(p.device.type == "cpu" for p in self.params.values())
+    def plain_mlp(self, *batches: Batch) -> bool:
+        """Return whether the gradients on batches can be had by hand.
+
+        That is so for an MLP with one head, on the CPU, that does what its class says, whose
+        weights and biases are all its parameters, and move; and for batches that fit it.  Whatever
+        else there is, autograd finds its gradient, or what is wrong with it.
+        """
+        mlp = self.network
+        if type(mlp) is not MLP or not unmodified(mlp, MLP, nn.Linear, nn.ModuleList):
+            return False
+        names = [f"layers.{i}.{n}" for i in range(len(mlp.layers)) for n in ("weight", "bias")]
+        if mlp.dropout or len(mlp.layers) < 2 or not list(self.params) == self.moving == names:
+            return False
+        first, *_, last = tensors = list(self.params.values())
+        return (
+            self.criterion is F.cross_entropy
+            and first.dtype in (torch.float32, torch.float64)
+            and all(p.is_cpu and p.dtype == first.dtype for p in tensors)
+            and all(_fits(b, first, len(last)) for b in batches)
+        )
 
     @abstractmethod
     def observe(self, batch: Batch) -> float:
@@ -67,50 +84,84 @@ class Learner(ABC):
     @torch.no_grad()
     def accuracy(self, test: Batch, head: tuple[int, int]) -> float:
         """Return the share of samples whose class is found among those of a head, in [0, 1]."""
-        outputs = self.forward(self.params, test.inputs)[:, slice(*head)]
+        with kept_buffers(self.network):
+            outputs = self.forward(self.params, test.inputs)[:, slice(*head)]
         return float((outputs.argmax(1) + head[0] == test.targets).double().mean())
 
     def gradient(self, batch: Batch, norm: float = math.inf) -> tuple[float, Params]:
-        """Return the mean loss on a batch and its gradient, clipped to a norm if one is given."""
-        leaves = {n: p.detach().requires_grad_() for n, p in self.params.items()}
-        loss = self.criterion(self.forward(leaves, batch.inputs), batch.targets)
-        grads = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+        """Return the mean loss on a batch and its gradient, clipped to a norm if one is given.
+
+        The gradient has the parameters that move, zeros for those that take no part in the loss.
+        """
+        leaves = {n: self.params[n].detach().requires_grad_() for n in self.moving}
+        with torch.enable_grad():
+            loss = self.criterion(self.outputs(leaves, batch.inputs), batch.targets)
+        grads = dict(zip(leaves, gradients(loss, leaves.values()), strict=True))
         clip(grads, norm)
         return float(loss.detach()), grads
 
+    def outputs(self, moving: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+        """Return the outputs with some parameters given, and the others as they are."""
+        return self.forward({**self.params, **moving}, inputs)
+
     def descend(self, grads: Mapping[str, Tensor], rate: float) -> None:
         """Move the parameters one step down; the tensors of before stay as they are."""
-        self.params = {n: p - rate * grads[n] for n, p in self.params.items()}
+        self.params = self.params | {n: self.params[n] - rate * g for n, g in grads.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of all that learning changes."""
         state: dict[str, Any] = {"params": self.params, "generator": self.generator.get_state()}
+        state["buffers"] = dict(self.network.named_buffers())
         for name in ("tasks_ended", *self.saved):
             value = getattr(self, name)
             state[name] = value.state_dict() if hasattr(value, "state_dict") else value
         return copy.deepcopy(state)
 
+    @whole
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load what :meth:`state_dict` returned."""
-        if state["params"].keys() != self.params.keys():
-            raise ValueError("the state belongs to another network")
+        check_like(self.state_dict(), state)
         state = copy.deepcopy(state)
-        self.params = state["params"]
+        self.params = _like(self.params, state["params"])
         self.generator.set_state(state["generator"])
+        for n, b in self.network.named_buffers():
+            b.copy_(state["buffers"][n])
         for name in ("tasks_ended", *self.saved):
             value = getattr(self, name)
             if hasattr(value, "load_state_dict"):
                 value.load_state_dict(state[name])
             else:
-                setattr(self, name, state[name])
+                found = state[name]
+                setattr(self, name, _like(value, found) if isinstance(value, dict) else found)
 
 
-def clip(grads: Mapping[str, Tensor], norm: float = CLIP) -> None:
-    """Shorten gradients, in place, to a common norm where they are longer."""
+def _like(own: Params, saved: Params) -> Params:
+    """Return saved tensors in the precision of one's own, and where those are."""
+    return {n: saved[n].to(p) for n, p in own.items()}
+
+
+def _fits(batch: Batch, first: Tensor, classes: int) -> bool:
+    """Return whether a batch, maybe empty, is of the type, width and classes of an MLP."""
+    inputs, targets = batch
+    return (
+        inputs.dtype == first.dtype
+        and inputs.shape[1:].numel() == first.shape[1]
+        and targets.dtype == torch.int64
+        and targets.shape == inputs.shape[:1]
+        and all(0 <= c < classes for c in targets.tolist())  # a few: faster than as a tensor
+    )
+
+
+def trainable(network: nn.Module) -> list[str]:
+    """Return the names of the parameters that require a gradient."""
+    return [n for n, p in network.named_parameters() if p.requires_grad]
+
+
+def clip(grads: Params, norm: float = CLIP) -> None:
+    """Shorten gradients to a common norm, where they are longer."""
     total = torch.nn.utils.get_total_norm(list(grads.values()))
-    if total > norm:
-        for g in grads.values():
-            g.mul_(norm / total)
+    if total > norm:  # not in place: the gradients of a sum may be one tensor
+        grads |= {n: g * (norm / total) for n, g in grads.items()}
 
 
 def at_least(least: float, **numbers: float) -> None:

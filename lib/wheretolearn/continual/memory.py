@@ -97,6 +97,10 @@ class Reservoir:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load what :meth:`state_dict` returned."""
-        self.seen = state["seen"]
-        inputs, targets = state["held"] or ([], [])
-        self._inputs, self._targets = list(inputs), list(targets)
+        seen, (inputs, targets) = state["seen"], state["held"] or ([], [])
+        if len(inputs) != len(targets) or len(inputs) != min(seen, self.capacity):
+            raise ValueError(
+                f"a memory of size {self.capacity} that has seen {seen} samples cannot hold "
+                f"{len(inputs)} with {len(targets)} targets"
+            )
+        self.seen, self._inputs, self._targets = seen, list(inputs), list(targets)

@@ -81,7 +81,7 @@ class MER(Learner):
         losses: list[float] = []
         replayed = self.memory.sample(self.replay, incoming)
         both = Batch(*(torch.cat(pair) for pair in zip(incoming, replayed, strict=True)))
-        if self.plain_mlp:
+        if self.plain_mlp(both):
             self.params, losses = descend(self.params, both, self.rate)
         else:
             for x, y in zip(both.inputs.split(1), both.targets.split(1), strict=True):
@@ -93,4 +93,5 @@ class MER(Learner):
 
     def _back(self, start: dict[str, Any], share: float) -> None:
         """Keep a share of the way from `start`."""
-        self.params = {n: start[n] + share * (p - start[n]) for n, p in self.params.items()}
+        moved = {n: start[n] + share * (self.params[n] - start[n]) for n in self.moving}
+        self.params = self.params | moved

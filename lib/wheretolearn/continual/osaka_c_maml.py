@@ -27,7 +27,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..inner_loop import Batch
+from ..inner_loop import Batch, gradients
 from ..meta import MetaLearner
 from .learner import at_least
 from .osaka_learner import OnlineLearner
@@ -67,19 +67,18 @@ class CMAML(OnlineLearner):
         at_least(0, margin=margin or 0, threshold=threshold, modulation=modulation or 0)
         self.margin, self.threshold, self.modulation = margin, threshold, modulation
 
+    @torch.enable_grad()
     def observe(self, batch: Batch) -> None:
         """Adapt to the batch, and learn from how well the fast weights of before did."""
-        leaves = {n: p.detach().requires_grad_() for n, p in self.weights.items()}
-        sums = self.sums  # of the inner gradients that led to them
-        loss = self.slow.criterion(self.slow.forward(leaves, batch.inputs), batch.targets)
+        sums = self.sums  # of the inner gradients that led to the fast weights
+        loss, leaves = self.loss_of_leaves(batch)
         before = float(loss.detach())
         self.adapt(batch, self.slow.params)
         if not sums:  # the first batch: nothing was adapted before
             return
         self.shifted = self.shift(before, batch)
         if not self.shifted and self.weight(before) > 0:
-            found = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-            grads = dict(zip(leaves, found, strict=True))
+            grads = dict(zip(leaves, gradients(loss, leaves.values()), strict=True))
             self.gradients += len(batch.targets)
             self.step(before, grads, {n: -grads[n] * s for n, s in sums.items()})
 
@@ -96,8 +95,8 @@ class CMAML(OnlineLearner):
     def step(self, loss: float, params: Mapping[str, Tensor], rates: Mapping[str, Tensor]) -> None:
         """Move slow weights and rule by gradients for the parameters and for the rates."""
         weight = self.weight(loss)
-        for n, p in self.slow.params.items():
-            p.grad = weight * params[n]
+        for n in self.moving:
+            self.slow.params[n].grad = weight * params[n]
         for n, g in self.slow.rule.pull_back(self.slow.rule_params, dict(rates)).items():
             self.slow.rule_params[n].grad = weight * g
         self.slow.optimizer.step()

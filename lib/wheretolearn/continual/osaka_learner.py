@@ -19,6 +19,8 @@ from torch import Tensor
 from ..inner_loop import Batch, adapt
 from ..meta import MetaLearner
 from ..rules import Count, Params
+from ..states import check_like, kept_buffers, whole
+from .learner import trainable
 
 
 class OnlineLearner(ABC):
@@ -48,6 +50,7 @@ class OnlineLearner(ABC):
 
     def __init__(self, slow: MetaLearner) -> None:
         self.slow = slow
+        self.moving = trainable(slow.module)
         self.fast: Params = {}
         self.sums: Params = {}  # of the inner gradients that led there, of tensors that moved
         self.shifted = False
@@ -62,12 +65,21 @@ class OnlineLearner(ABC):
     @torch.no_grad()
     def predict(self, inputs: Tensor) -> Tensor:
         """Return the outputs of the present weights, [B, ways]; nothing is learned."""
-        return self.slow.forward(self.weights, inputs)
+        with kept_buffers(self.slow.module):
+            return self.slow.forward(self.weights, inputs)
+
+    def loss_of_leaves(self, batch: Batch) -> tuple[Tensor, Params]:
+        """Return the loss of the present weights, and those that it can be differentiated for."""
+        weights = self.weights
+        leaves = {n: weights[n].detach().requires_grad_() for n in self.moving}
+        outputs = self.slow.forward(weights | leaves, batch.inputs)
+        return self.slow.criterion(outputs, batch.targets), leaves
 
     @abstractmethod
     def observe(self, batch: Batch) -> None:
         """Learn a batch whose labels are now known."""
 
+    @torch.enable_grad()
     def adapt(self, batch: Batch, start: Mapping[str, Tensor]) -> None:
         """Run the inner loop on a batch from some weights; its end are the fast weights.
 
@@ -116,8 +128,13 @@ class OnlineLearner(ABC):
             state[name] = value.state_dict() if hasattr(value, "state_dict") else value
         return copy.deepcopy(state)
 
+    @whole
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load what :meth:`state_dict` returned."""
+        check_like(dict.fromkeys(self.state_dict()), state)
+        for name in ("fast", "sums"):
+            some = {n: p for n, p in self.slow.params.items() if n in state[name]}
+            check_like(some, state[name], f"the state, {name!r}")
         state = copy.deepcopy(state)
         self.slow.load_state_dict(state["slow"])
         for name in ("fast", "sums", "shifted", "gradients", "outer_steps", *self.saved):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from ..inner_loop import Batch
+from ..inner_loop import Batch, gradients
 from ..meta import MetaLearner
 from .osaka_learner import OnlineLearner
 
@@ -42,14 +42,13 @@ class Online(OnlineLearner):
         known: dict[str, Any] = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
         if optimizer not in known:
             raise ValueError(f"optimizer must be 'adam' or 'sgd', got {optimizer!r}")
-        self.optimizer = known[optimizer](list(slow.params.values()), lr=rate)
+        self.optimizer = known[optimizer]([slow.params[n] for n in self.moving], lr=rate)
 
+    @torch.enable_grad()
     def observe(self, batch: Batch) -> None:
         """Step down the gradient of the batch."""
-        leaves = {n: p.detach().requires_grad_() for n, p in self.slow.params.items()}
-        loss = self.slow.criterion(self.slow.forward(leaves, batch.inputs), batch.targets)
-        grads = torch.autograd.grad(loss, list(leaves.values()))
-        for p, g in zip(self.slow.params.values(), grads, strict=True):
-            p.grad = g
+        loss, leaves = self.loss_of_leaves(batch)
+        for n, g in zip(leaves, gradients(loss, leaves.values()), strict=True):
+            self.slow.params[n].grad = g
         self.optimizer.step()
         self.gradients += len(batch.targets)

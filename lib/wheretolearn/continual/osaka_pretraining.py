@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from ..inner_loop import Task
 from ..meta import Score
+from ..states import check_like
 from ..tasks import EpisodeSampler
 
 
@@ -136,6 +137,7 @@ class Pretraining:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load what :meth:`state_dict` returned."""
+        check_like(dict.fromkeys([*self._SAVED, "trainee"]), state)
         self.trainee.load_state_dict(state["trainee"])
         for name in self._SAVED:
             setattr(self, name, copy.deepcopy(state[name]))

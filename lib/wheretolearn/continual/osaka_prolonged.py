@@ -57,6 +57,7 @@ class ProlongedCMAML(CMAML):
         self.kept: list[list[torch.Tensor]] = []  # inputs and targets of batches of one context
         self.restart = False
 
+    @torch.enable_grad()
     def observe(self, batch: Batch) -> None:
         """Adapt further; at a shift learn from the context that is over, and start again."""
         first = not self.fast

@@ -22,6 +22,7 @@ from ..inner_loop import Batch, Task
 from ..meta import Score
 from ..networks import Staged
 from ..rules import Params
+from ..states import check_like, kept_buffers, whole
 
 
 class LabelledImages:
@@ -60,14 +61,22 @@ class Supervised:
         Its last stage is the classifier, the others are the body; trained in place.
     rate : float
         Of Adam.
+
+    Raises
+    ------
+    ValueError
+        If the network is more than the chain of its stages, which has no body then.
     """
 
     def __init__(self, network: Staged, rate: float) -> None:
+        if not network.is_chain():
+            raise ValueError("a network with a forward or hooks of its own has no body")
         self.network = network
         self.optimizer = torch.optim.Adam(network.parameters(), lr=rate)
         self.device = next(network.parameters()).device
         self._stages = len(list(network.children()))
 
+    @torch.enable_grad()
     def step(self, drawn: Batch) -> Score:
         """Take one step on labelled images, and return loss and accuracy before it."""
         inputs, targets = drawn.to(self.device)
@@ -76,7 +85,7 @@ class Supervised:
         loss = F.cross_entropy(outputs, targets)
         loss.backward()
         self.optimizer.step()
-        accuracy = (outputs.detach().argmax(1) == targets).double().mean()
+        accuracy = (outputs.detach().argmax(1) == targets).cpu().double().mean()
         return Score([float(loss.detach())], [float(accuracy)])
 
     @torch.no_grad()
@@ -93,7 +102,8 @@ class Supervised:
 
     def features(self, inputs: Tensor) -> Tensor:
         """Return what the classifier sees, [B, d]."""
-        return self.network(inputs, 0, self._stages - 1).flatten(1)
+        with kept_buffers(self.network):
+            return self.network(inputs, 0, self._stages - 1).flatten(1)
 
     def body(self) -> Params:
         """Return the parameters before the classifier, detached."""
@@ -107,8 +117,10 @@ class Supervised:
         state = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
         return copy.deepcopy(state)
 
+    @whole
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load what :meth:`state_dict` returned."""
+        check_like(self.network.state_dict(), state["network"])
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
 
@@ -134,4 +146,4 @@ def nearest_mean(features: tuple[Tensor, Tensor], task: Task, ways: int) -> tupl
     means = (own.t() @ features[0]) / own.sum(0).unsqueeze(1)  # [ways, d]
     outputs = -torch.cdist(features[1], means).square()  # [m, ways]
     loss = F.cross_entropy(outputs, task.query.targets)
-    return float(loss), float((outputs.argmax(1) == task.query.targets).double().mean())
+    return float(loss), float((outputs.argmax(1) == task.query.targets).cpu().double().mean())

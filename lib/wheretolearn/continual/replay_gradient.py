@@ -25,7 +25,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..inner_loop import Batch, Criterion, Forward
+from ..inner_loop import Batch, Criterion, Forward, gradients
 from ..rules import Params, Rates
 
 
@@ -41,6 +41,7 @@ class ReplayGradient(NamedTuple):
     asked for)."""
 
 
+@torch.enable_grad()
 def by_autograd(
     forward: Forward,
     criterion: Criterion,
@@ -87,14 +88,14 @@ def by_autograd(
     for x, y in zip(current.inputs.split(1), current.targets.split(1), strict=True):
         if rate:
             inner = criterion(forward(fast, x), y)
-            grads = torch.autograd.grad(inner, [fast[n] for n in rate], materialize_grads=True)
+            grads = gradients(inner, [fast[n] for n in rate])
             if clamp is not None:
                 grads = tuple(g.clamp(-clamp, clamp) for g in grads)
             fast |= {n: fast[n] - r * g for (n, r), g in zip(rate.items(), grads, strict=True)}
         total = total + criterion(forward(fast, rows.inputs), rows.targets)
     loss = total / len(current.targets)
     wanted = [*leaves.values(), *(rate.values() if learn_rates else ())]
-    found = torch.autograd.grad(loss, wanted, materialize_grads=True)
+    found = gradients(loss, wanted)
     return ReplayGradient(
         loss.detach(),
         dict(zip(leaves, found, strict=False)),
