@@ -96,10 +96,13 @@ def test_the_others_learn_as_if_it_were_a_constant():
         torch.testing.assert_close(p, other)
 
 
-def test_a_frozen_head_is_still_the_head():
+@pytest.mark.parametrize("method", ["anil", "sparse-maml", "sparse-maml-plus"])
+def test_a_frozen_head_is_still_the_head(method):
     net = mlp()
     net.layers[2].requires_grad_(False)
-    mine = learner(net, "anil")
+    rule = make_rule(method, scope="head")
+    mine = MetaLearner(net, rule, inner_steps=2, device="cpu")
+    mine.step(tasks())
     assert mine.sparsity() == 1
     adapted = mine.adapt(tasks()[0].support)
     assert all(torch.equal(adapted[n], p) for n, p in mine.params.items())

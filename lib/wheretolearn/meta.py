@@ -70,16 +70,24 @@ def pick_device(device: str) -> torch.device:
     Raises
     ------
     ValueError
-        If CUDA is asked for and there is none, or torch knows no such device.
+        If torch knows no such device, or finds none here.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
     except RuntimeError:
-        raise ValueError(f"unknown device {device!r}; use 'auto', 'cpu' or 'cuda'") from None
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device 'cuda' was asked for, but torch finds none; use 'auto' or 'cpu'")
+        known = "'auto', 'cpu', 'cuda', 'mps' or 'xpu'"
+        raise ValueError(f"unknown device {device!r}; use {known}") from None
+    if chosen.type != "cpu":
+        there = (
+            torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        )
+        count = torch.accelerator.device_count() if there and there.type == chosen.type else 0
+        if (chosen.index or 0) >= count:
+            raise ValueError(
+                f"device {device!r} was asked for, but torch finds none; use 'auto' or 'cpu'"
+            )
     return chosen
 
 
@@ -114,7 +122,7 @@ class MetaLearner:
     precision : {"float32", "tf32", "bf16"}, default "float32"
         Of convolutions and products, see :mod:`wheretolearn.precision`.
     device : str, default "auto"
-        ``auto``, ``cpu`` or ``cuda``.
+        ``auto``, ``cpu``, ``cuda``, ``mps`` or ``xpu``.
     stacked : bool, optional
         Whether the tasks of a meta-update (to first order) and of an evaluation adapt side
         by side (:mod:`wheretolearn.stacked`); by default, on a GPU.  Tasks of unequal
@@ -175,6 +183,7 @@ class MetaLearner:
         self.module = module.to(self.device)
         self.rule, self.criterion = rule, criterion
         self.inner_steps, self.order = inner_steps, order
+        self.outer: Literal["adam", "nesterov"] = outer
         self.outer_clamp, self.precision = outer_clamp, precision
         self.stacked = self.device.type == "cuda" if stacked is None else stacked
         self.forward = as_function(self.module)
@@ -197,13 +206,12 @@ class MetaLearner:
             if outer == "adam"
             else torch.optim.SGD(groups, momentum=0.9, nesterov=True)
         )
-        self._settings = asdict(rule) | {
-            "rule": type(rule).__name__,
-            "inner_steps": inner_steps,
-            "order": order,
-            "outer": outer,
-            "outer_clamp": outer_clamp,
-        }
+
+    def _settings(self) -> dict[str, Any]:
+        """Return what a state is the state of: the rule and the two loops."""
+        loops = ("inner_steps", "order", "outer", "outer_clamp")
+        rule = {"rule": type(self.rule).__name__, **asdict(self.rule)}
+        return rule | {name: getattr(self, name) for name in loops}
 
     def _learned(self) -> Params:
         """Return the parameters that require a gradient."""
@@ -236,7 +244,7 @@ class MetaLearner:
                 _add(outer, result.params)
                 if noise is None:  # all tasks have the same rates
                     _add(rates, result.rates)
-                else:
+                elif result.rates:
                     _add(inner, self.rule.pull_back(self.rule_params, result.rates, noise))
                 losses.append(float(result.loss))
                 accuracies.append(accuracy(result.outputs, task.query.targets))
@@ -405,7 +413,7 @@ class MetaLearner:
             for part, own in self._tensors().items()
         }
         optimizer = copy.deepcopy(self.optimizer.state_dict())
-        return {"settings": dict(self._settings), **copies, "optimizer": optimizer}
+        return {"settings": self._settings(), **copies, "optimizer": optimizer}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load what :meth:`state_dict` returned, or weights taken from it.
@@ -423,7 +431,8 @@ class MetaLearner:
             If the state belongs to other settings or another network: what differs is named,
             and nothing has been loaded.
         """
-        there, here = state.get("settings", self._settings), self._settings
+        here = self._settings()
+        there = state.get("settings", here)
         if differing := [n for n in {**here, **there} if here.get(n) != there.get(n)]:
             told = (f"{n} is {there.get(n)!r} there and {here.get(n)!r} here" for n in differing)
             raise ValueError(f"the state belongs to another learner: {', '.join(told)}")
@@ -458,10 +467,7 @@ class MetaLearner:
             raise ValueError("the state of the optimizer belongs to another optimizer or network")
         for i, (name, p) in enumerate(tensors.items()):
             if i in state["state"]:
-                like = {
-                    n: p.new_zeros(()) if n == "step" else p
-                    for n in _SLOTS[self._settings["outer"]]
-                }
+                like = {n: p.new_zeros(()) if n == "step" else p for n in _SLOTS[self.outer]}
                 check_like(like, state["state"][i], f"the state of the optimizer for {name}")
 
     def _rates(self, noise: Tensor | None = None) -> Rates:
@@ -495,4 +501,4 @@ def accuracy(outputs: Tensor, targets: Tensor) -> float:
     classes, targets = outputs.shape[1], targets.long()
     if classes < 2 or not bool(((targets >= 0) & (targets < classes)).all()):
         return math.nan  # one output tells no classes apart
-    return float((outputs.argmax(1) == targets).double().mean())
+    return float((outputs.argmax(1) == targets).cpu().double().mean())
