@@ -346,7 +346,7 @@ def without_mask(state):
 
 
 def without_best(state):
-    state["progress"]["best"]["accuracy"] = 2.0
+    state["progress"]["best"]["accuracy"] = 1.0
     for p in state["progress"]["best"]["weights"]["params"].values():
         p.zero_()
 
@@ -621,3 +621,32 @@ def test_paths_of_results(tmp_path):
     assert sorted(
         str(p.relative_to(tmp_path)) for p in Path(tmp_path).rglob("*") if p.is_file()
     ) == [".checkpoints/smoke/tiny/seed0.lock", "smoke/tiny/seed0.json"]
+
+
+# --- longer than before
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_longer_run_goes_on_from_the_kept_end_of_a_shorter_one(tmp_path, capsys, kept):
+    longer = TINY.replace(name="longer", updates=3 * TINY.eval_every, test_tasks=4)
+    shorter = TINY.replace(name="shorter", updates=TINY.eval_every)
+    run(tmp_path, shorter, keep=kept)
+    _, end = place(tmp_path, shorter)
+    assert end.exists() is kept
+    if kept:
+        _, start = place(tmp_path, longer)
+        start.parent.mkdir(parents=True)
+        end.rename(start)
+    went_on = run(tmp_path, longer)
+    assert went_on["provenance"]["interruptions"] == kept
+    assert as_bytes(went_on) == as_bytes(run(tmp_path / "anew", longer))
+
+
+def test_a_shorter_run_does_not_take_up_the_end_of_a_longer_one(tmp_path):
+    longer = TINY.replace(name="longer", updates=3 * TINY.eval_every)
+    shorter = TINY.replace(name="shorter", updates=TINY.eval_every)
+    run(tmp_path, longer, keep=True)
+    _, start = place(tmp_path, shorter)
+    start.parent.mkdir(parents=True)
+    place(tmp_path, longer)[1].rename(start)
+    assert as_bytes(run(tmp_path, shorter)) == as_bytes(run(tmp_path / "anew", shorter))

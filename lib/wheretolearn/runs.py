@@ -138,6 +138,7 @@ def live(
     *,
     results: Path,
     fresh: bool = False,
+    keep: bool = False,
     threads: int = 1,
     wait: bool = True,
 ) -> records.Record:
@@ -157,6 +158,8 @@ def live(
         Folder of the records.
     fresh : bool, default False
         Train even if there is a record, and from the beginning.
+    keep : bool, default False
+        Keep the state at the end of training beside the record.
     threads : int, default 1
         CPU threads; small networks gain nothing from more.
     wait : bool, default True
@@ -207,7 +210,8 @@ def live(
             print(f"{error}; starting afresh")
             made = train(checkpoint)
         record = records.write(path, made)
-        checkpoint.unlink(missing_ok=True)
+        if not keep:
+            checkpoint.unlink(missing_ok=True)
     finally:
         lock.release()
     return record

@@ -160,7 +160,7 @@ class Training:
                 self._update(tasks)
                 bar.update()
                 bar.set_postfix(self._postfix(), refresh=False)
-                if self._checkpoint.due():
+                if self._checkpoint.due() or done.update == exp.updates:
                     self._save()
                 if done.diverged_at is not None:
                     break
@@ -310,8 +310,14 @@ class Training:
         return self.done.seconds + time.monotonic() - self._started
 
     def _identity(self) -> str:
+        exp = self.experiment
+        length = exp.updates if exp.updates % exp.eval_every else exp.eval_every
+        # what is asked at the end, and how far it is, make no other training
+        trained = exp.replace(
+            name="", figure="", probes=(), test_tasks=0, away_tasks=1, updates=length
+        )
         borrowed = [] if self._borrowed is None else [pack(self._borrowed)]
-        return runs.identity(self.experiment, self.seed, self.images.fingerprint, *borrowed)
+        return runs.identity(trained, self.seed, self.images.fingerprint, *borrowed)
 
     def _save(self) -> None:
         self._checkpoint.save(
@@ -328,6 +334,8 @@ class Training:
         same = progress.keys() == own.keys()
         if not same or progress["curves"].keys() != self.done.curves.keys():
             raise ValueError("the progress has other fields")
+        if progress["update"] > self.experiment.updates:
+            raise ValueError(f"it is at update {progress['update']} already")
         self.learner.load_state_dict(state["learner"])
         self.done = _Progress(**progress)
         self.done.interruptions += 1
@@ -350,6 +358,7 @@ def run(
     data: Path | str | None = None,
     device: str = "auto",
     fresh: bool = False,
+    keep: bool = False,
     threads: int = 1,
     progress: bool = True,
     wait: bool = True,
@@ -373,6 +382,9 @@ def run(
         ``auto``, ``cpu``, ``cuda``, ``mps`` or ``xpu``.
     fresh : bool, default False
         Train even if there is a record, and from the beginning.
+    keep : bool, default False
+        Keep the state at the end of training: an experiment that differs in its name and in more
+        updates goes on from it, where it stands as its checkpoint.
     threads : int, default 1
         CPU threads; small networks gain nothing from more.
     progress : bool, default True
@@ -422,6 +434,7 @@ def run(
         lambda path: _existing(path, experiment, root),
         results=results,
         fresh=fresh,
+        keep=keep,
         threads=threads,
         wait=wait,
     )
