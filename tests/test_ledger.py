@@ -180,9 +180,11 @@ def everything(runs):
 def test_the_papers_numbers_by_hand():
     folder = ROOT / "results/paper"
     found = {(c.number, c.problem): c.paper(folder) for c in ledger.claims() if c.paper}
-    assert found["5a", "miniImageNet"] == pytest.approx(67.03 - 63.15)
+    # like for like at K = 5, by Figure 2; Table 1's 67.03 - 63.15 is over another paper's MAML
+    assert found["5a", "miniImageNet"] == pytest.approx(62.96 - 62.25)
+    assert found["5a, longer", "miniImageNet"] == pytest.approx(62.96 - 62.25)
     assert found["5b", "miniImageNet"] == pytest.approx(73.01 - 69.36)
-    assert found["6", "miniImageNet → CUB (2010)"] == pytest.approx(60.58 - 53.09)
+    assert not {number for number, _ in found if number.startswith("6")}
     right = pd.read_csv(folder / "fig1_right_accuracy_by_init.csv")
     gains = [a - b for a, b in zip(right.iloc[:, 1], right["maml_accuracy"], strict=True)]
     assert found["3", "Omniglot"] == pytest.approx(sum(gains) / 5)

@@ -22,9 +22,9 @@ PROTOCOL: dict[str, Any] = {
     "outer": "adam",
     "meta_rate": 0.001,
     "precision": "float32",
-    "eval_every": 500,
     "val_tasks": 500,
     "test_tasks": 500,
+    "away_tasks": 500,
     "masks_from": "",
 }
 """What all runs share."""
@@ -35,6 +35,7 @@ CONVNET = PROTOCOL | {
     "outer_clamp": 0.0,
     "adapt_norm": True,
     "updates": 40_000,  # 400 epochs of 100
+    "eval_every": 500,
     "meta_batch": 2,
 }
 RESNET = PROTOCOL | {
@@ -43,6 +44,7 @@ RESNET = PROTOCOL | {
     "outer_clamp": 10.0,
     "adapt_norm": False,
     "updates": 40_000,  # 40 epochs of 1000
+    "eval_every": 1000,
     "meta_batch": 1,
     "inner_steps": 35,
     "inner_rate": 0.05,

@@ -304,7 +304,7 @@ def test_table_1_in_words(groups):
     ends = paired_gain(groups["convnet4-1shot-sparse-maml"], groups["convnet4-1shot-anil"])
     assert abs(known(ends).mean) < 0.05
     says(page, "less than two points with one shot, intervals across zero, and three to four with")
-    says(page, "about as much here as the paper's gain over MAML, 3.9 points")
+    says(page, "the paper's own gain at K = 5, 0.7 points like for like, is small")
 
     def added(name):
         curves = [r["curves"]["val_accuracy"] for r in groups[name]]
@@ -314,11 +314,32 @@ def test_table_1_in_words(groups):
         one = added(f"convnet4-1shot-{method}")
         assert one.low < 0 < one.mean < 2
         assert 2.5 < added(f"convnet4-5shot-{method}").mean < 4.5
-    published = pd.read_csv(ROOT / "results/paper/table1.csv").set_index(
-        ["network", "shots", "method"]
-    )["accuracy"]
-    paper = published["ConvNet-4", 5, "sparse-MAML"] - published["ConvNet-4", 5, "MAML"]
-    assert paper == pytest.approx(3.9, abs=0.05)
+
+
+def test_the_papers_gain_in_words():
+    """Like for like by Figure 2, where both methods are the authors' own."""
+    steps = pd.read_csv(ROOT / "results/paper/fig2_steps.csv").set_index("inner_steps")
+    gains = steps["sparse_maml_accuracy"] - steps["maml_accuracy"]
+    rates = pd.read_csv(ROOT / "results/paper/fig2_inner_rate.csv").set_index("inner_rate")
+    at_25 = rates.loc[0.1, "sparse_maml_accuracy"] - rates.loc[0.1, "maml_accuracy"]
+    assert at_25 == pytest.approx(gains[25], abs=0.05)  # the panels meet in this setting
+    best = {m: rates[f"{m}_accuracy"].idxmax() for m in ("sparse_maml", "maml")}
+    assert best == {"sparse_maml": 0.5, "maml": 0.05}
+    sparse, maml = (rates.loc[rate, f"{m}_accuracy"] for m, rate in best.items())
+    says(
+        "table1_miniimagenet",
+        f"have {gains[5]:+.1f} points at K = 5, {gains[15]:+.1f} at 15 and "
+        f"{at_25:+.1f} at 25, both at inner rate 0.1, and {sparse - maml:+.1f} at K = 25 with each "
+        f"at its best rate ({sparse:.2f} against {maml:.2f})",
+    )
+    table1 = pd.read_csv(ROOT / "results/paper/table1.csv")
+    table1 = table1.set_index(["network", "shots", "method"])["accuracy"]
+    mixed = table1["ConvNet-4", 5, "sparse-MAML"] - table1["ConvNet-4", 5, "MAML"]
+    table2 = pd.read_csv(ROOT / "results/paper/table2.csv")
+    table2 = table2.set_index(["dataset", "shots", "method"])["accuracy"]
+    away = table2["CUB", 5, "sparse-MAML"] - table2["CUB", 5, "MAML"]
+    says("claims", f"so their {mixed:.1f} points at home and {away:.1f} on CUB do not stand here")
+    says("table2_cross_domain", f"{away:.1f} points with 5 shots is not held against it")
 
 
 def test_exact_gradients_with_one_shot_in_words(groups):
@@ -338,9 +359,9 @@ def test_exact_gradients_with_one_shot_in_words(groups):
 
 def test_across_domains_in_words(groups):
     page = "table2_cross_domain"
-    says(page, "Here neither line holds, and the paper's gain with 5 shots, 7.5 points, lies far")
+    says(page, "Here neither line holds")
     says(page, "Of the twelve gains on CUB four have an interval above zero, all with **1 shot**")
-    says(page, "sparse-MAML's is 0.8 points (0.1 to 1.6), where the paper has 0.9")
+    says(page, "sparse-MAML's is 0.8 points (0.1 to 1.6)")
     says(page, "ANIL is 1.5 points above MAML at home (−0.4 to 3.4) and 2.5 below it on CUB")
     says(page, "smaller on CUB than at home, by 4.1 points (1.5 to 6.6)")
     says(page, "of sparse-MAML with 5 shots spreads less away than at home all the same")
@@ -393,15 +414,8 @@ def test_across_domains_in_words(groups):
     assert [round(v, 1) for v in smaller("anil", 5)[:3]] == [4.1, 1.5, 6.6]
     mine, home = (gains["sparse-maml", 5][where] for where in ("away", "home"))
     assert mine.high - mine.low < home.high - home.low
-    assert mine.high < 7.4
     found = few_shot_claims.cross_domain(r for group in groups.values() for r in group)
     assert list(found.evidence["holds"])[:2] == [False, False]
-    paper = pd.read_csv(ROOT / "results/paper/table2.csv").set_index(["dataset", "method", "shots"])
-    for number, gained in ((5, 7.5), (1, 0.9)):
-        sparse_maml, maml = (
-            paper.loc[("CUB", m, number), "accuracy"] for m in ("sparse-MAML", "MAML")
-        )
-        assert round(sparse_maml - maml, 1) == gained
 
 
 def test_rates_that_noise_would_set_to_zero(groups):
@@ -458,11 +472,12 @@ def test_trained_longer_in_words(groups):
     )
     assert {f.verdict for f in (order, cub, loops, features)} == {"not supported"}
     says(page, "it was below zero and is above zero now, both times with an interval that holds")
-    says(page, "A gain of the paper's size, 3.9 points, lies outside the interval")
+    says(page, "The paper's own gain at K = 5, 0.7 points like for like, lies within both")
     short = known(paired_gain(*(groups[f"convnet4-5shot-{m}"] for m in ("sparse-maml", "maml"))))
     longer = known(paired_gain(*(groups[f"longer-5shot-{m}"] for m in ("sparse-maml", "maml"))))
     assert short.low < short.mean < 0 < short.high
-    assert longer.low < 0 < longer.mean < longer.high < 3.88
+    assert longer.low < 0 < longer.mean
+    assert short.high > 0.72 < longer.high
     says(
         page, "one step is seen, sparse-MAML above BOIL, and one is reversed: BOIL lies below MAML"
     )

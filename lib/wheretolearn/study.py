@@ -127,7 +127,7 @@ _MINIIMAGENET = Experiment(
     test_tasks=300,
 )
 
-_PAPER = Experiment(name="fig1-miniimagenet", figure=FIG1)
+_PAPER = Experiment(name="fig1-miniimagenet", figure=FIG1, away_tasks=500)
 _PAPER_FIG2 = _PAPER.replace(name="fig2-miniimagenet", figure=FIG2)
 _PAPER_GRID = Grid(
     inner_rate=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.75, 1.0),
@@ -287,7 +287,7 @@ _PAPER_5 = _PAPER.replace(
     name="convnet4-5shot", figure=TABLE1, inner_steps=35, inner_rate=0.25, mask_init="kaiming"
 )
 _PAPER_RESNET_5 = _PAPER_5.replace(
-    name="resnet12-5shot", meta_batch=1, mask_init="uniform", **_RESNET
+    name="resnet12-5shot", meta_batch=1, eval_every=1000, mask_init="uniform", **_RESNET
 )
 _PAPER_BASES = Bases(
     columns=(
