@@ -1,14 +1,18 @@
 """The command line: what it prints, what it returns, and no traceback for a user's mistake."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from typing import Any
 
 import pytest
+import torch
 
 from synthetic import image_set, made_up_record
 from wheretolearn import cli, data, records, study, training
+from wheretolearn.meta import pick_device
 
 SMALL = ["network=mlp", "image_size=8", "ways=3", "width=8"]
 
@@ -168,6 +172,11 @@ def test_mistakes_are_told_in_a_line(wheretolearn, tmp_path, arguments, message)
         ("data=../../elsewhere", "cannot hold '/'"),
         ("ways=9", "split 'val' of synthetic has 5"),
         ("image_size=4", "halves images four times"),
+        ("width=100000000000", "width must be at most 1,000,000,000"),
+        ("inner_steps=true", "inner_steps must be of type int"),
+        ("probes=steps", "probes must be of type tuple"),
+        ("probes=[3]", "probes must hold texts"),
+        ("width=" + "[" * 100_000, "width must be of type int"),
     ],
 )
 def test_wrong_changes_are_told_in_a_line(wheretolearn, change, message):
@@ -178,11 +187,81 @@ def test_wrong_changes_are_told_in_a_line(wheretolearn, change, message):
     assert "Traceback" not in err
 
 
-def test_a_wrong_device_or_seed_is_told_in_a_line(wheretolearn):
-    status, _, err = run_smoke(wheretolearn, "--device", "gpu")
-    assert (status, "unknown device 'gpu'" in err) == (1, True)
-    status, _, err = run_smoke(wheretolearn, "--seed", "-1")
-    assert (status, "seed not negative" in err) == (1, True)
+@pytest.mark.parametrize("device", ["gpu", "meta", "hpu", "cuda:99", "mps:1"])
+def test_a_device_that_is_not_there_is_told_in_a_line(wheretolearn, device):
+    status, _, err = run_smoke(wheretolearn, "--device", device)
+    assert status == 1
+    assert re.fullmatch(f"wheretolearn: .*device '{device}'.*\n", err)
+
+
+def test_a_device_that_torch_finds_is_used(monkeypatch):
+    """Whatever its kind."""
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("xpu"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    assert pick_device("xpu:1") == torch.device("xpu:1")
+    for other in ("xpu:2", "mps"):
+        with pytest.raises(ValueError, match=f"'{other}' was asked for"):
+            pick_device(other)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_a_wrong_seed_is_told_in_a_line_and_leaves_nothing(wheretolearn, tmp_path, seed):
+    status, _, err = run_smoke(wheretolearn, "--seed", seed)
+    assert status == 1
+    assert re.fullmatch("wheretolearn: a seed is .*\n", err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_no_memory_holds_is_told_in_a_line(wheretolearn, monkeypatch):
+    """A width of a thousand million, without trying it."""
+
+    def build(experiment):
+        torch.empty(2**60)
+
+    monkeypatch.setattr(training.Experiment, "build_network", build)
+    status, _, err = run_smoke(wheretolearn)
+    assert status == 1
+    assert re.fullmatch("wheretolearn: too large for this machine: .*\n", err)
+
+
+def test_a_programming_error_keeps_its_traceback(wheretolearn, monkeypatch):
+    def build(experiment):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(training.Experiment, "build_network", build)
+    with pytest.raises(RuntimeError, match="a bug"):
+        run_smoke(wheretolearn)
+
+
+@pytest.mark.parametrize(
+    ("redirection", "status"), [(">&-", 0), ("2>&-", 0), (">&- 2>&-", 0), (">/dev/full", 1)]
+)
+def test_a_closed_output_is_no_error(tmp_path, redirection, status):
+    """What cannot be shown is not shown; a full disk is told."""
+    program = f"{sys.executable} -m wheretolearn list --profile smoke {redirection}"
+    done = subprocess.run(
+        program, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == status
+    assert done.stderr == (
+        "wheretolearn: [Errno 28] No space left on device\n" if status == 1 else ""
+    )
+
+
+def test_a_reader_that_has_seen_enough_ends_the_program(tmp_path):
+    """As ``| head`` does."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "wheretolearn", "list", "--profile", "smoke"],
+        cwd=tmp_path,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_results_that_cannot_be_written(wheretolearn, tmp_path):

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -230,6 +231,9 @@ def test_unknown_names_suggest_the_nearest(call, message):
         ({"width": 8.5}, "width must be of type int"),
         ({"width": "8"}, "width must be of type int"),
         ({"width": True}, "width must be of type int"),
+        ({"width": 10**11}, "width must be at most 1,000,000,000"),
+        ({"probes": "steps"}, "probes must be of type tuple"),
+        ({"probes": [3]}, "probes must hold texts"),
         ({"inner_rate": "fast"}, "inner_rate must be of type float"),
         ({"inner_rate": float("nan")}, "inner_rate must be finite"),
         ({"meta_rate": float("inf")}, "meta_rate must be finite"),
@@ -263,3 +267,36 @@ def test_what_the_search_has_not_chosen_waits(monkeypatch):
     assert not waiting & (free | {"fig2-miniimagenet-maml", "rotations-la-maml", "rotations-gem"})
     assert not {r.experiment for r in study.plan("study")} & waiting
     assert not any(study.waits(e) for e in study.experiments("quick"))
+
+
+def stream_experiment(learner):
+    return next(e for e in study.experiments("smoke") if getattr(e, "learner", "") == learner)
+
+
+@pytest.mark.parametrize(
+    ("learner", "change", "message"),
+    [
+        ("sparse-c-maml", {"steps": True}, "steps must be of type int"),
+        ("sparse-c-maml", {"width": "8"}, "width must be of type int"),
+        ("sparse-c-maml", {"alpha": "high"}, "alpha must be of type float"),
+        ("sparse-c-maml", {"settings": {"inner_rate": "high"}}, "inner_rate must be of type float"),
+        ("sparse-c-maml", {"settings": {"inner_steps": True}}, "inner_steps must be of type int"),
+        ("sparse-c-maml", {"settings": 3}, "settings must be of type dict"),
+        ("la-maml", {"validation": 3}, "validation must be of type bool"),
+        ("la-maml", {"width": 10**11}, "width must be at most 1,000,000,000"),
+        ("la-maml", {"probe": "all"}, "probe must be of type int or NoneType"),
+        ("la-maml", {"learner": 3}, "learner must be of type str"),
+        ("la-maml", {"settings": {"memory": "large"}}, "memory must be of type int"),
+    ],
+)
+def test_parameters_of_streams_have_their_types(learner, change, message):
+    with pytest.raises(ValueError, match=message):
+        stream_experiment(learner).replace(**change)
+
+
+def test_what_means_the_same_is_accepted():
+    learned = study.find_few_shot("smoke", "fig1-glyphs-sparse50")
+    assert learned.replace(probes=["steps"]) == learned.replace(probes=("steps",))
+    assert stream_experiment("la-maml").replace(probe=None).probe is None
+    rate = {"inner_rate": np.float64(0.5)}
+    assert stream_experiment("la-maml").replace(settings=rate).settings == rate

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +17,7 @@ import tyro
 from . import data as datasets
 from . import launch, records, study
 from .experiments import Planned
+from .stopping import STOP, Stopped
 
 
 @dataclass
@@ -34,7 +38,7 @@ class RunCommand:
     data: Path | None = None
     """Root of the data; by default WHERETOLEARN_DATA or the user cache."""
     device: str = "auto"
-    """auto, cpu or cuda."""
+    """auto, cpu, cuda, mps or xpu."""
     fresh: bool = False
     """Train even if there is a record."""
     wait: bool = True
@@ -159,7 +163,7 @@ def _changed(experiment: Planned, changes: tuple[str, ...]) -> Planned:
             raise ValueError(f"a change is written name=value, got {change!r}")
         try:
             values[name] = json.loads(text)
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, RecursionError):
             values[name] = text
     if "name" in values or "profile" in values:
         raise ValueError("name and profile cannot be changed")
@@ -248,10 +252,53 @@ class _Arguments:
 
 
 def main() -> None:
-    """Run the command line; errors that a user can mend are printed without a traceback."""
+    """Run the command line; what a user can mend is said in a line, without a traceback."""
     arguments = tyro.cli(_Arguments, config=(tyro.conf.OmitSubcommandPrefixes,))
-    try:
+    with one_line("wheretolearn"), _resumable(arguments.command), STOP.by_signals():
         arguments.command()
-    except (ValueError, OSError, datasets.DataError) as error:  # with RecordError, WriteError
-        print(f"wheretolearn: {error}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def one_line(program: str) -> Iterator[None]:
+    """Within, errors that a user can mend end the program with a line on standard error.
+
+    Parameters
+    ----------
+    program : str
+        Its name, for the line.
+
+    Raises
+    ------
+    SystemExit
+        Instead of a ``ValueError``, an ``OSError``, a ``DataError``, or a lack of memory.
+    """
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - closed by the caller
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None  # as a program that SIGPIPE ends
+    except (ValueError, OSError, datasets.DataError, MemoryError) as error:  # RecordError, too
+        print(f"{program}: {error}", file=sys.stderr)
         raise SystemExit(1) from error
+    except RuntimeError as error:
+        said = str(error).partition("\n")[0]
+        if not re.search("allocate|out of memory|overflow", said):  # how torch says it
+            raise
+        print(f"{program}: too large for this machine: {said}", file=sys.stderr)
+        raise SystemExit(1) from error
+
+
+@contextlib.contextmanager
+def _resumable(command: object) -> Iterator[None]:
+    """Within, a command that is stopped says how to go on with it."""
+    try:
+        yield
+    except Stopped as stopped:
+        again = "the same command"
+        if getattr(command, "fresh", False):
+            again += " without --fresh"
+        goes_on = f"; {again} goes on from {STOP.kept}" if STOP.kept else ""
+        print(f"wheretolearn: stopped{goes_on}", file=sys.stderr)
+        raise SystemExit(128 + stopped.number) from None

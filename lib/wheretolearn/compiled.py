@@ -30,7 +30,8 @@ def jit(*arithmetic: str) -> Callable[[Callable[..., Any]], Any]:
     """
 
     def compiled(function: Callable[..., Any]) -> Any:
-        found = numba.njit(nogil=True, error_model="numpy", fastmath=set(arithmetic))(function)
+        compiler = numba.njit(nogil=True, error_model="numpy", fastmath=set(arithmetic))
+        found: Any = compiler(function)
         if found is not function:  # it is where Numba is switched off
             with contextlib.suppress(RuntimeError):  # nowhere to keep it: compiled every time
                 found._cache = _Cache(function)

@@ -6,7 +6,18 @@ import dataclasses
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from types import UnionType
+from typing import (
+    Any,
+    Literal,
+    NamedTuple,
+    Protocol,
+    Self,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -23,6 +34,9 @@ CPU_FLOPS = 30e9
 """Floating-point operations per second that one CPU core is assumed to sustain in a run;
 measured on the study's machine, see the wall times in its records."""
 
+
+LARGEST = 10**9
+"""The largest whole number that a parameter may be: counts beyond it overflow somewhere."""
 
 SECOND_ORDER = 8
 """How many times as long an exact meta-update takes as one to first order (measured on the
@@ -62,8 +76,63 @@ class Planned(Protocol):
         """Return the floating-point operations of one run."""
 
 
+@functools.cache
+def _fields(experiment: type) -> dict[str, tuple[type, ...]]:
+    """Return the fields of a dataclass and the classes of the values that they take."""
+    return {name: _kinds(hint) for name, hint in get_type_hints(experiment).items()}
+
+
+def _kinds(hint: Any) -> tuple[type, ...]:
+    origin = get_origin(hint)
+    if origin is Literal:
+        return tuple({type(choice): None for choice in get_args(hint)})
+    if origin in (Union, UnionType):
+        return tuple(kind for one in get_args(hint) for kind in _kinds(one))
+    return (origin or hint,)
+
+
+def check_value(name: str, value: Any, *kinds: type) -> None:
+    """Refuse what is of another kind, and numbers that nothing can be made of.
+
+    Parameters
+    ----------
+    name : str
+        What the value is of, for the message.
+    value : Any
+        The value; a whole number serves as a ``float``, a truth value as no number.
+    *kinds : type
+        What it may be.
+
+    Raises
+    ------
+    ValueError
+        If it is none of them, a text is no text, or a number is not finite or beyond
+        :data:`LARGEST`.
+    """
+    truth = isinstance(value, bool)
+    accepted = (*kinds, int) if float in kinds else kinds
+    if not isinstance(value, accepted) or (truth and bool not in kinds):
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise ValueError(f"{name} must be of type {names}, got {value!r:.100}")
+    if isinstance(value, tuple) and not all(isinstance(v, str) for v in value):
+        raise ValueError(f"{name} must hold texts, got {value!r:.100}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
+    if isinstance(value, int) and not truth and abs(value) > LARGEST:
+        raise ValueError(f"{name} must be at most {LARGEST:,}, got {value:,}")
+
+
 class Changeable:
-    """What experiments of every kind do alike."""
+    """What experiments of every kind do alike; they are dataclasses."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that do not fit their field, see :func:`check_value`; a list is a tuple."""
+        for name, kinds in _fields(type(self)).items():  # type: ignore[arg-type]
+            value = getattr(self, name)
+            if isinstance(value, list) and tuple in kinds:
+                value = tuple(value)
+                object.__setattr__(self, name, value)
+            check_value(name, value, *kinds)
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some parameters changed.
@@ -178,14 +247,7 @@ class Experiment(Changeable):
 
     def __post_init__(self) -> None:
         """Refuse numbers that have no meaning, and rules that do not exist."""
-        for f in dataclasses.fields(self):
-            value = getattr(self, f.name)
-            kind = type(f.default) if f.default is not dataclasses.MISSING else str
-            accepted = (int, float) if kind is float else kind
-            if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-                raise ValueError(f"{f.name} must be of type {kind.__name__}, got {value!r}")
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"{f.name} must be finite, got {value}")
+        super().__post_init__()
         for field in ("updates", "eval_every", "val_tasks", "meta_batch", "width", "away_tasks"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be positive, got {getattr(self, field)}")

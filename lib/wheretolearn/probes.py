@@ -192,7 +192,7 @@ def cka(x: Tensor, y: Tensor) -> float:
         In [0, 1]; 1 where one is a rotation and scaling of the other, NaN where either
         is constant.
     """
-    x, y = (t.flatten(1).double() for t in (x, y))
+    x, y = (t.flatten(1).cpu().double() for t in (x, y))
     x, y = (t - t.mean(0) for t in (x, y))
     gram_x, gram_y = x @ x.T, y @ y.T  # [n, n]: fewer examples than features
     return float((gram_x * gram_y).sum() / (gram_x.norm() * gram_y.norm()))

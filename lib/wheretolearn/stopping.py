@@ -7,8 +7,10 @@ import os
 import signal
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
-_SIGNALS = [s for s in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, s)]
+_SIGNALS = [s for s in signal.Signals if s.name in ("SIGINT", "SIGTERM", "SIGHUP")]
+_PATIENCE = 12  # seconds; twice that is less than what schedulers wait
 
 
 class Stopped(KeyboardInterrupt):
@@ -56,24 +58,40 @@ class Stop:
 
     @contextlib.contextmanager
     def by_signals(self) -> Iterator[None]:
-        """Within, SIGINT, SIGTERM and SIGHUP ask for it; a second one stops at once."""
+        """Within, SIGINT, SIGTERM and SIGHUP ask for it; a second one stops at once.
+
+        So does an update that takes too long, for whoever sends SIGTERM may soon send SIGKILL.
+        """
         self.kept, self._asked_by = "", 0
-        before = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in _SIGNALS}
+        before = {number: signal.getsignal(number) for number in _SIGNALS}
         heeded = [number for number, handler in before.items() if handler != signal.SIG_IGN]
         for number in heeded:
             signal.signal(number, self._ask)
         try:
             yield
         finally:
+            _alarm(0, signal.SIG_DFL)
             for number in heeded:
                 signal.signal(number, before[number])
+            self._asked_by = 0
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked or not self._obeys:
             raise Stopped(number)
         self._asked_by = number
-        with contextlib.suppress(OSError):  # a stream may be in the middle of a line
+        _alarm(_PATIENCE, self._stop)
+        with contextlib.suppress(OSError):  # not print, which may be at work already
             os.write(2, b"\nstopping after this update; once more to stop at once\n")
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        _alarm(_PATIENCE, signal.SIG_DFL)  # if a thread does not let go, the system ends it all
+        raise Stopped(self._asked_by)
+
+
+def _alarm(seconds: int, handler: Any) -> None:
+    if hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGALRM, handler)
+        signal.alarm(seconds)
 
 
 STOP = Stop()

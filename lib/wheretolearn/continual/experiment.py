@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..experiments import CPU_FLOPS, WithStream
+from ..experiments import CPU_FLOPS, WithStream, check_value
 from ..inner_loop import Batch
 from ..rules import Rates, count_frozen
 from .cifar100 import SplitCIFAR100
@@ -72,7 +72,9 @@ class ContinualExperiment(WithStream):
 
     def __post_init__(self) -> None:
         """Refuse numbers that have no meaning, and learners that do not exist."""
-        settings(self.learner, self.stream)
+        super().__post_init__()
+        for name, usual in settings(self.learner, self.stream).items():
+            check_value(f"the setting {name}", self.settings.get(name, usual), type(usual))
         if self.batch < 0 or self.width < 1:
             raise ValueError(
                 f"batch must not be negative and width positive, got {self.batch}, {self.width}"

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..experiments import CPU_FLOPS, WithStream, image_flops
+from ..experiments import CPU_FLOPS, WithStream, check_value, image_flops
 from ..tasks import EpisodeSampler
 from .osaka_data import OsakaData, open_data
 from .osaka_methods import LEARNERS, Settings, make_learner, new_network, settings
@@ -85,7 +85,9 @@ class OsakaExperiment(WithStream):
 
     def __post_init__(self) -> None:
         """Refuse numbers that have no meaning, and learners that do not exist."""
-        settings(self.learner, self.alpha, self.ways)
+        super().__post_init__()
+        for name, usual in settings(self.learner, self.alpha, self.ways).items():
+            check_value(f"the setting {name}", self.settings.get(name, usual), type(usual))
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha is a probability, in [0, 1]; got {self.alpha}")
         if self.steps < 1 or self.ways < 2 or self.shots < 1 or self.width < 1:
@@ -151,7 +153,7 @@ class OsakaRun:
     data : OsakaData
         What the stream draws from, see :func:`open_experiment`.
     device : str, default "cpu"
-        ``auto``, ``cpu`` or ``cuda``.
+        ``auto``, ``cpu``, ``cuda``, ``mps`` or ``xpu``.
 
     Attributes
     ----------

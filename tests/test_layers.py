@@ -1,0 +1,97 @@
+"""The records of a notebook: where they are found, and which seeds a reader may ask for."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from wheretolearn import launch, layers, study
+from wheretolearn.few_shot import FIG1
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """Return the seeds and the freshness that runs were asked for; nothing is trained."""
+    monkeypatch.setenv("WHERETOLEARN_RESULTS", str(tmp_path / "results"))
+    runs = []
+
+    def run(experiment, seed, *, fresh, **options):
+        runs.append((seed, fresh))
+        return {}
+
+    monkeypatch.setattr(launch, "run", run)
+
+    def ask(**options):
+        runs.clear()
+        layers.own_records(FIG1, "smoke", **options)
+        assert len(runs) % len(study.experiments("smoke", FIG1)) == 0
+        return sorted(set(runs))
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("seeds", "wanted"),
+    [
+        (None, [0, 1]),
+        ([3], [3]),
+        (range(2), [0, 1]),
+        ("[0, 2]", [0, 2]),
+        ("null", [0, 1]),
+        ("3", [3]),
+        (3, [3]),
+    ],
+)
+def test_seeds_are_read(asked, seeds, wanted):
+    assert [seed for seed, _ in asked(seeds=seeds)] == wanted
+
+
+@pytest.mark.parametrize("fresh", [True, "true", "True"])
+def test_truth_values_are_read(asked, fresh):
+    assert asked(fresh=fresh, seeds=[0]) == [(0, True)]
+    assert asked(fresh=str(not fresh) if fresh is True else "false", seeds=[0]) == [(0, False)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"seeds": "[0"},
+        {"seeds": "zero"},
+        {"seeds": ["0"]},
+        {"seeds": [0.5]},
+        {"seeds": "0.5"},
+        {"seeds": [-1]},
+        {"seeds": True},
+        {"seeds": '{"a": 1}'},
+        {"fresh": "maybe"},
+        {"fresh": 1},
+    ],
+)
+def test_what_is_no_seed_is_refused_before_anything_runs(asked, tmp_path, options):
+    (name,) = options
+    with pytest.raises(ValueError, match=name.rstrip("s")):
+        asked(**options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_results_are_found_from_anywhere(tmp_path):
+    """Those of the project that the library lies in; a project around the reader goes first."""
+    script = "from wheretolearn.layers import results_folder; print(results_folder())"
+    environment = {k: v for k, v in os.environ.items() if k != "WHERETOLEARN_RESULTS"}
+
+    def found(folder):
+        return subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+
+    assert found(tmp_path) == found(os.path.dirname(layers.__file__)) != str(tmp_path / "results")
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "results").mkdir()
+    (tmp_path / "_config.yml").touch()
+    assert found(tmp_path / "notebooks") == str(tmp_path / "results")

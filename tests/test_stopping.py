@@ -1,0 +1,150 @@
+"""A run that is asked to stop keeps its state first, says where it goes on, and does."""
+
+import os
+import re
+import signal
+import sys
+import time
+
+import pytest
+
+from synthetic import content, image_set
+from wheretolearn import cli, records, runs, stopping, training
+from wheretolearn.continual.osaka_run import OsakaRun
+from wheretolearn.training import Training
+
+CHANGES = [
+    *("network=mlp", "image_size=8", "width=6", "ways=3", "shots=2", "queries=3"),
+    *("inner_steps=2", "updates=12", "eval_every=4", "val_tasks=3", "test_tasks=4"),
+]
+FEW_SHOT = ["fig1-glyphs-sparse50", "--change", *CHANGES]
+STREAM = ["osaka90-5way-c-maml", "--change", "updates=2", "epochs=1", "val_tasks=2"]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run the command in a folder of its own; return status and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "load", lambda name, size, root=None: image_set())
+    monkeypatch.setattr(runs, "_SECONDS_BETWEEN_CHECKPOINTS", 1e9)
+
+    def call(arguments, *more):
+        command = ["run", *arguments, "--profile", "smoke", "--no-progress", "--device", "cpu"]
+        monkeypatch.setattr(sys, "argv", ["wheretolearn", *command, *more])
+        before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+        try:
+            cli.main()
+            status: object = 0
+        except SystemExit as end:
+            status = end.code
+        assert {n: signal.getsignal(n) for n in before} == before
+        return status, capsys.readouterr().err
+
+    return call
+
+
+@pytest.fixture
+def during(monkeypatch):
+    """Have something done during the `number`-th call of a method, once."""
+
+    def arrange(owner, name, number, do):
+        whole = getattr(owner, name)
+        calls: list[None] = []
+
+        def method(self, *args):
+            calls.append(None)
+            if len(calls) == number:
+                do()
+            return whole(self, *args)
+
+        monkeypatch.setattr(owner, name, method)
+
+    return arrange
+
+
+def send(number):
+    return lambda: os.kill(os.getpid(), number)
+
+
+def record_in(folder):
+    (path,) = folder.glob("results/smoke/*/seed0.json")
+    return records.read(path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("arguments", "owner", "method", "where"),
+    [
+        (FEW_SHOT, Training, "_update", "update 5 of 12"),
+        (STREAM, OsakaRun, "_live", r"step 5 of \d+"),
+    ],
+)
+def test_stop_and_go_on(run, during, tmp_path, arguments, owner, method, where, number):
+    assert run(arguments, "--results", "whole/results") == (0, "")
+    during(owner, method, 5, send(number))
+    status, err = run(arguments)
+    assert status == 128 + number
+    assert re.search(f"^wheretolearn: stopped; the same command goes on from {where}\n", err, re.M)
+    assert not list(tmp_path.glob("results/smoke/*/*.json"))
+    assert run(arguments) == (0, "")
+    resumed, whole = record_in(tmp_path), record_in(tmp_path / "whole")
+    assert content(resumed) == content(whole)
+    assert resumed["provenance"]["interruptions"] == 1
+
+
+def test_a_fresh_run_goes_on_without_that_word(run, during):
+    during(Training, "_update", 5, send(signal.SIGINT))
+    _, err = run(FEW_SHOT, "--fresh")
+    assert "the same command without --fresh goes on from update 5 of 12" in err
+
+
+def test_a_second_signal_stops_at_once(run, during):
+    """What was kept before stays."""
+    during(Training, "_update", 5, send(signal.SIGINT))
+    run(FEW_SHOT)
+    during(Training, "_evaluate", 1, lambda: [send(signal.SIGTERM)() for _ in range(2)])
+    status, err = run(FEW_SHOT)
+    assert status == 128 + signal.SIGTERM
+    assert err.endswith("wheretolearn: stopped; the same command goes on from update 5 of 12\n")
+    assert run(FEW_SHOT)[0] == 0
+
+
+def test_while_it_is_tested_it_stops_at_once(run, during):
+    during(Training, "_test", 1, send(signal.SIGINT))
+    assert run(FEW_SHOT) == (
+        130,
+        "wheretolearn: stopped; the same command goes on from update 12 of 12\n",
+    )
+    assert run(FEW_SHOT)[0] == 0
+
+
+def test_before_training_nothing_is_kept(run, monkeypatch):
+    def load(name, size, root=None):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(training, "load", load)
+    assert run(FEW_SHOT) == (130, "wheretolearn: stopped\n")
+
+
+def test_an_update_that_takes_too_long_is_not_waited_for(run, during, monkeypatch):
+    monkeypatch.setattr(stopping, "_PATIENCE", 1)
+
+    def hang():
+        os.kill(os.getpid(), signal.SIGTERM)
+        while True:
+            time.sleep(0.01)
+
+    during(Training, "_update", 5, hang)
+    status, err = run(FEW_SHOT)
+    assert status == 128 + signal.SIGTERM
+    assert err.endswith("wheretolearn: stopped\n")
+
+
+def test_a_signal_that_is_ignored_stays_so(run, during):
+    """As in a job that a shell put in the background, or under ``nohup``."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        during(Training, "_update", 5, send(signal.SIGHUP))
+        assert run(FEW_SHOT)[0] == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
