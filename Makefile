@@ -53,7 +53,8 @@ clean: ## remove the book, quick records and logs; keep .venv and all other reco
 	rm -rf _build .snakemake results/quick results/smoke
 
 # A stamp holds the folder it was made in: a checkout that was moved or copied is installed anew.
-ifneq ($(shell cat $(VENV)/.installed 2>/dev/null),$(CURDIR))
+# Only the shell sees that path, for it may hold anything.
+ifneq ($(shell [ "$$(cat $(VENV)/.installed 2>/dev/null)" = "$$(pwd -P)" ] || echo elsewhere),)
 .PHONY: $(VENV)/.installed
 endif
 
@@ -68,7 +69,7 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	@echo "Installing requirements.txt into $(VENV) (some minutes the first time)"
 	@$(PIP) -r requirements.txt \
 	|| { echo "the installation of requirements.txt failed, see above" >&2; exit 1; }
-	@echo "$(CURDIR)" > $@
+	@pwd -P > $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	@$(PIP) -r requirements-dev.txt \
