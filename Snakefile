@@ -15,13 +15,17 @@ from wheretolearn import study
 from wheretolearn.failures import Failures
 from wheretolearn.resources import megabytes, minutes
 
-PROFILE = config.get("profile", "quick")
-DEVICE = config.get("device", "auto")  # auto, cpu or cuda
+PROFILE = str(config.get("profile", "quick"))
+DEVICE = config.get("device", "auto")  # auto, cpu, cuda, mps or xpu
 WORK = config.get("work", "results")  # where runs keep their checkpoints
-GPU = DEVICE == "cuda" or (DEVICE == "auto" and PROFILE == "paper")  # one is asked for
+# a GPU is asked for
+GPU = DEVICE not in ("auto", "cpu") or (DEVICE == "auto" and PROFILE == "paper")
 RUNS_ON = DEVICE if GPU else "cpu"  # what was not asked for is not used
 PYTHON = sys.executable
-EXPERIMENTS = {experiment.name: experiment for experiment in study.experiments(PROFILE)}
+try:
+    EXPERIMENTS = {experiment.name: experiment for experiment in study.experiments(PROFILE)}
+except ValueError as error:
+    sys.exit(f"error: {error}")
 PLAN = {run.record: run for run in study.plan(PROFILE)}  # record -> run
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
 EXECUTED = f"_build/notebooks/{PROFILE}"

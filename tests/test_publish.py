@@ -85,6 +85,42 @@ print(name, len(list(here.glob("*.running"))), sys.executable, IPKernelApp.insta
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kernel", ["python3", None])
+def test_the_kernel_is_this_interpreter(tmp_path: Path, kernel: str | None) -> None:
+    """Whatever ``python3`` is elsewhere, whatever the notebook says, and wherever it lies."""
+    foreign = tmp_path / "jupyter" / "kernels" / "python3"
+    foreign.mkdir(parents=True)
+    (foreign / "kernel.json").write_text(
+        json.dumps({"argv": ["false"], "display_name": "foreign", "language": "python"})
+    )
+    folder = tmp_path / "a {b}"
+    folder.mkdir()
+    source = write_notebook(folder / "a.ipynb", "n = 0", "import sys\nprint(sys.executable, n)")
+    notebook = nbformat.read(source, as_version=4)
+    notebook.metadata = {"kernelspec": {"name": kernel, "display_name": "-"}} if kernel else {}
+    nbformat.write(notebook, source)
+    command = [
+        sys.executable,
+        "-m",
+        "wheretolearn.publish",
+        "notebook",
+        str(source),
+        "-p",
+        "n",
+        "3",
+    ]
+    done = subprocess.run(
+        [*command, str(folder / "out.ipynb")],
+        env=os.environ | {"JUPYTER_PATH": str(tmp_path / "jupyter")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert outputs(folder / "out.ipynb") == f"{sys.executable} 3\n"
+
+
+@pytest.mark.slow
 def test_failing_notebook_names_its_cell(tmp_path: Path, private_tmp: Path) -> None:
     bad = "\n# the third cell\nprint('so far')\nraise KeyError('no such record')"
     source = write_notebook(tmp_path / "bad.ipynb", "profile = 'quick'", bad, "print('never')")
@@ -114,6 +150,16 @@ def test_unknown_parameter_and_missing_notebook(tmp_path: Path) -> None:
         publish.execute_notebook(source, tmp_path / "out.ipynb", {"profil": "study"})
     with pytest.raises(FileNotFoundError, match=r"no notebook .*b\.ipynb"):
         publish.execute_notebook(tmp_path / "b.ipynb", tmp_path / "out.ipynb")
+
+
+@pytest.mark.parametrize("value", ["{[", "[" * 10_000, "a: b: c", "@"])
+def test_a_value_that_is_no_yaml_is_told_in_a_line(tmp_path, capsys, value):
+    source = write_notebook(tmp_path / "a.ipynb", "profile = 'quick'")
+    command = ["notebook", str(source), str(tmp_path / "out.ipynb"), "-p", "profile", value]
+    assert publish.main(command) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert re.fullmatch("error: the value of profile is no YAML: .*\n", shown.err)
 
 
 def test_stage_keeps_paths_and_hides_machine(tmp_path: Path) -> None:
@@ -191,3 +237,36 @@ def test_pipeline_knows_what_is_missing(profile, monkeypatch, tmp_path, capfd):
         if not (ROOT / run.record).exists()
     }
     assert set(re.findall(r"Training (.+?\))", shown)) == missing
+
+
+@pytest.fixture
+def dry_run(monkeypatch, tmp_path, capfd):
+    """Plan the smallest study, with a folder for locks and caches of its own."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(publish, "BUILD", tmp_path / "build")
+
+    def call(profile: str = "smoke"):
+        arguments = ["records", "--dry-run", "--cores", "1", "--config", f"profile={profile}"]
+        status = publish.run_pipeline(arguments)
+        return status, capfd.readouterr().err
+
+    return call
+
+
+def test_pipeline_does_without_a_home(dry_run, monkeypatch):
+    monkeypatch.setenv("HOME", "/dev/null/home")
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    status, err = dry_run()
+    assert status == 0, err
+    assert "Error" not in err
+
+
+@pytest.mark.parametrize("profile", ["smokee", "3"])
+def test_pipeline_refuses_an_unknown_profile_in_a_line(dry_run, profile):
+    status, err = dry_run(profile)
+    assert status == 1
+    said = [line for line in err.splitlines() if "profile" in line]
+    assert said == [line for line in said if line.startswith(f"error: unknown profile '{profile}'")]
+    assert len(said) == 1
+    assert "Traceback" not in err
+    assert "File" not in err

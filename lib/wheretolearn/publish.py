@@ -69,7 +69,7 @@ def execute_notebook(
     source, target = Path(source).resolve(), Path(target).resolve()
     if not source.is_file():
         raise FileNotFoundError(f"no notebook {_shown(source)}")
-    known = papermill.inspect_notebook(str(source))
+    known = _parameters(source)
     for name in parameters or {}:
         if name not in known:
             raise ValueError(f"{source.name} has no parameter {name!r}{closest(name, known)}")
@@ -78,8 +78,8 @@ def execute_notebook(
     with _private_kernel() as engine_options:
         try:
             papermill.execute_notebook(
-                str(source),
-                str(unfinished),
+                _literal(source),
+                _literal(unfinished),
                 dict(parameters or {}),
                 cwd=str(source.parent),
                 language="python",
@@ -96,6 +96,21 @@ def execute_notebook(
     return target
 
 
+def _literal(path: Path) -> str:
+    """Return a path as papermill wants it, which fills in what stands in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _parameters(notebook: Path) -> list[str]:
+    """Return the variables of the cell tagged ``parameters``."""
+    import nbformat  # noqa: PLC0415
+    from papermill.translators import PythonTranslator  # noqa: PLC0415
+
+    cells = nbformat.read(notebook, as_version=4).cells
+    tagged = [c for c in cells if "parameters" in c.metadata.get("tags", [])]
+    return [p.name for cell in tagged[:1] for p in PythonTranslator.inspect(cell)]
+
+
 @contextmanager
 def _private_kernel() -> Iterator[dict[str, object]]:
     """Yield papermill options for a kernel of this interpreter, with files of its own.
@@ -103,6 +118,8 @@ def _private_kernel() -> Iterator[dict[str, object]]:
     TCP ports are chosen before they are taken, and kernels that start at the same
     time race for them; sockets in a folder of one's own have no such race.
     """
+    from jupyter_client import AsyncKernelManager  # noqa: PLC0415
+    from jupyter_client.kernelspec import KernelSpec  # noqa: PLC0415
     from traitlets.config import Config  # noqa: PLC0415
 
     # the path of a socket has at most about 100 characters
@@ -110,26 +127,20 @@ def _private_kernel() -> Iterator[dict[str, object]]:
     with tempfile.TemporaryDirectory(
         prefix="wtl-", dir=parent, ignore_cleanup_errors=True
     ) as folder:
-        spec = Path(folder, "kernels", "python3", "kernel.json")
-        spec.parent.mkdir(parents=True)
         command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        spec.write_text(
-            json.dumps(
-                {
-                    "argv": [*command, "--HistoryManager.enabled=False"],
-                    "display_name": "Python 3",
-                    "language": "python",
-                    "env": {"IPYTHONDIR": str(Path(folder, "ipython"))},
-                }
+
+        class OwnKernel(AsyncKernelManager):  # whatever kernels are installed
+            kernel_spec = KernelSpec(
+                argv=[*command, "--HistoryManager.enabled=False"],
+                language="python",
+                env={"IPYTHONDIR": str(Path(folder, "ipython"))},
             )
-        )
+
         config = Config()
         config.KernelManager.transport = "ipc"
         config.KernelManager.ip = str(Path(folder, "socket"))
         config.KernelManager.connection_file = str(Path(folder, "connection.json"))
-        config.KernelSpecManager.kernel_dirs = [str(Path(folder, "kernels"))]
-        config.KernelSpecManager.ensure_native_kernel = False
-        yield {"kernel_name": "python3", "config": config}
+        yield {"kernel_name": "python3", "kernel_manager_class": OwnKernel, "config": config}
 
 
 def _failed_cell(notebook: Path) -> str:
@@ -281,6 +292,7 @@ def run_pipeline(arguments: Sequence[str]) -> int:
     from snakemake.cli import main as snakemake  # noqa: PLC0415
 
     BUILD.mkdir(exist_ok=True)
+    _see_to_a_cache()
     # what is stale is decided by content, where the file has been seen before
     stale = ["--rerun-incomplete", "--rerun-triggers", "mtime", "input"]
     shown = ["--show-failed-logs", "--quiet", "host", "reason"]
@@ -291,8 +303,33 @@ def run_pipeline(arguments: Sequence[str]) -> int:
         print("another run of the pipeline is at work in this folder; wait for it", file=sys.stderr)
         return 1
     except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0
+
+
+def _see_to_a_cache() -> None:
+    """Give this process and its children a cache where they have no home to keep one in."""
+    import platformdirs  # noqa: PLC0415
+
+    cache = Path(platformdirs.user_cache_dir("snakemake"))
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=cache).close()
+    except OSError:
+        os.environ["XDG_CACHE_HOME"] = str((BUILD / "cache").resolve())
+
+
+def _value(name: str, text: str) -> object:
+    """Read the value of a notebook's parameter."""
+    import yaml  # noqa: PLC0415
+
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        what = " ".join(str(error).split())
+        raise ValueError(f"the value of {name} is no YAML: {text[:80]!r} ({what})") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -308,8 +345,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         The exit status.
     """
-    import yaml  # noqa: PLC0415
-
     parser = argparse.ArgumentParser(prog="python -m wheretolearn.publish", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     notebook = commands.add_parser("notebook", help="execute a notebook")
@@ -329,13 +364,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unknown arguments: {' '.join(rest)}")
     try:
         if options.command == "notebook":
-            values = {name: yaml.safe_load(value) for name, value in options.parameters}
+            values = {name: _value(name, text) for name, text in options.parameters}
             print(_shown(execute_notebook(options.source, options.target, values)))
         else:
             print(_shown(build_book(options.notebooks, options.out)))
-    except (NotebookError, BookError, FileNotFoundError, ValueError) as error:
+    except (NotebookError, BookError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
     return 0
 
 
