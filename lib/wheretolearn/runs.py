@@ -84,7 +84,8 @@ class Checkpoint:
             take(state)
             torch.set_rng_state(state["random"])
             if self.device.type != "cpu":
-                torch.get_device_module(self.device).set_rng_state(state["random_there"])
+                module = torch.get_device_module(self.device)
+                module.set_rng_state(state["random_there"], self.device)
             STOP.kept = state["where"]
         except Exception as error:
             self.path.unlink()
@@ -110,7 +111,8 @@ class Checkpoint:
             "random": torch.get_rng_state(),
         }
         if self.device.type != "cpu":
-            whole["random_there"] = torch.get_device_module(self.device).get_rng_state()
+            module = torch.get_device_module(self.device)
+            whole["random_there"] = module.get_rng_state(self.device)
         buffer = io.BytesIO()
         torch.save(whole, buffer)
         content = buffer.getvalue()
