@@ -1,6 +1,5 @@
 """Networks, losses and targets as users bring them, in any mode of autograd."""
 
-import contextlib
 import copy
 import math
 import warnings
@@ -12,6 +11,7 @@ from torch import nn
 
 from synthetic import image_set
 from wheretolearn import METHODS, Batch, MetaLearner, Task, make_rule
+from wheretolearn.inner_loop import adapt, as_function
 from wheretolearn.networks import MLP, make_network
 from wheretolearn.probes import PROBES, ask
 from wheretolearn.tasks import EpisodeSampler
@@ -274,6 +274,50 @@ def test_probes_work_without_gradients_around(mode, probe):
         assert ask(probe, mine, episodes, 4) == want
 
 
+# Losses without a gradient
+
+
+class Blind(MLP):
+    """A network that keeps no graph."""
+
+    def forward(self, x):
+        with torch.no_grad():
+            return super().forward(x)
+
+
+def errors(outputs, targets):
+    return (outputs.argmax(1) != targets).float().mean()
+
+
+@pytest.mark.parametrize(("network", "criterion"), [(Blind, F.cross_entropy), (MLP, errors)])
+@pytest.mark.parametrize("released", [False, True])
+@pytest.mark.parametrize(("order", "stacked"), [(1, False), (1, True), (2, False)])
+def test_a_loss_without_a_gradient_is_refused(network, criterion, released, order, stacked):
+    rule = make_rule("masked-weights", as_released=released)
+    mine = MetaLearner(
+        network(4, 5, 3), rule, criterion=criterion, order=order, stacked=stacked, device="cpu"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match="no gradient"):
+            mine.step(tasks())
+
+
+def test_the_inner_loop_alone_takes_no_part_in_inference_mode():
+    """There it would adapt nothing, and say nothing."""
+    net = mlp()
+    params = {n: p.detach() for n, p in net.named_parameters()}
+    with torch.inference_mode(), pytest.raises(ValueError, match="inference mode"):
+        adapt(
+            as_function(net),
+            F.cross_entropy,
+            params,
+            dict.fromkeys(params, 0.1),
+            tasks()[0].support,
+            1,
+        )
+
+
 # Networks that cannot adapt side by side
 
 
@@ -350,12 +394,14 @@ def test_what_cannot_be_stacked_adapts_one_by_one(network, order):
 
 def test_what_can_be_stacked_says_nothing():
     class Constant(Base):
+        scale: torch.Tensor
+
         def __init__(self):
             super().__init__()
-            self.register_buffer("scale", torch.tensor([1.0, 2.0, 3.0, 4.0]))
+            self.register_buffer("scale", torch.tensor([1.0, 2.0, 3.0, 4.0, math.nan]))
 
         def forward(self, x):
-            return super().forward(x * self.scale)
+            return super().forward(x * self.scale[:4])
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -366,7 +412,12 @@ def test_what_can_be_stacked_says_nothing():
 
 
 def test_an_error_of_the_network_stays_an_error():
+    """And says nothing about what can be stacked."""
     mine = learner(mlp(), stacked=True)
     wrong = [Task(Batch(t.support.inputs[:, :3], t.support.targets), t.query) for t in tasks()]
-    with contextlib.suppress(UserWarning), pytest.raises(RuntimeError, match="shapes"):
-        mine.step(wrong)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for used in (mine.step, mine.evaluate):
+            with pytest.raises(RuntimeError, match="shapes"):
+                used(wrong)
+    assert mine.stacked

@@ -129,13 +129,17 @@ def test_a_head_that_is_not_used(name):
     assert_stays(learner, "auxiliary.weight", "auxiliary.bias")
 
 
-@pytest.mark.parametrize("modify", [None, with_another_head])
 @pytest.mark.parametrize("name", KINDS)
-def test_nothing_that_is_used_may_move(name, modify):
+def test_nothing_that_is_used_may_move(name):
     network = mlp().requires_grad_(False)
-    if modify is not None:
-        modify(network)
-    learner = lived(learner_of(name, network))
+    with_another_head(network)
+    with pytest.raises(ValueError, match="no gradient"):
+        learner_of(name, network).observe(batch(4, 0))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_nothing_may_move(name):
+    learner = lived(learner_of(name, mlp().requires_grad_(False)))
     assert_stays(learner)
     measure = Interference()
     for i in range(2):
@@ -339,6 +343,15 @@ def test_learners_learn_without_grad_mode(name):
     with torch.no_grad():
         learner = lived(learner_of(name, nn.Sequential(mlp())))
     assert_same(learner, lived(learner_of(name, nn.Sequential(mlp()))), atol=0)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_inference_mode_is_refused(name):
+    """Nothing would be learned there."""
+    learner = learner_of(name, nn.Sequential(mlp()))
+    with torch.inference_mode(), pytest.raises(ValueError, match="inference mode"):
+        learner.observe(batch(4, 0))
+    assert_stays(learner)
 
 
 def _put(*path, change=lambda t: t[:1]):

@@ -502,6 +502,21 @@ def test_learners_learn_without_grad_mode(name):
 
 
 @pytest.mark.parametrize("name", MAKES)
+def test_inference_mode_is_refused(name):
+    learner = MAKES[name](slow_learner())
+    with torch.inference_mode(), pytest.raises(ValueError, match="inference mode"):
+        lived(learner, stream(2))
+
+
+@pytest.mark.parametrize("name", ["online", "c-maml", "prolonged"])
+def test_a_loss_without_a_gradient_is_refused(name):
+    slow = slow_learner()
+    slow.criterion = lambda outputs, targets: (outputs.argmax(1) != targets).double().mean() + 1
+    with pytest.raises(ValueError, match="no gradient"):
+        lived(MAKES[name](slow), stream(14))
+
+
+@pytest.mark.parametrize("name", MAKES)
 def test_buffers_are_of_the_state_and_predictions_leave_them_alone(name):
     batches = stream(12)
     whole = lived(MAKES[name](slow_learner(network=Tracked())), batches[:6])

@@ -154,7 +154,9 @@ def _nothing(params: Mapping[str, Tensor], x: Tensor) -> Tensor:
     return x
 
 
-def gradients(loss: Tensor, at: Iterable[Tensor], *, graph: bool = False) -> tuple[Tensor, ...]:
+def gradients(
+    loss: Tensor, at: Iterable[Tensor], *, graph: bool = False, inner: bool = False
+) -> tuple[Tensor, ...]:
     """Return the gradient of a loss for tensors; zeros for those that take no part in it.
 
     Parameters
@@ -165,15 +167,34 @@ def gradients(loss: Tensor, at: Iterable[Tensor], *, graph: bool = False) -> tup
         Leaves that require a gradient, or what was made from them.
     graph : bool, default False
         Whether the gradient can be differentiated in turn.
+    inner : bool, default False
+        Whether it may be that none of the tensors takes part in the loss.
 
     Returns
     -------
     tuple of Tensor
+
+    Raises
+    ------
+    ValueError
+        If the loss has no gradient at all, or there is none in inference mode.
     """
     at = list(at)
-    if not at or not loss.requires_grad:
+    if inner and not loss.requires_grad and not torch.is_inference_mode_enabled():
         return tuple(torch.zeros_like(t) for t in at)
+    if not at:
+        return ()
+    check_differentiable(loss)
     return torch.autograd.grad(loss, at, create_graph=graph, materialize_grads=True)
+
+
+def check_differentiable(loss: Tensor) -> None:
+    """Raise :class:`ValueError` for a loss that nothing can be learned from."""
+    if not loss.requires_grad:
+        raise ValueError(
+            "the loss has no gradient: network and criterion must be differentiable, with a part "
+            "in it for what may move, and not be called in inference mode"
+        )
 
 
 def adapt(
@@ -246,7 +267,7 @@ def _gradient(
     def by_autograd(at: Params) -> Params:
         leaves = {n: at[n].detach().requires_grad_() for n in moving}
         loss = criterion(after({**at, **leaves}, features), support.targets)
-        return dict(zip(moving, gradients(loss, leaves.values()), strict=True))
+        return dict(zip(moving, gradients(loss, leaves.values(), inner=True), strict=True))
 
     return by_autograd
 
@@ -315,7 +336,7 @@ def second_order(
     fast = dict(theta)
     for _ in range(steps if rate else 0):
         loss = criterion(forward(fast, task.support.inputs), task.support.targets)
-        grads = gradients(loss, [fast[n] for n in rate], graph=True)
+        grads = gradients(loss, [fast[n] for n in rate], graph=True, inner=True)
         fast |= {n: fast[n] - r * g for (n, r), g in zip(rate.items(), grads, strict=True)}
     outputs = forward(fast, task.query.inputs)
     loss = criterion(outputs, task.query.targets)

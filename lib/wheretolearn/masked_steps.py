@@ -54,7 +54,7 @@ def masked_steps(
     fast = theta | {n: mask * theta[n] for n, mask in masks.items()}
     for _ in range(steps if masks else 0):
         loss = criterion(forward(fast, task.support.inputs), task.support.targets)
-        grads = gradients(loss, [fast[n] for n in masks], graph=order == 2)
+        grads = gradients(loss, [fast[n] for n in masks], graph=order == 2, inner=True)
         for (n, mask), g in zip(masks.items(), grads, strict=True):
             fast[n] = mask * (fast[n] - rule.inner_rate * g)
     outputs = forward(fast, task.query.inputs)

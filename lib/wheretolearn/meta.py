@@ -269,30 +269,32 @@ class MetaLearner:
             for task in tasks:
                 yield masked_steps(*parts, task, self.inner_steps, self.rule, self.order), None
             return
-        results = (
-            self._side_by_side(
-                tasks, lambda together: first_order_all(*self.begin(), together, self.inner_steps)
-            )
-            if self.order == 1
-            else None
-        )
-        if results is not None:
-            for i in range(len(tasks)):
-                yield (
+        meta_gradient = first_order if self.order == 1 else second_order
+        shared = None if self.rule.noise else self.begin()
+
+        def of_all(together: Task) -> list[tuple[MetaGradient, Tensor | None]]:
+            found = first_order_all(*(shared or self.begin()), together, self.inner_steps)
+            return [
+                (
                     MetaGradient(
-                        results.loss[i],
-                        results.outputs[i],
-                        {n: g[i] for n, g in results.params.items()},
-                        {n: g[i] for n, g in results.rates.items()},
+                        found.loss[i],
+                        found.outputs[i],
+                        {n: g[i] for n, g in found.params.items()},
+                        {n: g[i] for n, g in found.rates.items()},
                     ),
                     None,
                 )
+                for i in range(len(tasks))
+            ]
+
+        def of_one(task: Task) -> tuple[MetaGradient, Tensor | None]:
+            noise = self.rule.draw()
+            return meta_gradient(*(shared or self.begin(noise)), task, self.inner_steps), noise
+
+        if self.order == 1:
+            yield from self._side_by_side(tasks, of_all, of_one)
         else:
-            meta_gradient = first_order if self.order == 1 else second_order
-            shared = None if self.rule.noise else self.begin()
-            for task in tasks:
-                noise = self.rule.draw()
-                yield meta_gradient(*(shared or self.begin(noise)), task, self.inner_steps), noise
+            yield from map(of_one, tasks)
 
     @torch.inference_mode(False)
     def adapt(self, support: Batch) -> Params:
@@ -319,15 +321,14 @@ class MetaLearner:
                     accuracies.append(accuracy(outputs, task.query.targets))
         return Score(losses, accuracies)
 
-    def _outputs(self, tasks: Sequence[Task]) -> Iterable[Tensor]:
-        """Return the query outputs of each task after adaptation, detached."""
+    def _outputs(self, tasks: Sequence[Task]) -> Iterator[Tensor]:
+        """Yield the query outputs of each task after adaptation, detached."""
 
         def of_all(together: Task) -> Tensor:
             adapted = adapt_all(*self.begin(), together.support, self.inner_steps)
             return outputs_of_all(self.forward, adapted, together.query.inputs)
 
-        outputs = self._side_by_side(tasks, of_all)
-        return [self._outputs_of(task) for task in tasks] if outputs is None else outputs
+        yield from self._side_by_side(tasks, of_all, self._outputs_of)
 
     def _outputs_of(self, task: Task) -> Tensor:
         with kept_buffers(self.module):
@@ -335,33 +336,44 @@ class MetaLearner:
             with torch.no_grad():
                 return self.forward(end, task.query.inputs)
 
-    def _side_by_side(self, tasks: Sequence[Task], compute: Callable[[Task], T]) -> T | None:
-        """Return what is computed of the tasks stacked, or None where they adapt one by one.
+    def _side_by_side(
+        self,
+        tasks: Sequence[Task],
+        of_all: Callable[[Task], Iterable[T]],
+        of_one: Callable[[Task], T],
+    ) -> Iterator[T]:
+        """Yield what is computed of tasks: of all at a time where that works, else of each.
 
-        That vmap cannot do what a network does shows when it is tried, and is then said once.
+        That vmap cannot do what a network does shows when it is tried.  It is said once, when the
+        same has been done one by one: what fails there, too, says nothing about vmap.
         """
         together = stack(tasks) if self.stacked and not self.rule.noise else None
         if together is None:
-            return None
-        buffers = dict(self.module.named_buffers())
+            yield from map(of_one, tasks)
+            return
+        why = "the network changes its buffers"
         try:
             with kept_buffers(self.module):
-                found = compute(together)
-                now = dict(self.module.named_buffers())
-                if now.keys() == buffers.keys() and all(
-                    torch.equal(b, now[n]) for n, b in buffers.items()
-                ):
-                    return found
-            why = "the network changes its buffers"
+                before = self._buffers()
+                found = of_all(together)
+                unchanged = self._buffers() == before
         except Exception as error:  # of many types, also by what a network does itself
+            unchanged = False
             why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        if unchanged:
+            yield from found
+            return
+        yield from map(of_one, tasks)
         self.stacked = False
         warnings.warn(
             f"tasks cannot adapt side by side ({why}), so from here on they adapt one by one, "
             "which is slower on a GPU; MetaLearner(..., stacked=False) does so from the beginning",
             stacklevel=5,
         )
-        return None
+
+    def _buffers(self) -> list[tuple[str, int, int]]:
+        """Return which buffers there are, and how often each was changed."""
+        return [(n, id(b), b._version) for n, b in self.module.named_buffers()]
 
     def _batch(self, batch: Batch) -> Batch:
         """Return a batch on the device, its classes as cross-entropy wants them."""

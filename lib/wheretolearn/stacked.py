@@ -16,7 +16,17 @@ import torch
 from torch import Tensor
 from torch.func import grad, grad_and_value, vmap
 
-from .inner_loop import Adapted, Batch, Criterion, Forward, MetaGradient, Task, check, split
+from .inner_loop import (
+    Adapted,
+    Batch,
+    Criterion,
+    Forward,
+    MetaGradient,
+    Task,
+    check,
+    check_differentiable,
+    split,
+)
 from .kernels import reference_only
 from .rules import Params, Rates
 
@@ -111,7 +121,9 @@ def first_order_all(
 
     def judged(leaves: Params, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         outputs = forward(leaves, x)
-        return criterion(outputs, y), outputs
+        loss = criterion(outputs, y)
+        check_differentiable(loss)
+        return loss, outputs
 
     with reference_only():
         outer, (losses, outputs) = vmap(

@@ -88,7 +88,7 @@ def by_autograd(
     for x, y in zip(current.inputs.split(1), current.targets.split(1), strict=True):
         if rate:
             inner = criterion(forward(fast, x), y)
-            grads = gradients(inner, [fast[n] for n in rate])
+            grads = gradients(inner, [fast[n] for n in rate], inner=True)
             if clamp is not None:
                 grads = tuple(g.clamp(-clamp, clamp) for g in grads)
             fast |= {n: fast[n] - r * g for (n, r), g in zip(rate.items(), grads, strict=True)}
