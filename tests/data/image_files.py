@@ -1,16 +1,31 @@
-"""Small image sets in the layouts in which people have them."""
+"""Small image sets in the layouts in which people have them, and a bound on memory."""
 
 from __future__ import annotations
 
 import io
 import tarfile
+import tracemalloc
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+MIB = 2**20
+
+
+@contextmanager
+def memory_below(limit: int) -> Iterator[None]:
+    """Check that no more memory is held at any time."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < limit
+    finally:
+        tracemalloc.stop()
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:

@@ -122,6 +122,12 @@ def test_ink_on_transparent_paper_can_be_seen(mode: str, kind: str, channels: in
     assert (pixels.reshape(8, 8, channels) == paper[:, :, None]).all()
 
 
+@pytest.mark.parametrize(("kind", "seen"), [("TGA", 100), ("PNG", 255)])
+def test_alpha_that_a_format_leaves_unused_hides_nothing(kind: str, seen: int) -> None:
+    """Programs that write TGA leave the fourth byte 0; in a PNG it means what it says."""
+    assert set(grey(encoded(Image.new("RGBA", (4, 4), (100, 100, 100, 0)), kind)).flat) == {seen}
+
+
 def test_half_transparent_is_half_white() -> None:
     half = Image.new("LA", (1, 1), (100, 128))
     assert abs(grey(encoded(half, "PNG"))[0, 0] - (100 * 128 + 255 * 127) / 255) <= 1
@@ -201,14 +207,13 @@ def test_what_is_no_image() -> None:
 
 
 def test_postscript_is_not_run_whatever_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(*args: Any, **options: Any) -> None:
-        raise AssertionError("Ghostscript was started")
-
-    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", start)
+    started: list[Any] = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *args, **_: started.append(args))
     content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
     assert Image.open(io.BytesIO(content)).format == "EPS"
     with pytest.raises(DataError, match=r"1\.png is not a readable image"):
         decode(content, "1.png", 3)
+    assert not started
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP", "TGA", "JPEG2000"])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import math
+import os
 import re
 import stat
 import tarfile
@@ -82,30 +83,46 @@ def members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
 
 def read_file(path: Path) -> bytes:
     """Return the content of a regular file; DataError if it is none, or is absurdly large."""
+    if (size := regular(path).st_size) > MAX_MEMBER_BYTES:
+        raise DataError(f"{path} has {size} bytes, more than {MAX_MEMBER_BYTES}")
     with _damage_named(path):
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):  # a pipe, once opened, would be waited for for ever
-            raise DataError(f"{path} is no regular file: refused")
-        if found.st_size > MAX_MEMBER_BYTES:
-            raise DataError(f"{path} has {found.st_size} bytes, more than {MAX_MEMBER_BYTES}")
         return path.read_bytes()
 
 
-def folder_files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[tuple[str, Path]]:
+def regular(path: Path) -> os.stat_result:
+    """Return the status of a regular file; DataError if it is none."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(status.st_mode):  # a pipe, once opened, would be waited for for ever
+        raise DataError(f"{path} is no regular file: refused")
+    return status
+
+
+def folder_files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield the files below a folder that are not hidden, by name and path.
 
-    Links are followed, but not round in circles.
+    Links are followed, but not round in circles, nor to what is there already.
     """
-    with _damage_named(folder):
-        here, entries = folder.resolve(), sorted(folder.iterdir())
-    for entry in entries if here not in above else ():
-        if is_hidden(entry.name):
+    seen: dict[tuple[int, int], Path] = {}
+    found = [folder]
+    for here in found:
+        with _damage_named(here):
+            status, entries = here.stat(), sorted(here.iterdir())
+            folders = {entry for entry in entries if entry.is_dir()}
+        first = seen.setdefault((status.st_dev, status.st_ino), here)
+        if first in here.parents:
             continue
-        if entry.is_dir():
-            for name, file in folder_files(entry, (*above, here)):
-                yield f"{entry.name}/{name}", file
-        else:
-            yield entry.name, entry
+        if first != here:
+            raise DataError(f"{here} is reached twice, as {first} too: leave one link out")
+        for entry in entries:
+            if is_hidden(entry.name):
+                continue
+            if entry in folders:
+                found.append(entry)
+            else:
+                yield entry.relative_to(folder).as_posix(), entry
 
 
 def _folder_members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
@@ -156,11 +173,11 @@ def _unzip(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes
     if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
         # zipfile unpacks the others without a limit
         raise DataError(
-            f"{path}: member {info.filename!r} is packed with another method than deflate: "
-            "pack it anew"
+            f"{path}: member {info.filename!r} is neither stored nor deflated, as all must be "
+            "that are read: pack it anew"
         )
     with _damage_named(path), archive.open(info) as file:
-        return file.read(info.file_size + 1)
+        return file.read(info.file_size)
 
 
 def _open_tar_stream(path: Path) -> IO[bytes]:
@@ -181,13 +198,16 @@ class _Rationed:
     def __init__(self, path: Path, stream: IO[bytes]) -> None:
         self.path, self.stream = path, stream
         self.left: float = MAX_HEADER_BYTES
+        self.where = "at the beginning"
 
     def read(self, size: int) -> bytes:
         """Read, see :meth:`io.RawIOBase.read`."""
         block = self.stream.read(size)
         self.left -= len(block)
         if self.left < 0:
-            raise DataError(f"{self.path}: a header of more than {MAX_HEADER_BYTES} bytes: refused")
+            raise DataError(
+                f"{self.path}: a header of more than {MAX_HEADER_BYTES} bytes {self.where}: refused"
+            )
         return block
 
 
@@ -201,6 +221,7 @@ def _tar_members(path: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
                 else:
                     kind = "file" if info.isfile() or info.isdir() else "device"
                 _check(path, info.name, kind, info.size)
+                rationed.where = f"after {info.name!r}"
                 rationed.left = info.size + tarfile.RECORDSIZE + MAX_HEADER_BYTES
                 if info.isfile():
                     yield info.name, info.size, partial(_untar, path, archive, info)

@@ -12,7 +12,7 @@ import io
 from pathlib import PurePosixPath
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
 
 from .errors import DataError
 
@@ -26,14 +26,14 @@ IMAGE_SUFFIXES = tuple(s for s, name in Image.registered_extensions().items() if
 MAX_PIXELS = 64 * 10**6
 """Larger images are refused before they are decoded."""
 
-SYSTEM_FOLDERS = {"__MACOSX", "__pycache__", "@eaDir", "@Recycle", "#recycle", "#snapshot"}
-SYSTEM_FOLDERS |= {"$RECYCLE.BIN", "lost+found", "System Volume Information"}
-"""Made by programs, not by people: copies, thumbnails and waste."""
+SYSTEM_FOLDERS = {"__macosx", "__pycache__", "#recycle", "#snapshot", "$recycle.bin"}
+SYSTEM_FOLDERS |= {"lost+found", "system volume information"}
+"""Made by programs, not by people: copies, thumbnails and waste; in small letters."""
 
 
 def is_hidden(part: str) -> bool:
     """Tell whether a file or a folder of this name is none of a reader's own."""
-    return part in SYSTEM_FOLDERS or (part.startswith(".") and part != "..")
+    return part.startswith((".", "@")) or part.lower() in SYSTEM_FOLDERS  # @eaDir: a NAS's
 
 
 def is_image(name: str) -> bool:
@@ -71,13 +71,13 @@ def decode(content: bytes, name: str, channels: int) -> Image.Image:
         with Image.open(io.BytesIO(content), formats=_OPENED) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f"{name}: {image.width} x {image.height} pixels: refused")
-            shallow = image.mode == "P" or ";" not in str(image.tile)  # else other than 8 bits
-            if "transparency" in image.info and not shallow:
+            other_bits = any(";" in str(tile.args) for tile in image.tile)  # a raw mode as "L;4"
+            if "transparency" in image.info and image.mode != "P" and other_bits:
                 raise DataError(f"{name}: a transparent colour of other than 8 bits: refused")
             image.load()  # turns a TIFF
-            turn = _turn(image)
-            decoded = _opaque(image if image.mode[0] not in "IF" else _scaled(image, name), mode)
-            return decoded if turn is None else decoded.transpose(turn)
+            with contextlib.suppress(Exception):  # an EXIF that cannot be read
+                ImageOps.exif_transpose(image, in_place=True)
+            return _opaque(image if image.mode[0] not in "IF" else _scaled(image, name), mode)
     except DataError:
         raise
     except Exception as error:  # Pillow's readers raise whatever the damage leads to
@@ -86,29 +86,17 @@ def decode(content: bytes, name: str, channels: int) -> Image.Image:
 
 _OPENED = sorted(FORMATS & Image.OPEN.keys())
 
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-def _turn(image: Image.Image) -> Image.Transpose | None:
-    """Return what brings an image upright; None if it is, or if its EXIF cannot be read."""
-    with contextlib.suppress(Exception):
-        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    return None
-
 
 def _opaque(image: Image.Image, mode: str) -> Image.Image:
     """Convert to a mode, with what is transparent on white."""
     if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
+        colours = image.convert("RGBA")
+        opaque = image.format in {"BMP", "DIB", "TGA"} and not any(
+            colours.getchannel("A").getextrema()
+        )
+        if not opaque:  # some programs leave the fourth byte of these formats 0
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, colours)
     return image.convert(mode)
 
 
