@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from image_files import class_folders, image_bytes, write
 
 from wheretolearn.data import DataError, ImageSet, cache_root, data_root, load_folder
@@ -182,6 +184,7 @@ CHANGES = {
     "fingerprint": "0" * 64,
 }
 WRONG: dict[str, list[Any]] = {
+    "format": [-1],
     "offsets": [[0, 4, 8], [1, 4, 8, 12], [0, 4, 8, 13], [0, 8, 4, 12], [0, 4, 4, 12], []],
     "splits": [
         {"train": [0, 1, 2], "val": [2], "test": []},
@@ -216,6 +219,36 @@ def test_edited_index_is_built_anew(counter: Counter, field: str, value: Any, se
     for name in ("name", "classes", "splits", "mean", "std", "rotations", "fingerprint"):
         assert getattr(after, name) == getattr(good, name), name
     assert after.offsets.tolist() == good.offsets.tolist()
+
+
+@pytest.mark.parametrize("what", ["folder", "content"])
+def test_cache_of_one_source_is_not_believed_of_another(tmp_path: Path, what: str) -> None:
+    cache, found = tmp_path / "cache", []
+    for value, side in enumerate("pq"):
+        known = set(cache.rglob("*"))
+        bitmaps(tmp_path / side / "imgs", "cat", value)
+        load_folder(tmp_path / side / "imgs", 8, cache=cache)
+        (folder,) = set(cache.glob("own-*")) - known
+        (content,) = set(cache.glob(".contents/*")) - known
+        found.append({"folder": folder, "content": content}[what])
+    for file in [found[0]] if what == "content" else found[0].iterdir():
+        shutil.copy(file, found[1] / file.relative_to(found[0]))
+    assert first_pixels(load_folder(tmp_path / "q" / "imgs", 8, cache=cache)) == [1]
+
+
+@pytest.mark.parametrize("name", ["index.json", "images.npy", ".contents"])
+def test_pipe_in_the_cache_is_not_waited_for(counter: Counter, name: str) -> None:
+    counter.load()
+    (path,) = counter.cache.glob(".contents/*" if name == ".contents" else f"*/{name}")
+    path.unlink()
+    os.mkfifo(path)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)  # so that this test would not wait for ever either
+        with contextlib.suppress(Exception):
+            os._exit(first_pixels(counter.load())[:2] != [0, 1])
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_two_at_once_decode_once(counter: Counter) -> None:
@@ -283,15 +316,27 @@ def test_full_disk_ends_in_one_line_and_is_emptied(tmp_path: Path) -> None:
     assert int(ended.stdout.split()[-1]) < 1000
 
 
-def test_what_a_killed_process_left_is_cleared(counter: Counter) -> None:
+@pytest.mark.parametrize("changed", [False, True])
+def test_what_a_killed_process_left_is_cleared(counter: Counter, changed: bool) -> None:
     child = os.fork()
     if child == 0:
         module.decode = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
         counter.load()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     assert list(counter.cache.glob("**/stream"))
+    if changed:
+        write(counter.source, class_folders(classes=2))
     counter.load()
     assert not list(counter.cache.glob("**/stream"))
+
+
+def test_what_another_process_is_writing_is_left_alone(counter: Counter) -> None:
+    other = counter.cache / f".own-a-8-{'0' * 16}"
+    other.mkdir(parents=True)
+    (other / "stream").write_bytes(b"1")
+    with FileLock(f"{other}.lock"):
+        counter.load()
+        assert (other / "stream").exists()
 
 
 @pytest.mark.parametrize("variable", ["WHERETOLEARN_DATA", "WHERETOLEARN_CACHE"])

@@ -8,11 +8,11 @@ digests when a process first opens them.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import shutil
-import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from .archives import folder_files
+from .archives import folder_files, read_file, regular
 from .decoding import is_image
 from .errors import DataError
 from .image_set import SPLITS, ImageSet
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever decoding changes, so that older caches are left alone."""
 
 _CHECKED: set[tuple[str, tuple[int, ...]]] = set()
@@ -67,13 +67,7 @@ def state_of(paths: Iterable[Path]) -> list[tuple[str, Path, tuple[int, ...]]]:
     for path in paths:
         images = ((n, p) for n, p in folder_files(path) if is_image(n))
         for name, file in images if path.is_dir() else [("", path)]:
-            try:
-                status = file.stat()
-            except OSError as error:
-                raise DataError(f"{file} cannot be read: {error.strerror}") from error
-            if not stat.S_ISREG(status.st_mode):
-                raise DataError(f"{file} is no regular file: refused")
-            found.append((name, file, _identity(status)))
+            found.append((name, file, _identity(regular(file))))
     return found
 
 
@@ -88,9 +82,11 @@ def content_of(state: list[tuple[str, Path, tuple[int, ...]]], cache: Path) -> s
 
     Their files are read once only: the cache keeps the digest for as long as their state lasts.
     """
-    known = cache / ".contents" / _digest([(name, identity) for name, _, identity in state])
-    with suppress(OSError, ValueError):
-        if len(bytes.fromhex(digest := known.read_text(encoding="ascii"))) == 32:
+    key = _digest([FORMAT, [(name, identity) for name, _, identity in state]])
+    known = cache / ".contents" / key
+    with suppress(DataError, ValueError):
+        digest, seal = read_file(known).decode("ascii").split()
+        if seal == _digest([key, digest]):
             return digest
     contents = []
     for name, path, _ in state:
@@ -102,7 +98,8 @@ def content_of(state: list[tuple[str, Path, tuple[int, ...]]], cache: Path) -> s
     digest = _digest(contents)
     with suppress(OSError):  # then they are read again
         known.parent.mkdir(parents=True, exist_ok=True)
-        known.write_text(digest, encoding="ascii")
+        known.unlink(missing_ok=True)  # it may be a pipe
+        known.write_text(f"{digest} {_digest([key, digest])}", encoding="ascii")
     return digest
 
 
@@ -122,15 +119,15 @@ def read(folder: Path) -> ImageSet | None:
     Returns
     -------
     ImageSet or None
-        None if the folder is absent, damaged or incomplete.
+        None if the folder is absent, damaged, incomplete or another one's.
     """
     try:
-        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        index = json.loads(read_file(folder / "index.json"))
         seal = index.pop("digest")
-        if seal != _digest(index) or index["format"] != FORMAT:
+        if seal != _digest(index) or (index["format"], index["key"]) != (FORMAT, folder.name):
             return None
+        status = regular(folder / "images.npy")
         images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-        status = (folder / "images.npy").stat()
         if (
             list(images.shape) != index["shape"]
             or images.dtype != np.uint8
@@ -157,7 +154,7 @@ def read(folder: Path) -> ImageSet | None:
                 return None
             _CHECKED.add(seen)
         return found
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError):
+    except Exception:  # whatever the damage leads to
         return None
 
 
@@ -241,17 +238,18 @@ def read_or_build(
     """
     state = state_of(paths)
     digest = _digest([FORMAT, asdict(meta), splits, recipe, content_of(state, cache)])
-    key = f"{prefix}{meta.name}-{image_size}-{digest[:16]}"
+    stem = f"{prefix}{meta.name[:50]}-{image_size}-"  # a file's name has 255 bytes at most
+    key = stem + digest[:16]
     folder, partial = cache / key, cache / f".{key}"
     if (ready := read(folder)) is not None:
         return ready
     try:
         cache.mkdir(parents=True, exist_ok=True)
+        _clear(cache.glob(f".{glob.escape(stem)}{'[0-9a-f]' * 16}/"))
         with FileLock(cache / f".{key}.lock"):
             if (ready := read(folder)) is not None:  # another process was first
                 return ready
-            shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
-            partial.mkdir()
+            partial.mkdir(exist_ok=True)
             bar = tqdm(
                 pictures(),
                 total=total,
@@ -260,7 +258,7 @@ def read_or_build(
                 disable=None if progress else True,  # None: only on a terminal
             )
             try:
-                _write(partial, meta, image_size, bar, splits, unsplit)
+                _write(partial, key, meta, bar, splits, unsplit)
                 if state_of(paths) != state:
                     raise DataError(f"{meta.name}: files were changed while they were read")
                 if folder.exists():  # damaged
@@ -280,6 +278,13 @@ def read_or_build(
     return built
 
 
+def _clear(folders: Iterable[Path]) -> None:
+    """Remove what killed processes left, and nothing that another is writing."""
+    for folder in folders:
+        with suppress(Timeout), FileLock(f"{folder}.lock", timeout=0):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _sync(path: Path) -> None:
     """Have the disk write a file or a folder now."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -291,8 +296,8 @@ def _sync(path: Path) -> None:
 
 def _write(
     folder: Path,
+    key: str,
     meta: Meta,
-    image_size: int,
     pictures: Iterable[Picture],
     splits: Mapping[str, Sequence[str]] | None,
     unsplit: str,
@@ -336,8 +341,8 @@ def _write(
     labels = [label for label, _, _ in order]
     index = {
         "format": FORMAT,
+        "key": key,
         **asdict(meta),
-        "image_size": image_size,
         "shape": [rows, *shape],
         "classes": classes,
         "offsets": [*np.searchsorted(labels, classes).tolist(), rows],
