@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +127,10 @@ def test_other_files_and_empty_class_folders_are_passed_over(tmp_path: Path, loa
     }
     path = write(tmp_path / "folder", {**class_folders(), **extra})
     (path / "class9").mkdir()
-    with pytest.warns(UserWarning, match="2 .txt"):
+    with pytest.warns(UserWarning, match=r"2 files .* 2 '\.txt'"):
         assert load(path).classes == ("class0", "class1", "class2")
     with (
-        pytest.warns(UserWarning, match="2 .txt"),
+        pytest.warns(UserWarning, match="2 files"),
         pytest.raises(DataError, match="'class9' of the test split has no images"),
     ):
         load(path, splits={"train": ["class0"], "test": ["class9"]})
@@ -139,6 +140,7 @@ def test_other_files_and_empty_class_folders_are_passed_over(tmp_path: Path, loa
 def test_hidden_and_system_folders_are_no_classes(tmp_path: Path, load: Any, form: str) -> None:
     made = [".ipynb_checkpoints", "class0/.ipynb_checkpoints", "@eaDir", "class1/@eaDir/1.png"]
     made += ["__pycache__", "__MACOSX/class1", ".Trash-1000/files/class9", "lost+found"]
+    made += ["$Recycle.Bin", "@eadir", "@Recently-Snapshot", "#Recycle"]
     extra = {f"{folder}/1.png": image_bytes(99) for folder in made}
     images = load(write(tmp_path / form, {**class_folders(), **extra}))
     assert images.classes == ("class0", "class1", "class2")
@@ -154,13 +156,37 @@ def test_folders_above_the_source_may_be_hidden(tmp_path: Path, load: Any) -> No
 
 @pytest.mark.parametrize("form", ["folder", "a.zip"])
 def test_what_is_left_out_is_counted_in_one_message(tmp_path: Path, load: Any, form: str) -> None:
-    extra = {f"class{i}/{i}{j}.heic": b"unknown" for i in range(2) for j in range(4)}
+    heic = ("heic", "HEIC")
+    extra = {f"class{i}/{i}{j}.{heic[i]}": b"unknown" for i in range(2) for j in range(4)}
     extra |= {"class2/photo.NEF": b"raw", "class2/picture": b"without ending"}
+    extra |= {f"class2/{i}.{i}\x1b\n": b"odd" for i in range(90)}
     path = write(tmp_path / form, {**class_folders(), **extra})
     with pytest.warns(UserWarning, match="left out") as caught:
         assert len(load(path).images) == 12
     (message,) = [str(warning.message) for warning in caught]
-    assert all(part in message for part in (str(path), "10 files", "8 .heic", "1 .NEF"))
+    assert all(part in message for part in (str(path), "100 files", "8 '.heic'", "others"))
+    assert len(message) < 250 + len(str(path))
+    assert message.isprintable()
+
+
+def test_what_is_left_out_loses_no_decoded_images(tmp_path: Path, load: Any) -> None:
+    path = write(tmp_path / "folder", {**class_folders(), "class0/notes.txt": b"hello"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="left out"):
+            load(path)
+    assert list((tmp_path / "cache").glob("own-folder-8-*/index.json"))
+
+
+def test_hidden_images_are_counted_where_there_are_no_others(tmp_path: Path, load: Any) -> None:
+    path = write(tmp_path / "a.tar", {f".set/{name}": c for name, c in class_folders().items()})
+    with pytest.raises(DataError, match=r"no images.* 12 .*hidden"):
+        load(path)
+
+
+def test_long_name_of_a_set(tmp_path: Path, load: Any) -> None:
+    path = write(tmp_path / ("\N{GREEK SMALL LETTER MU}" * 125), class_folders())
+    assert load(path).name == path.name
 
 
 @pytest.mark.parametrize("kind", ["pipe", "broken link"])

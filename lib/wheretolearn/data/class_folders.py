@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from .archives import is_archive, members
 from .cache import Meta, Picture, read_or_build
-from .decoding import check_size, decode, is_hidden, is_image, resize
+from .decoding import IMAGE_SUFFIXES, check_size, decode, is_hidden, is_image, resize
 from .errors import DataError
 from .image_set import SPLITS, ImageSet
 from .locations import cache_root
@@ -48,15 +48,19 @@ def find(folder: Path) -> list[Path]:
 
 
 def read_pictures(
-    paths: Iterable[Path], image_size: int, channels: int, use_splits: bool
+    paths: Sequence[Path],
+    image_size: int,
+    channels: int,
+    use_splits: bool,
+    left_out: Counter[str] | None = None,
 ) -> Iterator[Picture]:
-    """Decode every image below its class folder; other files are counted in one warning.
+    """Decode every image below its class folder.
 
-    What is hidden, or made by a system (such as ``@eaDir``), is passed over without it.
+    What is hidden, or made by a system (such as ``@eaDir``), is passed over.
 
     Parameters
     ----------
-    paths : iterable of Path
+    paths : sequence of Path
         Folders and archives.
     image_size : int
         Height and width to resize to.
@@ -65,13 +69,15 @@ def read_pictures(
     use_splits : bool
         Whether a folder "train", "val" or "test" above a class folder gives the
         split; otherwise such folders mean nothing.
+    left_out : Counter, optional
+        Counts the other files, by ending.
 
     Yields
     ------
     Picture
     """
     folder_of: dict[str, str] = {}
-    left_out: Counter[str] = Counter()
+    left_out, hidden = Counter() if left_out is None else left_out, 0
     for path in paths:
         for name, read in members(path):
             where = f"{path}: {name}"
@@ -82,8 +88,10 @@ def read_pictures(
                 )
             parts = PurePosixPath(name).parts
             if not is_image(name):
-                if not any(map(is_hidden, parts)):
-                    left_out[PurePosixPath(name).suffix or "without ending"] += 1
+                if any(map(is_hidden, parts)):
+                    hidden += name.lower().endswith(IMAGE_SUFFIXES)
+                else:
+                    left_out[PurePosixPath(name).suffix.lower()] += 1
                 continue
             parents = parts[:-1]
             if not parents or parents[-1] in SPLITS:
@@ -97,13 +105,9 @@ def read_pictures(
                 )
             pixels = resize(decode(read(), where, channels), image_size)
             yield Picture(split if use_splits else None, label, name, pixels)
-    if left_out:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in left_out.most_common())
+    if hidden and not folder_of:
         where = ", ".join(map(str, paths))
-        warnings.warn(
-            f"{where}: {left_out.total()} files are no images and were left out: {kinds}",
-            stacklevel=1,
-        )
+        raise DataError(f"{where}: there are no images but {hidden} that are hidden")
 
 
 def load_folder(
@@ -126,9 +130,10 @@ def load_folder(
     Parameters
     ----------
     path : str or Path
-        A folder, ``.zip``, ``.tar``, ``.tar.gz`` or ``.tar.xz`` with one folder
-        for each class.  Links in a folder are followed; hidden and system folders are no
-        classes; other files than images are left out, and counted in one warning.
+        A folder, ``.zip`` (stored or deflated), ``.tar``, ``.tar.gz`` or ``.tar.xz`` with one
+        folder for each class.  Links in a folder are followed; hidden and system folders are
+        no classes; other files than images are left out, and counted in one warning when the
+        images are decoded.
     image_size : int
         Height and width to resize to; images are cut to their centred square.
     splits : mapping, str, Path or None, default None
@@ -171,16 +176,29 @@ def load_folder(
     if isinstance(splits, str | Path):
         splits = read_splits(Path(splits))
     meta = Meta(path.name.split(".")[0], mean, std, rotations)
-    return read_or_build(
-        cache or cache_root(),
-        meta,
-        image_size,
-        [path],
-        lambda: read_pictures([path], image_size, channels, splits is None),
-        splits,
-        prefix="own-",  # it may have the name of a published set
-        progress=progress,
-    )
+    left_out: Counter[str] = Counter()
+    try:
+        return read_or_build(
+            cache or cache_root(),
+            meta,
+            image_size,
+            [path],
+            lambda: read_pictures([path], image_size, channels, splits is None, left_out),
+            splits,
+            prefix="own-",  # it may have the name of a published set
+            progress=progress,
+        )
+    finally:
+        if left_out:  # said after the images are kept, since a warning may be made an error
+            most = left_out.most_common(5)
+            kinds = [f"{count} {kind!r}" for kind, count in most]
+            if others := left_out.total() - sum(count for _, count in most):
+                kinds.append(f"{others} others")
+            warnings.warn(
+                f"{path}: {left_out.total()} files are no images and were left out: "
+                f"{', '.join(kinds)}",
+                stacklevel=2,
+            )
 
 
 def read_splits(path: Path) -> dict[str, list[str]]:
