@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pooch
 import pytest
-from image_files import image_bytes, write
+from image_files import MIB, image_bytes, memory_below, write
 
 from wheretolearn.data import (
     DATASETS,
@@ -567,6 +567,35 @@ def test_mnist_under_a_near_name(small_mnist: Path, end: str) -> None:
     assert all((a == b).all() for a, b in zip(before, after, strict=True))
 
 
+def test_only_what_is_missing_is_asked_for(small_mnist: Path, small_omniglot: Path) -> None:
+    labels = small_mnist / "mnist" / "t10k-labels-idx1-ubyte.gz"
+    labels.unlink()
+    for path in (small_mnist / "mnist").glob("*-images-*"):
+        path.with_name(path.stem.replace("-idx", ".idx")).write_bytes(
+            gzip.decompress(path.read_bytes())
+        )
+        path.unlink()
+    background, evaluation = sorted((small_omniglot / "omniglot").glob("*.zip"))
+    with zipfile.ZipFile(background) as archive:
+        archive.extractall(background.parent)
+    background.unlink()
+    evaluation.unlink()
+    for name, there, missing in (
+        ("mnist", "train-images", labels.name),
+        ("omniglot", background.name, evaluation.name),
+    ):
+        row = DATASETS[name]
+        with pytest.raises(DataError, match=f"{missing} could not") as download:
+            load(name, 28, root=small_mnist, cache=small_mnist / "cache")
+        with pytest.raises(AbsentError, match=missing) as absent:
+            verify(name, small_mnist)
+        said = describe(name, small_mnist)
+        assert missing in said
+        assert row.folder in said
+        for message in (str(download.value), str(absent.value), said):
+            assert there not in message
+
+
 def test_wrong_mnist_file_is_named_with_both_checksums(small_mnist: Path) -> None:
     path = small_mnist / "mnist" / "t10k-labels-idx1-ubyte.gz"
     wrong = idx_bytes(np.arange(9))
@@ -592,6 +621,15 @@ def test_files_that_are_not_idx(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(DataError, match=r"is not an IDX file|is truncated"):
         idx.read_idx(tmp_path / "file")
+
+
+def test_idx_file_is_not_unpacked_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idx, "_MAX_BYTES", MIB)
+    (tmp_path / "file.gz").write_bytes(gzip.compress(idx_bytes(np.zeros(32 * MIB)), 1))
+    with memory_below(8 * MIB), pytest.raises(DataError, match=r"file\.gz"):
+        idx.read_idx(tmp_path / "file.gz")
 
 
 def test_idx_file_with_extra_bytes_is_not_called_truncated(tmp_path: Path) -> None:

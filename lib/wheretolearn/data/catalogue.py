@@ -12,7 +12,7 @@ from pathlib import Path
 from ..suggestions import closest
 from . import class_folders, glyphs, idx, omniglot
 from .cache import Meta, Picture
-from .sources import RemoteFile
+from .sources import RemoteFile, find
 
 Splits = Mapping[str, Sequence[str]]
 
@@ -65,8 +65,14 @@ def _mnist_like(
     """Return the row of a data set in four IDX files, all classes for tests.
 
     Pixels lie between 0 and 1, as those of Omniglot, on which the networks are trained that are
-    tested here.
+    tested here.  Some programs unpack ``train-images-idx3-ubyte.gz`` to
+    ``train-images.idx3-ubyte``.
     """
+    remote = tuple(
+        RemoteFile(f"{n}.gz", f"{url}{n}.gz", sha256, (n, f"{near}.gz", near))
+        for n, sha256 in zip(idx.FILES, sha256s.split(), strict=True)
+        for near in [n.replace("-idx", ".idx")]
+    )
     return DataSet(
         meta=Meta(name, (0.0,), (1.0,)),
         title=title,
@@ -76,20 +82,31 @@ def _mnist_like(
         native_size=28,
         classes=10,
         editions={60_000: ""},
-        find=idx.find,
+        find=functools.partial(find, remote),
         read_pictures=functools.partial(
             idx.read_pictures, expected_sha256=idx.CONTENT_SHA256[name], classes=idx.CLASSES[name]
         ),
         splits=lambda: None,
         unsplit="test",
-        remote=tuple(
-            RemoteFile(f"{file}.gz", f"{url}{file}.gz", sha256)
-            for file, sha256 in zip(idx.FILES, sha256s.split(), strict=True)
-        ),
+        remote=remote,
     )
 
 
 _OMNIGLOT_URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
+
+_OMNIGLOT = tuple(
+    RemoteFile(f"{name}.zip", f"{_OMNIGLOT_URL}{name}.zip", sha256, (name,))
+    for name, sha256 in (
+        (
+            "images_background",
+            "ad41ab679c8b5d90b271ef46be6987cc81211774a695c29dcc5367b2b26ee640",
+        ),
+        (
+            "images_evaluation",
+            "1f61a8f3366785b057fc117d9228e78a16e3d976c8953b2a10fcc74cf0609cee",
+        ),
+    )
+)
 
 _ROWS = (
     DataSet(
@@ -115,23 +132,11 @@ _ROWS = (
         native_size=105,
         classes=1623,
         editions={32_460: ""},
-        find=omniglot.find,
+        find=functools.partial(find, _OMNIGLOT),
         read_pictures=omniglot.read_pictures,
         splits=lambda: _bundled_splits()["omniglot"],
         per_class=20,
-        remote=tuple(
-            RemoteFile(name, _OMNIGLOT_URL + name, sha256)
-            for name, sha256 in (
-                (
-                    "images_background.zip",
-                    "ad41ab679c8b5d90b271ef46be6987cc81211774a695c29dcc5367b2b26ee640",
-                ),
-                (
-                    "images_evaluation.zip",
-                    "1f61a8f3366785b057fc117d9228e78a16e3d976c8953b2a10fcc74cf0609cee",
-                ),
-            )
-        ),
+        remote=_OMNIGLOT,
     ),
     _mnist_like(
         "mnist",

@@ -132,8 +132,10 @@ def mnist_arrays(
 
 def absent(row: DataSet, folder: Path) -> AbsentError:
     """Return the error that says what must be put where."""
+    missing = [file.name for file in row.remote if not file.at(folder)]
+    what = ", ".join(missing) if len(missing) < len(row.remote) else row.layout
     return AbsentError(
-        f"{row.meta.name} is not in {folder}. Put there {row.layout}; or set WHERETOLEARN_DATA "
+        f"{row.meta.name} is not in {folder}. Put there {what}; or set WHERETOLEARN_DATA "
         f"to the folder in which {row.folder}/ has them"
     )
 

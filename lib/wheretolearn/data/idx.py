@@ -80,18 +80,6 @@ CLASSES = {
 _MAX_BYTES = 64 * 2**20
 
 
-def find(folder: Path) -> list[Path]:
-    """Return the four files, compressed or not; empty if one is absent.
-
-    Some programs unpack ``train-images-idx3-ubyte.gz`` to ``train-images.idx3-ubyte``.
-    """
-    found = []
-    for name in FILES:
-        choices = [f"{n}{end}" for n in (name, name.replace("-idx", ".idx")) for end in (".gz", "")]
-        found += [folder / choice for choice in choices if (folder / choice).is_file()][:1]
-    return found if len(found) == len(FILES) else []
-
-
 def read_idx(path: Path, expected_sha256: str | None = None) -> np.ndarray:
     """Read one IDX file of bytes.
 
@@ -152,7 +140,7 @@ def read_pictures(
     Parameters
     ----------
     paths : sequence of Path
-        From :func:`find`.
+        The four, in the order of `FILES`.
     image_size : int
         Height and width to resize to.
     expected_sha256 : sequence of str

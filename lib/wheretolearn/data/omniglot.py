@@ -26,15 +26,6 @@ CONTENT_SHA256 = {
 """Digest of the drawings in each archive, see :func:`content_digest`."""
 
 
-def find(folder: Path) -> list[Path]:
-    """Return the two zips, or the folders unpacked from them; empty if one is absent."""
-    found = []
-    for name in CONTENT_SHA256:
-        choices = [folder / f"{name}.zip", folder / name]
-        found += [path for path in choices if path.exists()][:1]
-    return found if len(found) == len(CONTENT_SHA256) else []
-
-
 def content_digest(drawings: Iterable[tuple[str, bytes]]) -> str:
     """Return the SHA-256 of drawings, whatever their order and container.
 
@@ -59,7 +50,7 @@ def read_pictures(paths: Iterable[Path], image_size: int) -> Iterator[Picture]:
     Parameters
     ----------
     paths : iterable of Path
-        From :func:`find`.
+        The two zips, or the folders unpacked from them.
     image_size : int
         Height and width to resize to.
 
@@ -76,7 +67,7 @@ def read_pictures(paths: Iterable[Path], image_size: int) -> Iterator[Picture]:
         seen = []
         for name, read in members(path):
             parts = PurePosixPath(name).parts
-            if not is_image(name) or len(parts) < 3 or "__MACOSX" in parts:
+            if not is_image(name) or len(parts) < 3:
                 continue
             image = ImageOps.invert(decode(read(), f"{path}: {name}", 1))
             bits = np.packbits(np.asarray(image) > 127).tobytes()

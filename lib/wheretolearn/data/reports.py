@@ -94,7 +94,8 @@ def describe(name: str, root: Path | None = None) -> str:
         return "\n".join([*lines, f"  present in {folder}"])
     lines.append(f"  absent from {folder}")
     if row.remote:
-        lines += [f"  downloaded when first used: {file.url}" for file in row.remote]
+        missing = [file.url for file in row.remote if not file.at(folder)]
+        lines += [f"  downloaded when first used: {url}" for url in missing]
     else:
         lines.append(f"  put there: {row.layout}; or set WHERETOLEARN_DATA")
     return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,21 @@ class RemoteFile(NamedTuple):
     """Address."""
     sha256: str
     """SHA-256 of the published file."""
+    also: tuple[str, ...] = ()
+    """Other names under which its content may lie there."""
+
+    def at(self, folder: Path) -> Path | None:
+        """Return where it lies in a folder; a zip may be unpacked to a folder of its name."""
+        for path in (folder / name for name in (self.name, *self.also)):
+            if path.is_file() or (path.is_dir() and self.name == f"{path.name}.zip"):
+                return path
+        return None
+
+
+def find(files: Sequence[RemoteFile], folder: Path) -> list[Path]:
+    """Return where all files lie in a folder; empty if one is absent."""
+    found = [path for file in files if (path := file.at(folder))]
+    return found if len(found) == len(files) else []
 
 
 def fetch(files: Iterable[RemoteFile], folder: Path, progress: bool = True) -> None:
@@ -40,7 +55,7 @@ def fetch(files: Iterable[RemoteFile], folder: Path, progress: bool = True) -> N
         If a file cannot be had; says which file to put where by hand.
     """
     for file in files:
-        if (folder / file.name).exists():
+        if file.at(folder):
             continue
         try:
             pooch.retrieve(
