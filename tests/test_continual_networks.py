@@ -74,6 +74,11 @@ def assert_same(learner, other, atol=1e-10):
         torch.testing.assert_close(found[n], wanted[n], rtol=0, atol=atol, msg=n)
 
 
+def assert_same_state(found, wanted):
+    assert found["settings"] == wanted["settings"]
+    torch.testing.assert_close(found | {"settings": 0}, wanted | {"settings": 0}, rtol=0, atol=0)
+
+
 def assert_stays(learner, *names):
     initial = dict(learner.network.named_parameters())
     for n in names or initial:
@@ -335,7 +340,7 @@ def test_learners_go_on_where_they_were(name):
     for learner in (one, other):
         lived(learner)
     assert_same(one, other, atol=0)
-    torch.testing.assert_close(other.state_dict(), one.state_dict(), rtol=0, atol=0)
+    assert_same_state(other.state_dict(), one.state_dict())
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -373,6 +378,9 @@ SPOILT = {  # what a message has to name: what is done to a state
     "generator": _put("generator"),
     "pull.*layers.0.bias": _put("pull", "layers.0.bias"),
     "rule_params.*layers.0.weight": _put("rule_params", "layers.0.weight"),
+    "samples.*list": _put("samples", change=str),
+    "tasks_ended.*int": _put("tasks_ended", change=str),
+    "settings": _put("settings", change=lambda settings: None),
     "memory of size 12": _put("memory", "held", change=lambda held: [t[:5] for t in held]),
 }
 
@@ -381,6 +389,7 @@ SPOILT = {  # what a message has to name: what is done to a state
     ("name", "named"),
     [
         *((name, named) for name in KINDS for named in list(SPOILT)[:4]),
+        *(("ewc", named) for named in ("samples.*list", "tasks_ended.*int", "settings")),
         ("ewc", "pull.*layers.0.bias"),
         *((name, "memory of size 12") for name in ("replay", "mer", "la-maml")),
         *((name, "rule_params.*layers.0.weight") for name in ("la-maml", "sparse-la-maml")),
@@ -392,4 +401,39 @@ def test_a_state_that_is_refused_changes_nothing(name, named):
     SPOILT[named](state)
     with pytest.raises(ValueError, match=named):
         learner.load_state_dict(state)
-    torch.testing.assert_close(learner.state_dict(), before, rtol=0, atol=0)
+    assert_same_state(learner.state_dict(), before)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_state_of_another_learner_is_refused(name):
+    """Most have the same parts."""
+    learner, own = learner_of(name, mlp()), settings(name, "rotations")
+    before = learner.state_dict()
+    for other in LEARNERS:
+        if other != name and not (
+            LEARNERS[other] is LEARNERS[name] and settings(other, "rotations") == own
+        ):
+            with pytest.raises(ValueError, match=r"another (network or )?learner"):
+                learner.load_state_dict(learner_of(other, mlp()).state_dict())
+    assert_same_state(learner.state_dict(), before)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        *(("online", n) for n in ("rate", "glances")),
+        *(("ewc", n) for n in ("strength", "fisher_samples")),
+        *(("gem", n) for n in ("memory", "margin")),
+        *(("mer", n) for n in ("memory", "beta")),
+        *(("sparse-la-maml", n) for n in ("inner_rate", "replay")),
+    ],
+)
+def test_the_settings_belong_to_a_state(name, setting):
+    state = learner_of(name, mlp()).state_dict()
+    chosen = settings(name, "rotations") | _CHANGES.get(name, {}) | {"memory": 12}
+    if "memory" not in settings(name, "rotations"):
+        del chosen["memory"]
+    chosen[setting] = 2 * chosen.get(setting, 200) + 1
+    other = LEARNERS[name](network=mlp(), generator=torch.Generator().manual_seed(0), **chosen)
+    with pytest.raises(ValueError, match=r"learner.* is .* there and .* here"):
+        other.load_state_dict(state)

@@ -531,6 +531,11 @@ def test_buffers_are_of_the_state_and_predictions_leave_them_alone(name):
     assert str(other.state_dict()) == str(whole.state_dict())
 
 
+def flatten(optimizer):
+    for value in optimizer["state"].values():
+        value["exp_avg"] = value["exp_avg"].flatten()
+
+
 def wrong_shape(part, name):
     def spoil(state):
         state[part][name] = state[part][name][:1]
@@ -547,7 +552,10 @@ def wrong_shape(part, name):
         ("c-maml", wrong_shape("sums", "layers.0.bias"), "sums.*layers.0.bias"),
         ("c-maml", lambda s: s["fast"].update(other=torch.zeros(1)), "fast.*other"),
         ("online", lambda s: s["slow"]["params"].pop("layers.0.bias"), "layers.0.bias"),
-        ("online", lambda s: s["optimizer"]["param_groups"].clear(), "parameter group"),
+        ("online", lambda s: s["optimizer"]["param_groups"].clear(), "optimizer"),
+        ("online", lambda s: flatten(s["optimizer"]), "optimizer.*layers.0.weight"),
+        ("c-maml", lambda s: s.update(fast=None), "fast"),
+        ("prolonged", lambda s: s.update(kept="abc"), "kept"),
     ],
 )
 def test_a_state_that_is_refused_changes_nothing(name, spoil, message):
@@ -558,6 +566,23 @@ def test_a_state_that_is_refused_changes_nothing(name, spoil, message):
     with pytest.raises(ValueError, match=message):
         learner.load_state_dict(state)
     assert str(learner.state_dict()) == before
+
+
+OTHERS: dict[str, Callable[..., OnlineLearner]] = MAKES | {
+    "sgd": partial(Online, rate=0.05, optimizer="sgd"),
+    "margin": partial(CMAML, margin=0.4),
+    "modulation": partial(CMAML, margin=0.3, modulation=0.5),
+    "late": partial(ProlongedCMAML, margin=0.3, late=True),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_state_of_another_learner_is_refused(name):
+    learner = OTHERS[name](slow_learner())
+    for other in OTHERS.keys() - {name}:
+        state = lived(OTHERS[other](slow_learner()), stream(2)).state_dict()
+        with pytest.raises(ValueError, match=r"another (network or )?learner|another optimizer"):
+            learner.load_state_dict(state)
 
 
 class Noting(nn.Linear):
@@ -596,10 +621,11 @@ def test_supervised_pretraining_of_any_network():
     for spoil in (
         lambda state: state["network"].update({"last.weight": torch.zeros(1, 6)}),
         lambda state: state["optimizer"]["param_groups"].clear(),
+        lambda state: flatten(state["optimizer"]),
     ):
-        state = Supervised(Chain(), 0.01).state_dict()
+        state = trainee.state_dict()
         spoil(state)
-        with pytest.raises(ValueError, match=r"last\.weight|parameter group"):
+        with pytest.raises(ValueError, match=r"last\.weight|optimizer"):
             trainee.load_state_dict(state)
         torch.testing.assert_close(trainee.state_dict(), before, rtol=0, atol=0)
 

@@ -133,6 +133,27 @@ def test_an_optimizer_of_another_shape_or_kind_is_refused_whole():
     refused(learner(seed=1), state, "optimizer")
 
 
+@pytest.mark.parametrize("nothing", [None, {}, [], 3])
+@pytest.mark.parametrize("part", ["settings", "optimizer", "params"])
+def test_parts_that_are_none_are_refused(part, nothing):
+    refused(learner(seed=1), trained() | {part: nothing}, "learner|optimizer|params")
+
+
+@pytest.mark.parametrize("field", ["as_released", "mask_init", "noise"])
+def test_what_an_older_rule_lacks_has_its_default(field):
+    state = trained()
+    assert state["settings"].pop(field) in (False, "uniform", 0)
+    learner(seed=1).load_state_dict(state)
+    made = MetaLearner(
+        ConvNet4(3, 1, 16, 4),
+        make_rule("sparse-maml", mask_init="kaiming"),
+        inner_steps=2,
+        device="cpu",
+    )
+    if field == "mask_init":
+        refused(made, state, field)
+
+
 @pytest.mark.parametrize(
     "settings",
     [

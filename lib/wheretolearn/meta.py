@@ -12,7 +12,6 @@ import copy
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -36,12 +35,9 @@ from .masked_steps import masked_steps
 from .precision import Precision, check_precision, computing_in
 from .rules import Count, Params, Rates, Rule, count_frozen
 from .stacked import adapt_all, first_order_all, outputs_of_all, stack
-from .states import check_like, kept_buffers
+from .states import check_like, check_optimizer, check_settings, kept_buffers, settings_of
 
 T = TypeVar("T")
-
-_SLOTS = {"adam": ("step", "exp_avg", "exp_avg_sq"), "nesterov": ("momentum_buffer",)}
-"""What each optimizer keeps for a tensor."""
 
 _EVALUATED_TOGETHER = 8
 """Tasks that adapt side by side in an evaluation on a GPU."""
@@ -209,9 +205,7 @@ class MetaLearner:
 
     def _settings(self) -> dict[str, Any]:
         """Return what a state is the state of: the rule and the two loops."""
-        loops = ("inner_steps", "order", "outer", "outer_clamp")
-        rule = {"rule": type(self.rule).__name__, **asdict(self.rule)}
-        return rule | {name: getattr(self, name) for name in loops}
+        return settings_of(self, ("rule", "inner_steps", "order", "outer", "outer_clamp"))
 
     def _learned(self) -> Params:
         """Return the parameters that require a gradient."""
@@ -444,16 +438,14 @@ class MetaLearner:
             and nothing has been loaded.
         """
         here = self._settings()
-        there = state.get("settings", here)
-        if differing := [n for n in {**here, **there} if here.get(n) != there.get(n)]:
-            told = (f"{n} is {there.get(n)!r} there and {here.get(n)!r} here" for n in differing)
-            raise ValueError(f"the state belongs to another learner: {', '.join(told)}")
+        check_settings(here, state.get("settings", here))
         own = self._tensors()
         if "buffers" not in state:
             del own["buffers"]
         check_like(own, {part: state.get(part) for part in own})
         if "optimizer" in state:
-            self._check_optimizer(state["optimizer"])
+            learned = self._learned() | {f"{n} of the rule": m for n, m in self.rule_params.items()}
+            check_optimizer(self.optimizer, state["optimizer"], learned)
         with torch.no_grad():
             for part, tensors in own.items():
                 for n, t in tensors.items():
@@ -467,20 +459,6 @@ class MetaLearner:
         saved = self.module.state_dict()
         buffers = {n: b for n, b in self.module.named_buffers() if n in saved}
         return {"params": self.params, "rule_params": self.rule_params, "buffers": buffers}
-
-    def _check_optimizer(self, state: Mapping[str, Any]) -> None:
-        """Refuse the state of an optimizer of another kind, or of other tensors."""
-        tensors = self._learned() | {f"{n} of the rule": m for n, m in self.rule_params.items()}
-        own, found = (
-            [(g["params"], sorted(g)) for g in groups]
-            for groups in (self.optimizer.state_dict()["param_groups"], state["param_groups"])
-        )
-        if own != found or not state["state"].keys() <= set(range(len(tensors))):
-            raise ValueError("the state of the optimizer belongs to another optimizer or network")
-        for i, (name, p) in enumerate(tensors.items()):
-            if i in state["state"]:
-                like = {n: p.new_zeros(()) if n == "step" else p for n in _SLOTS[self.outer]}
-                check_like(like, state["state"][i], f"the state of the optimizer for {name}")
 
     def _rates(self, noise: Tensor | None = None) -> Rates:
         rates = self.rule.rates(self.rule_params, self.params, noise)

@@ -79,8 +79,7 @@ class EWC(Learner):
         at_least(0, rate=rate, strength=strength)
         at_least(1, fisher_samples=fisher_samples, glances=glances)
         self.rate, self.strength, self.glances = rate, strength, glances
-        self.of_mean = fisher == "mean"
-        self.kept = slice(fisher_samples) if self.of_mean else slice(-fisher_samples, None)
+        self.of_mean, self.count = fisher == "mean", fisher_samples
         self.stiffness = self._zeros()  # sum of F
         self.pull = self._zeros()  # sum of F w*
         self.samples: list[Tensor] = []  # inputs and targets, of this task, kept for F
@@ -94,7 +93,8 @@ class EWC(Learner):
                 grads[n] = g + self.strength * spring
             self.descend(grads, self.rate)
         joined = zip(self.samples, batch, strict=True) if self.samples else ((t,) for t in batch)
-        self.samples = [torch.cat(parts)[self.kept] for parts in joined]
+        kept = slice(self.count) if self.of_mean else slice(-self.count, None)
+        self.samples = [torch.cat(parts)[kept] for parts in joined]
         return loss
 
     def end_task(self) -> None:

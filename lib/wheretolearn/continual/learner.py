@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..inner_loop import Batch, Criterion, as_function, gradients
 from ..networks import MLP
 from ..rules import Params, Rates
-from ..states import check_like, kept_buffers, whole
+from ..states import check_like, check_settings, kept_buffers, kind_of, whole
 from ..unmodified import unmodified
 
 CLIP = 2.0
@@ -112,6 +112,7 @@ class Learner(ABC):
         """Return a copy of all that learning changes."""
         state: dict[str, Any] = {"params": self.params, "generator": self.generator.get_state()}
         state["buffers"] = dict(self.network.named_buffers())
+        state["settings"] = kind_of(self, ("tasks_ended", *self.saved))
         for name in ("tasks_ended", *self.saved):
             value = getattr(self, name)
             state[name] = value.state_dict() if hasattr(value, "state_dict") else value
@@ -120,7 +121,9 @@ class Learner(ABC):
     @whole
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load what :meth:`state_dict` returned."""
-        check_like(self.state_dict(), state)
+        own = self.state_dict()
+        check_like(own | {"settings": None}, state)
+        check_settings(own["settings"], state["settings"])
         state = copy.deepcopy(state)
         self.params = _like(self.params, state["params"])
         self.generator.set_state(state["generator"])

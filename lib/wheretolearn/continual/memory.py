@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..inner_loop import Batch
+from ..states import check_settings, settings_of
 
 
 class Reservoir:
@@ -90,13 +91,17 @@ class Reservoir:
         other._inputs, other._targets = list(self._inputs), list(self._targets)
         return other
 
+    def _settings(self) -> dict[str, Any]:
+        return settings_of(self, ("capacity", "off_by_one"))
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything but the generator's state."""
         held = [torch.stack(t) for t in (self._inputs, self._targets)] if len(self) else []
-        return {"seen": self.seen, "held": held}
+        return {"settings": self._settings(), "seen": self.seen, "held": held}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load what :meth:`state_dict` returned."""
+        check_settings(self._settings(), state["settings"])
         seen, (inputs, targets) = state["seen"], state["held"] or ([], [])
         if len(inputs) != len(targets) or len(inputs) != min(seen, self.capacity):
             raise ValueError(

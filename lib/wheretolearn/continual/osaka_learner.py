@@ -19,8 +19,11 @@ from torch import Tensor
 from ..inner_loop import Batch, adapt
 from ..meta import MetaLearner
 from ..rules import Count, Params
-from ..states import check_like, kept_buffers, whole
+from ..states import check_like, check_optimizer, check_settings, kept_buffers, kind_of, whole
 from .learner import trainable
+
+_SAVED = ("fast", "sums", "shifted", "gradients", "outer_steps")
+"""Attributes of every learner that learning changes."""
 
 
 class OnlineLearner(ABC):
@@ -123,7 +126,8 @@ class OnlineLearner(ABC):
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of all that learning changes."""
         state: dict[str, Any] = {"slow": self.slow.state_dict()}
-        for name in ("fast", "sums", "shifted", "gradients", "outer_steps", *self.saved):
+        state["settings"] = kind_of(self, (*_SAVED, *self.saved))
+        for name in (*_SAVED, *self.saved):
             value = getattr(self, name)
             state[name] = value.state_dict() if hasattr(value, "state_dict") else value
         return copy.deepcopy(state)
@@ -131,13 +135,19 @@ class OnlineLearner(ABC):
     @whole
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load what :meth:`state_dict` returned."""
-        check_like(dict.fromkeys(self.state_dict()), state)
+        own = self.state_dict()
+        check_like({n: None if isinstance(v, dict) else v for n, v in own.items()}, state)
+        check_settings(own["settings"], state["settings"])
+        for name in self.saved:
+            if isinstance(optimizer := getattr(self, name), torch.optim.Optimizer):
+                moving = {n: self.slow.params[n] for n in self.moving}
+                check_optimizer(optimizer, state[name], moving)
         for name in ("fast", "sums"):
-            some = {n: p for n, p in self.slow.params.items() if n in state[name]}
+            some = {n: p for n, p in self.slow.params.items() if n in (state[name] or ())}
             check_like(some, state[name], f"the state, {name!r}")
         state = copy.deepcopy(state)
         self.slow.load_state_dict(state["slow"])
-        for name in ("fast", "sums", "shifted", "gradients", "outer_steps", *self.saved):
+        for name in (*_SAVED, *self.saved):
             value = getattr(self, name)
             if hasattr(value, "load_state_dict"):
                 value.load_state_dict(state[name])

@@ -22,7 +22,7 @@ from ..inner_loop import Batch, Task
 from ..meta import Score
 from ..networks import Staged
 from ..rules import Params
-from ..states import check_like, kept_buffers, whole
+from ..states import check_like, check_optimizer, kept_buffers, whole
 
 
 class LabelledImages:
@@ -121,6 +121,7 @@ class Supervised:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load what :meth:`state_dict` returned."""
         check_like(self.network.state_dict(), state["network"])
+        check_optimizer(self.optimizer, state["optimizer"], dict(self.network.named_parameters()))
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
 
