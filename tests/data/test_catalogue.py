@@ -185,6 +185,8 @@ def test_omniglot_unpacked(small_omniglot: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             archive.extractall(path.parent)
         path.unlink()
+    extra = {"__MACOSX/Latin/character01/0001_01.png": b"", "Latin/character01/notes.txt": b""}
+    write(small_omniglot / "omniglot" / "images_background", extra)
     unpacked = load("omniglot", 28, root=small_omniglot, cache=small_omniglot / "other")
     assert unpacked.fingerprint == zipped.fingerprint
 
@@ -570,6 +572,7 @@ def test_mnist_under_a_near_name(small_mnist: Path, end: str) -> None:
 def test_only_what_is_missing_is_asked_for(small_mnist: Path, small_omniglot: Path) -> None:
     labels = small_mnist / "mnist" / "t10k-labels-idx1-ubyte.gz"
     labels.unlink()
+    labels.with_suffix("").mkdir()  # some sites have each file in a folder of its name
     for path in (small_mnist / "mnist").glob("*-images-*"):
         path.with_name(path.stem.replace("-idx", ".idx")).write_bytes(
             gzip.decompress(path.read_bytes())

@@ -160,6 +160,7 @@ def test_what_is_left_out_is_counted_in_one_message(tmp_path: Path, load: Any, f
     extra = {f"class{i}/{i}{j}.{heic[i]}": b"unknown" for i in range(2) for j in range(4)}
     extra |= {"class2/photo.NEF": b"raw", "class2/picture": b"without ending"}
     extra |= {f"class2/{i}.{i}\x1b\n": b"odd" for i in range(90)}
+    extra |= {"class0/.DS_Store": b"hidden"}
     path = write(tmp_path / form, {**class_folders(), **extra})
     with pytest.warns(UserWarning, match="left out") as caught:
         assert len(load(path).images) == 12

@@ -96,16 +96,10 @@ _OMNIGLOT_URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/p
 
 _OMNIGLOT = tuple(
     RemoteFile(f"{name}.zip", f"{_OMNIGLOT_URL}{name}.zip", sha256, (name,))
-    for name, sha256 in (
-        (
-            "images_background",
-            "ad41ab679c8b5d90b271ef46be6987cc81211774a695c29dcc5367b2b26ee640",
-        ),
-        (
-            "images_evaluation",
-            "1f61a8f3366785b057fc117d9228e78a16e3d976c8953b2a10fcc74cf0609cee",
-        ),
-    )
+    for name, sha256 in {
+        "images_background": "ad41ab679c8b5d90b271ef46be6987cc81211774a695c29dcc5367b2b26ee640",
+        "images_evaluation": "1f61a8f3366785b057fc117d9228e78a16e3d976c8953b2a10fcc74cf0609cee",
+    }.items()
 )
 
 _ROWS = (
