@@ -112,9 +112,9 @@ def folder_files(folder: Path) -> Iterator[tuple[str, Path]]:
             status, entries = here.stat(), sorted(here.iterdir())
             folders = {entry for entry in entries if entry.is_dir()}
         first = seen.setdefault((status.st_dev, status.st_ino), here)
-        if first in here.parents:
-            continue
         if first != here:
+            if first in here.parents:
+                continue
             raise DataError(f"{here} is reached twice, as {first} too: leave one link out")
         for entry in entries:
             if is_hidden(entry.name):
