@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import parametrize
 
 from synthetic import image_set
 from wheretolearn import METHODS, Batch, MetaLearner, Task, make_rule
@@ -316,6 +317,62 @@ def test_the_inner_loop_alone_takes_no_part_in_inference_mode():
             tasks()[0].support,
             1,
         )
+
+
+# Networks that change behind a learner's back
+
+
+def swap(net):
+    net.layers[1] = nn.Linear(6, 5)
+
+
+def retie(net):
+    net.layers[1].weight = nn.Parameter(net.layers[1].weight.detach().clone())
+
+
+def parametrise(net):
+    parametrize.register_parametrization(net.layers[1], "weight", nn.Tanh())
+
+
+def lengthen(net):
+    net.layers.append(nn.Linear(3, 3))
+
+
+@pytest.mark.parametrize("change", [swap, retie, parametrise, lengthen])
+@pytest.mark.parametrize("stacked", [False, True])
+def test_parameters_that_are_no_longer_those_of_the_network(change, stacked):
+    """What takes their place would never learn."""
+    mine = learner(mlp(), stacked=stacked)
+    mine.step(tasks())
+    change(mine.module)
+    for use in (mine.step, mine.evaluate):
+        with pytest.raises(ValueError, match="build the learner anew"):
+            use(tasks())
+    with pytest.raises(ValueError, match="build the learner anew"):
+        mine.adapt(tasks()[0].support)
+
+
+@pytest.mark.parametrize("how", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_hooks_on_parameters_are_refused(how):
+    """Learners move copies, so they would have no effect."""
+    net = mlp()
+    handle = getattr(net.layers[1].weight, how)(lambda p: None)
+    with pytest.raises(ValueError, match=r"hooks.*layers\.1\.weight"):
+        learner(net)
+    handle.remove()
+    learner(net).step(tasks())
+
+
+def test_what_was_adapted_is_the_readers_own():
+    net = mlp()
+    net.layers[0].requires_grad_(False)
+    for method in ("anil", "maml", "sparse-maml"):
+        mine = learner(net, method)
+        state, adapted = mine.state_dict(), mine.adapt(tasks()[0].support)
+        for p in adapted.values():
+            p.zero_()
+        assert all(torch.equal(p, state["params"][n]) for n, p in mine.params.items())
+    assert net.layers[0].weight.any()
 
 
 # Networks that cannot adapt side by side

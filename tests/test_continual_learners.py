@@ -629,6 +629,12 @@ def test_numbers_that_make_no_sense(names, changes):
             make_learner(name, clusters(), 0, changes, 8)
 
 
+@pytest.mark.parametrize("method", ["masked-weights", "sparse-maml-plus"])
+def test_rules_that_need_tasks_are_refused(method):
+    with pytest.raises(ValueError, match="noise nor"):
+        LaMAML(rule=make_rule(method), memory=5, **base())
+
+
 @pytest.mark.parametrize("name", ["replay", "mer", "la-maml"])
 def test_the_slip_of_the_reservoir_has_a_switch(name):
     for off in (False, True):

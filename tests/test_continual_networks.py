@@ -46,13 +46,13 @@ def mlp(modify=None, sizes=SIZES, seed=0):
     return network
 
 
-def learner_of(name, network, seed=0):
+def learner_of(name, network, seed=0, ways=None):
     chosen = settings(name, "rotations")
     if "memory" in chosen:
         chosen["memory"] = 12
     chosen |= _CHANGES.get(name, {})
     generator = torch.Generator().manual_seed(seed)
-    return LEARNERS[name](network=network, generator=generator, **chosen)
+    return LEARNERS[name](network=network, generator=generator, ways=ways, **chosen)
 
 
 def lived(learner):
@@ -246,6 +246,53 @@ def test_a_network_learns_as_what_it_is(name, modify, sizes):
         learner = learner_of(name, mlp())
         modify(learner.network)
         assert_same(lived(learner), inside)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_layer_that_is_swapped_is_noticed(name):
+    learner = learner_of(name, mlp())
+    learner.network.layers[1] = nn.Linear(8, 7).double()
+    with pytest.raises(ValueError, match="build the learner anew"):
+        lived(learner).accuracy(batch(5, 0), (0, 3))
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_dropout_is_honoured(name):
+    def droppy(network):
+        network.dropout = 0.5
+
+    learners = []
+    for network in (mlp(droppy), nn.Sequential(mlp(droppy))):
+        torch.manual_seed(5)
+        learners.append(lived(learner_of(name, network)))
+    assert_same(*learners)
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_autocast_is_honoured(name):
+    learners = []
+    for network in (mlp(), nn.Sequential(mlp())):
+        learners.append(learner_of(name, network.float()))
+        with torch.autocast("cpu", torch.bfloat16):
+            for i in range(3):
+                inputs, targets = batch(4, i)
+                learners[-1].observe(Batch(inputs.float(), targets))
+                learners[-1].end_task()
+    assert_same(learners[0], learners[1], atol=0)
+
+
+@pytest.mark.parametrize(
+    ("ways", "dtype"), [(None, torch.int16), (None, torch.int32), (3, torch.uint8)]
+)
+@pytest.mark.parametrize("name", KINDS)
+def test_classes_of_any_integer_type(name, ways, dtype):
+    learners = [learner_of(name, mlp(), ways=ways) for _ in range(2)]
+    for learner, kind in zip(learners, (torch.int64, dtype), strict=True):
+        for i in range(3):
+            inputs, targets = batch(4, i)
+            learner.observe(Batch(inputs, targets.to(kind)))
+            learner.end_task()
+    assert_same(*learners)
 
 
 @pytest.mark.parametrize("name", BY_HAND)

@@ -261,6 +261,30 @@ def dropout_as_stage(net):
     net.layer3 = nn.Sequential(net.layer3, nn.Dropout2d(0.5))
 
 
+def reordered(net):
+    net._modules = {n: net._modules[n] for n in ORDER}
+
+
+ORDER = ("inputs", "layer1", "layer3", "layer2", "layer4", "output")
+
+
+def called_otherwise(net):
+    net.__class__ = CalledOtherwise
+
+
+class CalledOtherwise(ConvNet4):
+    def __call__(self, *args):
+        return torch.tanh(super().__call__(*args))
+
+
+def no_norm(net):
+    net.layer3.norm = nn.Identity()
+
+
+def norm_without_bias(net):
+    net.layer2.norm.bias = None
+
+
 class Noise(nn.Module):
     def forward(self, x):
         return x + torch.randn_like(x)
@@ -278,6 +302,10 @@ class Noise(nn.Module):
         hook_on_output,
         noise_as_stage,
         dropout_as_stage,
+        reordered,
+        called_otherwise,
+        norm_without_bias,
+        no_norm,
     ],
 )
 @pytest.mark.parametrize("moving", ["layer1", "layer2", "output"])
@@ -310,12 +338,12 @@ def test_statistics_of_a_frozen_stage_run_at_every_step():
     class Tracking(Staged):
         def __init__(self):
             super().__init__()
-            self.norm = nn.BatchNorm1d(4)
-            self.output = nn.Linear(4, 3)
+            self.norm = nn.BatchNorm2d(4)
+            self.output = Head(4, 3)
 
     torch.manual_seed(0)
     net = Tracking().double()
-    x = torch.randn(6, 4, dtype=torch.float64)
+    x = torch.randn(6, 4, 1, 1, dtype=torch.float64)
     adapted(net, Batch(x, torch.arange(6) % 3), "output", steps=3)
     assert net.state_dict()["norm.num_batches_tracked"] == 3
 

@@ -280,6 +280,24 @@ def test_rules_for_tensors_that_make_no_sense(bad):
         TensorRule(**bad)
 
 
+@pytest.mark.parametrize("more", [{"noise": 4}, {"masks_start": True}])
+@pytest.mark.parametrize("make", [Adapter, CMAML, ProlongedCMAML])
+def test_rules_that_need_tasks_are_refused(make, more):
+    with pytest.raises(ValueError, match="noise nor"):
+        make(slow_learner(Rule(gate="mask", **more)))
+
+
+def test_fast_weights_that_stay_do_not_follow_the_slow_ones():
+    """Also those of a tensor with a rate of zero."""
+    learner = ProlongedCMAML(slow_learner())
+    learner.slow.rule_params["layers.0.weight"].fill_(-0.1)
+    batch = stream(1)[0]
+    learner.observe(batch)
+    before = learner.predict(batch.inputs)
+    learner.slow.params["layers.0.weight"].add_(1)  # as an optimizer does
+    assert torch.equal(learner.predict(batch.inputs), before)
+
+
 @pytest.mark.parametrize("rule", [Rule(inner_rate=0.3), Rule(inner_rate=0.3, scope="head")])
 def test_adapters_adapt_to_the_last_batch_alone(rule):
     slow = slow_learner(rule)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from synthetic import TINY, image_set
 from wheretolearn.meta import MetaLearner
@@ -146,6 +147,17 @@ def test_a_probe_leaves_the_learner_as_it_was(probe):
         assert after[part].keys() == before[part].keys()
         assert all(torch.equal(p, before[part][n]) for n, p in after[part].items())
         assert not any(p.requires_grad for p in getattr(model, part).values())
+
+
+@pytest.mark.filterwarnings("ignore:the network keeps running statistics")
+@pytest.mark.parametrize("probe", PROBES)
+def test_a_probe_leaves_buffers_as_they_were(probe):
+    network = nn.Sequential(nn.Flatten(), nn.LazyLinear(6), nn.BatchNorm1d(6), nn.Linear(6, 3))
+    network(EPISODE[0].support.inputs)
+    model = MetaLearner(network, make_rule("sparse-maml"), inner_steps=2, device="cpu")
+    before = {n: b.clone() for n, b in network.named_buffers()}
+    ask(probe, model, EPISODE)
+    assert all(torch.equal(b, before[n]) for n, b in network.named_buffers())
 
 
 def test_a_run_answers_its_probes_and_leaves_out_absent_data():

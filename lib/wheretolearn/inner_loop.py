@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from operator import is_
 from typing import Any, NamedTuple
 
 import torch
@@ -94,14 +95,27 @@ class as_function:
     ----------
     module : nn.Module
         Any network.  Buffers, and parameters that are not given, are read from the module.
+
+    Raises
+    ------
+    ValueError
+        If a parameter has hooks, which would not see the tensors in its place; and, when it is
+        called, if the module has other layers or parameters than before.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         names = {id(p): n for n, p in module.named_parameters()}  # a shared one has one name
+        for name, p in module.named_parameters():
+            if p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None):
+                raise ValueError(f"hooks of the parameter {name!r} would have no effect here")
+        modules = list(module.modules())
+        self._held: list[dict[str, Any]] = [m._modules for m in modules]
+        self._held += [m._parameters for m in modules]
+        self._own = [value for held in self._held for value in held.values()]
         self._places = [
-            (owner._parameters, attribute, names[id(p)])
-            for owner in module.modules()
+            (owner._parameters, attribute, names[id(p)], p)
+            for owner in modules
             for attribute, p in owner._parameters.items()
             if p is not None
         ]
@@ -111,13 +125,15 @@ class as_function:
         return self._at(params, inputs)
 
     def _at(self, params: Mapping[str, Tensor], *arguments: Any) -> Tensor:
-        own = [holder[attribute] for holder, attribute, _ in self._places]
+        now = [value for held in self._held for value in held.values()]
+        if len(now) != len(self._own) or not all(map(is_, now, self._own)):
+            raise ValueError("the network has other layers or parameters; build the learner anew")
         try:
-            for (holder, attribute, name), p in zip(self._places, own, strict=True):
+            for holder, attribute, name, p in self._places:
                 holder[attribute] = params.get(name, p)  # type: ignore[assignment]
             return self.module(*arguments)
         finally:
-            for (holder, attribute, _), p in zip(self._places, own, strict=True):
+            for holder, attribute, _, p in self._places:
                 holder[attribute] = p
 
     def split(self, moving: Iterable[str]) -> tuple[Forward, Forward]:

@@ -190,7 +190,7 @@ class MetaLearner:
         }
         if len(self._fixed) == len(own):
             raise ValueError("the network has no parameters that require a gradient")
-        learned = self._learned()
+        learned = self.learned()
         nothing = next(iter(learned.values())).new_zeros(())
         numbers = rule.init({n: learned.get(n, nothing) for n in own}, generator)
         self.rule_params: Params = {n: m for n, m in numbers.items() if n not in self._fixed}
@@ -207,7 +207,7 @@ class MetaLearner:
         """Return what a state is the state of: the rule and the two loops."""
         return settings_of(self, ("rule", "inner_steps", "order", "outer", "outer_clamp"))
 
-    def _learned(self) -> Params:
+    def learned(self) -> Params:
         """Return the parameters that require a gradient."""
         return {n: p for n, p in self.params.items() if n not in self._fixed}
 
@@ -227,7 +227,7 @@ class MetaLearner:
         """
         if not tasks:
             raise ValueError("a meta-update needs at least one task")
-        learned = self._learned()
+        learned = self.learned()
         outer = {n: torch.zeros_like(p) for n, p in learned.items()}
         inner = {n: torch.zeros_like(p) for n, p in self.rule_params.items()}
         rates: Params = {}
@@ -259,7 +259,7 @@ class MetaLearner:
     ) -> Iterator[tuple[MetaGradient, Tensor | None]]:
         """Yield the meta-gradient of each task, for the start and the rates, and its noise."""
         if self.rule.masks_steps:
-            parts = self.forward, self.criterion, self._learned(), self._rates()
+            parts = self.forward, self.criterion, self.learned(), self._rates()
             for task in tasks:
                 yield masked_steps(*parts, task, self.inner_steps, self.rule, self.order), None
             return
@@ -297,7 +297,8 @@ class MetaLearner:
         Nothing is learned, by buffers of the network neither.
         """
         with computing_in(self.precision, self.device), kept_buffers(self.module):
-            return self.params | self._adapt(self._batch(support)).params
+            end = self.params | self._adapt(self._batch(support)).params
+            return {n: p.clone() for n, p in end.items()}  # those that stay are the learner's own
 
     @torch.inference_mode(False)
     def evaluate(self, tasks: Iterable[Task]) -> Score:
@@ -395,7 +396,7 @@ class MetaLearner:
         noise : Tensor, optional
             For masks that are made from noise, see :meth:`wheretolearn.rules.Rule.draw`.
         """
-        start = self.rule.start(self.rule_params, self._learned())
+        start = self.rule.start(self.rule_params, self.learned())
         start = {n: p.detach() for n, p in start.items()}
         return self.forward, self.criterion, start, self._rates(noise)
 
@@ -444,7 +445,7 @@ class MetaLearner:
             del own["buffers"]
         check_like(own, {part: state.get(part) for part in own})
         if "optimizer" in state:
-            learned = self._learned() | {f"{n} of the rule": m for n, m in self.rule_params.items()}
+            learned = self.learned() | {f"{n} of the rule": m for n, m in self.rule_params.items()}
             check_optimizer(self.optimizer, state["optimizer"], learned)
         with torch.no_grad():
             for part, tensors in own.items():

@@ -224,7 +224,10 @@ def _normed(norm: nn.BatchNorm2d, z: Tensor, slope: float) -> Tensor:
 def _by_batch(norm: nn.Module) -> bool:
     """Return whether a layer normalises by the batch at hand, scales, shifts, and no more."""
     return (
-        unmodified(norm, nn.BatchNorm2d) and norm.running_mean is None and norm.weight is not None
+        unmodified(norm, nn.BatchNorm2d)
+        and norm.running_mean is None
+        and norm.weight is not None
+        and norm.bias is not None
     )
 
 

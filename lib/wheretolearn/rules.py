@@ -162,6 +162,11 @@ class Rule:
         """Whether weights are masked again after every step."""
         return self.masks_start and self.as_released
 
+    def check_alike(self) -> None:
+        """Raise :class:`ValueError` if tasks differ in their rates, or do not start as stored."""
+        if self.noise or self.masks_start:
+            raise ValueError("in a stream a rule can have neither noise nor a masked start")
+
     def moves(self, names: Iterable[str]) -> list[str]:
         """Return those of the parameter `names` that may ever move, in order.
 

@@ -40,7 +40,9 @@ def unmodified(module: nn.Module, *classes: type[nn.Module]) -> bool:
 
 def runs(module: nn.Module, forward: Callable[..., Any]) -> bool:
     """Return whether to call a module is to call this function of its class, and no other."""
-    return type(module).forward is forward and _bare(module) and not _hooks_on_all()
+    own = type(module)
+    called = own.forward is forward and own.__call__ is nn.Module.__call__
+    return called and _bare(module) and not _hooks_on_all()
 
 
 def _of(module: nn.Module, classes: tuple[type[nn.Module], ...]) -> bool:

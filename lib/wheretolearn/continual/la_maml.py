@@ -72,7 +72,7 @@ class LaMAML(Learner):
     Raises
     ------
     ValueError
-        If a number is below what makes sense.
+        If a number is below what makes sense, or the rule has noise or a masked start.
     """
 
     saved = ("rule_params", "memory", "past")
@@ -96,6 +96,7 @@ class LaMAML(Learner):
             0, rule_rate=rule_rate, outer_rate=outer_rate or 0, replay=replay, clamp=clamp or 0
         )
         at_least(1, glances=glances)
+        rule.check_alike()
         self.rule, self.rule_rate, self.outer_rate = rule, rule_rate, outer_rate
         self.replay, self.glances, self.clamp, self.past_only = replay, glances, clamp, past_only
         # numbers of its own, so that learners with and without a mask see the same afterwards

@@ -52,8 +52,8 @@ class Learner(ABC):
         """Return whether the gradients on batches can be had by hand.
 
         That is so for an MLP with one head, on the CPU, that does what its class says, whose
-        weights and biases are all its parameters, and move; and for batches that fit it.  Whatever
-        else there is, autograd finds its gradient, or what is wrong with it.
+        weights and biases are all its parameters, and move; and for batches that :meth:`fit` it.
+        Whatever else there is, autograd finds its gradient, or what is wrong with it.
         """
         mlp = self.network
         if type(mlp) is not MLP or not unmodified(mlp, MLP, nn.Linear, nn.ModuleList):
@@ -61,12 +61,25 @@ class Learner(ABC):
         names = [f"layers.{i}.{n}" for i in range(len(mlp.layers)) for n in ("weight", "bias")]
         if mlp.dropout or len(mlp.layers) < 2 or not list(self.params) == self.moving == names:
             return False
-        first, *_, last = tensors = list(self.params.values())
+        first, *_ = tensors = list(self.params.values())
         return (
-            self.criterion is F.cross_entropy
+            self.criterion is cross_entropy
+            and not torch.is_autocast_enabled("cpu")
             and first.dtype in (torch.float32, torch.float64)
             and all(p.is_cpu and p.dtype == first.dtype for p in tensors)
-            and all(_fits(b, first, len(last)) for b in batches)
+            and all(self.fit(b) for b in batches)
+        )
+
+    def fit(self, batch: Batch) -> bool:
+        """Return whether a batch, maybe empty, is of the type, width and classes of an MLP."""
+        inputs, targets = batch
+        first, *_, last = self.params.values()
+        return (
+            inputs.dtype == first.dtype
+            and inputs.shape[1:].numel() == first.shape[1]
+            and targets.dtype == torch.int64
+            and targets.shape == inputs.shape[:1]
+            and all(0 <= c < len(last) for c in targets.tolist())  # a few: faster than as a tensor
         )
 
     @abstractmethod
@@ -143,18 +156,6 @@ def _like(own: Params, saved: Params) -> Params:
     return {n: saved[n].to(p) for n, p in own.items()}
 
 
-def _fits(batch: Batch, first: Tensor, classes: int) -> bool:
-    """Return whether a batch, maybe empty, is of the type, width and classes of an MLP."""
-    inputs, targets = batch
-    return (
-        inputs.dtype == first.dtype
-        and inputs.shape[1:].numel() == first.shape[1]
-        and targets.dtype == torch.int64
-        and targets.shape == inputs.shape[:1]
-        and all(0 <= c < classes for c in targets.tolist())  # a few: faster than as a tensor
-    )
-
-
 def trainable(network: nn.Module) -> list[str]:
     """Return the names of the parameters that require a gradient."""
     return [n for n, p in network.named_parameters() if p.requires_grad]
@@ -187,6 +188,11 @@ def at_least(least: float, **numbers: float) -> None:
             raise ValueError(f"{name} must be at least {least:g}, got {value}")
 
 
+def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean cross-entropy; classes may be integers of any type."""
+    return F.cross_entropy(outputs, targets if targets.is_floating_point() else targets.long())
+
+
 def in_heads(ways: int | None) -> Criterion:
     """Return cross-entropy over all classes, or over those of each sample's own head.
 
@@ -201,9 +207,10 @@ def in_heads(ways: int | None) -> Criterion:
         ``criterion(outputs, targets) -> scalar``.
     """
     if ways is None:
-        return F.cross_entropy
+        return cross_entropy
 
     def criterion(outputs: Tensor, targets: Tensor) -> Tensor:
+        targets = targets.long()
         heads = outputs.unflatten(1, (-1, ways))  # [B, heads, ways]
         own = heads[torch.arange(len(targets)), targets // ways]  # [B, ways]
         return F.cross_entropy(own, targets % ways)

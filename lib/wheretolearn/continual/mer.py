@@ -66,22 +66,22 @@ class MER(Learner):
 
     def observe(self, batch: Batch) -> float:
         """Learn a batch sample by sample, and return the mean loss of all steps."""
-        losses = []
+        losses, plain = [], self.plain_mlp()
         for x, y in zip(batch.inputs.split(1), batch.targets.split(1), strict=True):
             incoming = Batch(x, y)
             before = self.params
             for _ in range(self.trajectories):
-                losses += self._trajectory(incoming)
+                losses += self._trajectory(incoming, plain)
             self._back(before, self.gamma)
             self.memory.add(incoming)
         return sum(losses) / len(losses)
 
-    def _trajectory(self, incoming: Batch) -> list[float]:
+    def _trajectory(self, incoming: Batch, plain: bool) -> list[float]:
         start: Params = self.params
         losses: list[float] = []
         replayed = self.memory.sample(self.replay, incoming)
         both = Batch(*(torch.cat(pair) for pair in zip(incoming, replayed, strict=True)))
-        if self.plain_mlp(both):
+        if plain and self.fit(both):
             self.params, losses = descend(self.params, both, self.rate)
         else:
             for x, y in zip(both.inputs.split(1), both.targets.split(1), strict=True):

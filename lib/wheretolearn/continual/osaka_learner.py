@@ -20,7 +20,6 @@ from ..inner_loop import Batch, adapt
 from ..meta import MetaLearner
 from ..rules import Count, Params
 from ..states import check_like, check_optimizer, check_settings, kept_buffers, kind_of, whole
-from .learner import trainable
 
 _SAVED = ("fast", "sums", "shifted", "gradients", "outer_steps")
 """Attributes of every learner that learning changes."""
@@ -33,6 +32,11 @@ class OnlineLearner(ABC):
     ----------
     slow : MetaLearner
         Initial weights, rule, loss, inner steps and optimizer; it is changed in place.
+
+    Raises
+    ------
+    ValueError
+        If the rule has noise or a masked start: there are no tasks that begin.
 
     Attributes
     ----------
@@ -52,8 +56,9 @@ class OnlineLearner(ABC):
     """Whether it learns from the sums of inner gradients, for which all have to be taken."""
 
     def __init__(self, slow: MetaLearner) -> None:
+        slow.rule.check_alike()
         self.slow = slow
-        self.moving = trainable(slow.module)
+        self.moving = list(slow.learned())
         self.fast: Params = {}
         self.sums: Params = {}  # of the inner gradients that led there, of tensors that moved
         self.shifted = False
