@@ -449,6 +449,30 @@ def test_what_cannot_be_stacked_adapts_one_by_one(network, order):
     assert all(torch.equal(p, one.params[n]) for n, p in two.params.items())
 
 
+def test_a_network_that_counts_its_evaluations():
+    """In place, which vmap allows where nothing is differentiated."""
+
+    class Counting(Base):
+        calls: torch.Tensor
+
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x):
+            self.calls += 1
+            return super().forward(x) * self.calls
+
+    torch.manual_seed(0)
+    net = Counting()
+    one, two = (
+        MetaLearner(copy.deepcopy(net), make_rule("maml"), inner_steps=0, device="cpu", stacked=s)
+        for s in (False, True)
+    )
+    with pytest.warns(UserWarning, match="changes its buffers"):
+        assert two.evaluate(tasks()) == one.evaluate(tasks())
+
+
 def test_what_can_be_stacked_says_nothing():
     class Constant(Base):
         scale: torch.Tensor
