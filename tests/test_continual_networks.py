@@ -399,11 +399,12 @@ def test_learners_learn_without_grad_mode(name):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_inference_mode_is_refused(name):
-    """Nothing would be learned there."""
-    learner = learner_of(name, nn.Sequential(mlp()))
-    with torch.inference_mode(), pytest.raises(ValueError, match="inference mode"):
-        learner.observe(batch(4, 0))
-    assert_stays(learner)
+    """Nothing would be learned there, or by some learners alone."""
+    for network in (mlp(), nn.Sequential(mlp())):
+        learner = learner_of(name, network)
+        with torch.inference_mode(), pytest.raises(ValueError, match="inference mode"):
+            learner.observe(batch(4, 0))
+        assert_stays(learner)
 
 
 def _put(*path, change=lambda t: t[:1]):

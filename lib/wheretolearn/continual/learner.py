@@ -65,6 +65,7 @@ class Learner(ABC):
         return (
             self.criterion is cross_entropy
             and not torch.is_autocast_enabled("cpu")
+            and not torch.is_inference_mode_enabled()
             and first.dtype in (torch.float32, torch.float64)
             and all(p.is_cpu and p.dtype == first.dtype for p in tensors)
             and all(self.fit(b) for b in batches)
