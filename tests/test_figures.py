@@ -89,3 +89,31 @@ def test_any_initial_sparsity_is_drawn_and_other_methods_are_named():
     assert set(row.left) == set(row.right_accuracy) == {33, 50}
     assert row.not_drawn == [other.name]
     assert any(f"not drawn: {other.name}" in t for t in texts(figures.draw_fig1(row)))
+
+
+def test_two_experiments_for_one_place_are_refused():
+    maml, half = (
+        next(e for e in FIG1 if e.name == f"fig1-omniglot-{n}") for n in ("maml", "sparse50")
+    )
+    for e, change in (
+        (half, {"probes": ()}),
+        (half, {"init_sparsity": 0.501}),
+        (maml, {"probes": ()}),
+    ):
+        with pytest.raises(ValueError, match="have one place"):
+            figures.fig1("Own", [made_up(e, seed=0), made_up(changed(e, **change), seed=1)])
+    twice = [made_up(half), made_up(half)]
+    with pytest.raises(ValueError, match="have one place"):
+        figures.fig1("Own", twice)
+
+
+def test_runs_that_were_not_tested_show_the_rest():
+    runs = [made_up(e) for e in FIG1 if e.data == "omniglot"]
+    for r in runs[:2]:  # MAML, and sparse-MAML from one level
+        r["final"] |= {"test_accuracy": None, "test_loss": None}
+    (row,) = figures.fig1("Own", runs)
+    assert row.maml is None
+    assert set(row.left) == set(figures.LEFT)
+    assert len(row.right_sparsity) == len(row.right_accuracy) + 1
+    named = ", ".join(f"test accuracy of {r['experiment']}" for r in runs[:2])
+    assert any(f"not drawn: {named}" in t for t in texts(figures.draw_fig1(row)))

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from synthetic import made_up_record
@@ -124,3 +125,12 @@ def test_where_the_gain_is():
         f"[{2 - half:.2f}, {2 + half:.2f}]."
     )
     assert where_the_gain_is([]) == where_the_gain_is(make_records(seeds=[0])) == ""
+
+
+def test_runs_that_were_not_tested_are_left_out():
+    records = make_records()
+    for r in records:
+        if r["seed"] == 4:
+            r["final"] |= {"test_accuracy": None, "test_loss": None}
+    table = robustness(records).evidence
+    pd.testing.assert_frame_equal(table, robustness(make_records(seeds=range(4))).evidence)

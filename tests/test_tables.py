@@ -44,3 +44,10 @@ def test_runs_say_which_update_was_tested():
     assert "| tested after update |" in header
     assert "| 200, 600 |" in line
     assert none.startswith("| `two` | diverged | – | – | 0 | 1 |")
+
+
+def test_runs_that_were_not_tested_have_a_line():
+    record = made_up_record("one", 0)
+    record["final"] |= {"test_accuracy": None, "test_loss": None}
+    *_, line = tables.runs([record]).splitlines()
+    assert line.startswith("| `one` | – | 7 | 50.0 | 1 | 0 |")

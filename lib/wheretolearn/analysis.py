@@ -105,8 +105,9 @@ def curve(
 
 
 def test_accuracies(records: Iterable[Record]) -> dict[int, float]:
-    """Return test accuracies in percent by seed, of finished runs."""
-    return {r["seed"]: 100 * r["final"]["test_accuracy"]["mean"] for r in finished(records)}
+    """Return test accuracies in percent by seed, of finished runs that were tested."""
+    found = {r["seed"]: r["final"]["test_accuracy"] for r in finished(records)}
+    return {seed: 100 * test["mean"] for seed, test in found.items() if test}
 
 
 def paired_gain(a: Iterable[Record], b: Iterable[Record]) -> Interval | None:

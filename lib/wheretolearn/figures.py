@@ -119,7 +119,7 @@ class Fig1:
     diverged: list[str] = field(default_factory=list)
     """Runs that diverged: experiment, seed and update."""
     not_drawn: list[str] = field(default_factory=list)
-    """Experiments that have no place in the panels."""
+    """Experiments that have no place in the panels, and accuracies that were not measured."""
     noise: dict[int, Curve] = field(default_factory=dict)
     """Sparsity by initial sparsity if all gradients of the mask were pure noise."""
     x_label: str = "meta-update"
@@ -245,6 +245,11 @@ def fig1(title: str, records: Sequence[Record]) -> list[Fig1]:
     -------
     list of Fig1
         At least one.
+
+    Raises
+    ------
+    ValueError
+        If several experiments, or runs of one seed, belong to one place of a row.
     """
     rows: dict[str, list[Record]] = {}
     usual = Experiment(name="", figure="").parameters()  # older records lack newer parameters
@@ -265,11 +270,16 @@ def _problem(group: Sequence[Record]) -> str:
 
 def _row(title: str, records: Sequence[Record]) -> Fig1:
     out = Fig1(title=title, stamp=stamp(records))
+    taken: dict[int | None, str] = {}  # by initial sparsity, None for MAML
     for name, group in by_experiment(records).items():
         p = group[0]["parameters"]
         if p["method"] not in ("maml", "sparse-maml"):
             out.not_drawn.append(name)
             continue
+        level = None if p["method"] == "maml" else round(100 * p["init_sparsity"])
+        if level in taken or len({r["seed"] for r in group}) < len(group):
+            raise ValueError(f"runs of {taken.get(level, name)} and of {name} have one place")
+        taken[level] = name
         out.diverged += [
             f"{name} seed {r['seed']} (update {r['diverged_at']})"
             for r in group
@@ -278,15 +288,18 @@ def _row(title: str, records: Sequence[Record]) -> Fig1:
         done = finished(group)
         if not done:
             continue
-        accuracy = bootstrap_interval(list(accuracies_by_seed(done).values()))
-        if p["method"] == "maml":
+        values = list(accuracies_by_seed(done).values())
+        accuracy = bootstrap_interval(values) if values else None
+        if accuracy is None:
+            out.not_drawn.append(f"test accuracy of {name}")
+        if level is None:
             out.maml = accuracy
             continue
-        level = round(100 * p["init_sparsity"])
         if level in LEFT or level not in RIGHT:
             out.left[level] = _percent(curve(done, lambda r: r["curves"]["sparsity"]))
         if level in RIGHT or level not in LEFT:
-            out.right_accuracy[level] = accuracy
+            if accuracy is not None:
+                out.right_accuracy[level] = accuracy
             finals = [100 * r["final"]["sparsity"] for r in done]
             out.right_sparsity[level] = bootstrap_interval(finals)
         if level == 50:
@@ -388,7 +401,6 @@ def _lines(ax: Axes, curves: dict, palette: str, label: str, x_label: str) -> No
 
 def _accuracy(ax: Axes, row: Fig1) -> None:
     blue, orange, green = sns.color_palette("deep", 3)
-    levels = sorted(row.right_accuracy)
     ax.set_title("test accuracy and final sparsity", fontsize="medium", pad=20)
     if row.maml is not None:
         ax.axhline(row.maml.mean, color=green, ls="--", label="MAML")
@@ -399,6 +411,7 @@ def _accuracy(ax: Axes, row: Fig1) -> None:
         (ax, row.right_accuracy, blue, "o", "sparse-MAML"),
         (twin, row.right_sparsity, orange, "s", "final sparsity"),
     ):
+        levels = sorted(values)
         mean = [values[i].mean for i in levels]
         axes.plot(levels, mean, color=colour, marker=marker, ms=5, label=name, lw=1.3)
         if levels and all(np.isfinite(values[i].low) for i in levels):

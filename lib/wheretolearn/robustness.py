@@ -54,7 +54,7 @@ def by_setting(records: Iterable[Record]) -> dict[str, dict[Setting, Runs]]:
     Parameters
     ----------
     records : iterable of dict
-        Records of MAML and sparse-MAML.
+        Records of MAML and sparse-MAML.  Finished runs that were not tested are left out.
 
     Returns
     -------
@@ -69,6 +69,8 @@ def by_setting(records: Iterable[Record]) -> dict[str, dict[Setting, Runs]]:
     found: dict[str, dict[Setting, Runs]] = {}
     for r in sorted(records, key=lambda r: r["seed"]):
         p, final, setting = r["parameters"], r["final"], at(r)
+        if finished([r]) and not final["test_accuracy"]:
+            continue
         runs = found.setdefault(p["method"], {}).setdefault(setting, Runs({}, {}, {}, 0))
         if r["seed"] in runs.accuracy:
             raise ValueError(

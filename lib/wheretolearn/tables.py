@@ -108,7 +108,7 @@ def runs(records: Sequence[Record]) -> str:
         rows.append(
             (
                 code(name),
-                interval(bootstrap_interval(accuracy)) if done else "diverged",
+                interval(bootstrap_interval(accuracy)) if accuracy else "–" if done else "diverged",
                 ", ".join(f"{r['final']['best_update']}" for r in done) or "–",
                 interval(bootstrap_interval(sparsity)) if done else "–",
                 str(len(done)),
