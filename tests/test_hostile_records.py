@@ -14,6 +14,10 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
+from markdown_it.common.utils import escapeHtml
+from markdown_it.renderer import RendererHTML
+from myst_parser.config.main import MdParserConfig
+from myst_parser.parsers.mdit import create_md_parser
 
 from synthetic import made_up_osaka_record, made_up_record
 from wheretolearn import (
@@ -44,15 +48,35 @@ HOSTILE = (
     "&lt;img&gt; &#60;",
     "$\\frac{$ and $$ \\href{javascript:alert(1)}{x}",
     "\x1b[31m red \x07",
+    "https://example.com/x //example.com www.example.com example.com a.b@example.com",
+    "mailto:a@b ftp://127.0.0.1/ http://[::1]/",
+    "*a* **b** _c_ __d__ ~~e~~ {{ f }}",
+    *("# a", "1. a", "1) a", "- a", "+ a", "> a", "    a", "---", "% a", "(a)=", ":::a", "~~~"),
+    "[ ] a",
 )
 ALLOWED = {"p", "table", "thead", "tbody", "tr", "th", "td", "strong", "em", "h3", "code_inline"}
 
-markdown = MarkdownIt("commonmark", {"html": True}).enable("table")
-markdown.validateLink = lambda url: True  # type: ignore[method-assign]  # the reader's browser may be less careful
+RENDERERS = (  # of the book, and of those that make more live, as GitHub does
+    MarkdownIt("commonmark", {"html": True}).enable("table"),
+    create_md_parser(
+        MdParserConfig(enable_extensions={"colon_fence", "dollarmath", "substitution"}),
+        RendererHTML,
+    ),
+    MarkdownIt("gfm-like"),
+)
+for renderer in RENDERERS:  # the reader's browser may be less careful
+    renderer.validateLink = lambda url: True  # type: ignore[method-assign]
 
 
 def assert_inert(text: str, hostile: str, links: tuple[str, ...] = ()) -> None:
     """Nothing but our own tables and paragraphs comes of it, and the words can be read."""
+    for renderer in RENDERERS:
+        assert_shown(renderer, text, hostile, links)
+
+
+def assert_shown(
+    markdown: MarkdownIt, text: str, hostile: str, links: tuple[str, ...] = ()
+) -> None:
     shown = []
     for token in markdown.parse(text):
         tags = {token.tag} if token.tag else set()
@@ -173,6 +197,14 @@ MARKDOWN: dict[str, Callable[[str], str]] = {
         [study.find_few_shot("study", SPARSE)], few_shot(SPARSE, h)
     ),
 }
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_text_is_shown_letter_by_letter(hostile):
+    for markdown in RENDERERS:
+        html = markdown.render(tables.plain(hostile)).replace("\r", "\n")
+        if "\x1b" not in hostile:  # which Markdown has no way to show
+            assert html == f"<p>{escapeHtml(hostile).replace(chr(13), chr(10))}</p>\n"
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)

@@ -1,5 +1,6 @@
 """Sparsity by layer and learned rates, on records that are made up."""
 
+import html
 import math
 
 import numpy as np
@@ -58,7 +59,7 @@ def y(line):
 def rows(markdown):
     """The lines of Markdown tables, as lists of cells."""
     return [
-        [cell.strip() for cell in line.strip("|").split("|")]
+        [html.unescape(cell.strip()) for cell in line.strip("|").split("|")]
         for line in markdown.splitlines()
         if line.startswith("|")
     ]

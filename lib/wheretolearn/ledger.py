@@ -28,7 +28,7 @@ from .experiments import Experiment, Planned
 from .records import Record, check_data, load
 from .robustness import robustness
 from .stated import Stated
-from .tables import Markdown, bounds, number, plain, table, verdicts
+from .tables import Markdown, bounds, inline, number, table, verdicts
 
 
 class Claim(NamedTuple):
@@ -441,7 +441,7 @@ def overview(found: Sequence[Entry], link: str = "{}.html") -> str:
     """
     rows = []
     for e in found:
-        name = plain(f"{e.claim.number}. {e.claim.says}")
+        name = inline(f"{e.claim.number}. {e.claim.says}")
         linked = Markdown(f"[{name}]({link.format(e.claim.page)})") if e.claim.page else name
         rows.append(
             (

@@ -1,7 +1,7 @@
 """Tables of the book, as Markdown, from records.
 
 A record may come from anyone, so nothing that it calls by a name is taken for markup: text is
-shown letter by letter (:func:`plain`) unless it is :class:`Markdown` on purpose.
+shown letter by letter (:func:`inline`, :func:`plain`) unless it is :class:`Markdown` on purpose.
 """
 
 from __future__ import annotations
@@ -15,24 +15,37 @@ from .analysis import test_accuracies as accuracies_by_seed
 from .records import Record
 from .statistics import Interval, bootstrap_interval, t_interval
 
-# HTML, code, tables, formulas, line breaks; and what makes a link of a bracket
-_LIVE = re.compile(r"[\x00-\x1f\x7f&<`|$\\]|(?<=\])[(\[:]|!(?=\[)")
+_LIVE = re.compile(
+    r"[\x00-\x1f\x7f&<`|$\\*~]"  # HTML, code, tables, formulas, line breaks, emphasis
+    r"|(?<![^\W_])_|_(?![^\W_])"  # emphasis too, unless inside a word
+    r"|(?<=\])[(\[:]|/(?=/)|\.(?=[^\W\d])|@(?=\S)"  # what makes a link of a bracket, and addresses
+    r"|\{(?=\{)"  # a substitution
+)
+_BEGINS = re.compile(  # the same, and what begins a block
+    rf"\A(?:[ #>=%:(]|[-+](?!\d)|\d+[.)](?=\s|\Z))|{_LIVE.pattern}"
+)
+_NO_CODE = re.compile(r"[\x00-\x1f\x7f`|\\]")  # what ends code, or its line
 
 
 class Markdown(str):
     """Text that is meant as markup."""
 
 
-def plain(text: str) -> Markdown:
-    """Return Markdown that shows a text letter by letter; Markdown stays as it is."""
+def inline(text: str, live: re.Pattern[str] = _LIVE) -> Markdown:
+    """Return Markdown that shows a text letter by letter in a line; Markdown stays as it is."""
     if isinstance(text, Markdown):
         return text
-    return Markdown(_LIVE.sub(lambda live: f"&#{ord(live[0])};", text))
+    return Markdown(live.sub(lambda m: "".join(f"&#{ord(c)};" for c in m[0]), text))
+
+
+def plain(text: str) -> Markdown:
+    """Return what :func:`inline` does, for a text that may stand where a paragraph begins."""
+    return inline(text, _BEGINS)
 
 
 def code(name: str) -> Markdown:
     """Return a name as code; one that could end the code is shown as :func:`plain` text."""
-    return plain(name) if _LIVE.search(name) else Markdown(f"`{name}`")
+    return plain(name) if _NO_CODE.search(name) else Markdown(f"`{name}`")
 
 
 def verdicts(findings: Iterable[Finding]) -> str:
@@ -50,7 +63,7 @@ def verdicts(findings: Iterable[Finding]) -> str:
     """
     parts = []
     for claim, verdict, evidence in findings:
-        parts.append(f"**{plain(f'{claim}: {verdict}')}.**")
+        parts.append(f"**{inline(f'{claim}: {verdict}')}.**")
         if len(evidence):
             rows = [
                 (
@@ -219,7 +232,7 @@ def interval(value: Interval) -> str:
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table; cells are shown letter by letter, but for :class:`Markdown`."""
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(plain, line)) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(inline, line)) + " |" for line in lines)
 
 
 def with_missing(
