@@ -156,6 +156,16 @@ def test_accuracy_gain(by_level, options, verdict):
     assert finding.verdict.startswith(verdict), finding.evidence
 
 
+def test_the_lines_decide_the_gain(monkeypatch):
+    """With a higher bar than 2 points the same gains decide otherwise."""
+    records = accuracy_records(gains(0.03, 0.03, 0.04, 0.03, 0.03))
+    assert analysis.accuracy_gain(records, "p").verdict == "supported"
+    monkeypatch.setattr(analysis, "ABOVE", "interval above 2")
+    assert analysis.accuracy_gain(records, "p").verdict == "partly supported"  # best by 1 point
+    monkeypatch.setattr(analysis, "ABOVE", "interval above 9")
+    assert analysis.accuracy_gain(records, "p").verdict == "not supported"
+
+
 def test_gains_are_paired_by_seed_whatever_the_order():
     """Seeds differ by 40 points, methods by 3: only pairing shows it."""
     by_level = gains(0.03, 0.03, 0.06, 0.03, 0.03)

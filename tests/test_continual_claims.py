@@ -62,6 +62,13 @@ def test_verdict(less, more, verdict):
     assert len(finding.evidence) == 10
 
 
+def test_the_lines_decide(monkeypatch):
+    """No verdict has a bar of its own beside those that its evidence shows."""
+    records = make_records((5, 5, 5), (5, 5, 5))
+    monkeypatch.setattr(continual_claims, "ABOVE", "interval above 9")
+    assert retains_more(records, MASKED).verdict == "not supported"
+
+
 def test_evidence_by_hand():
     lines = retains_more(make_records((5, 5, 2), (5, 0, -3)), MASKED).evidence
     lines = lines.set_index("statistic")

@@ -322,7 +322,17 @@ CLAIMS = {
     "12b": (claims.features_move_less, "convnet4-5shot-sparse-maml", "convnet4-5shot-maml"),
 }
 """The test of each claim, an experiment of the method that it speaks for, and another one."""
+WITH_ABOVE = ("5a", "5b", "6", "11", "12a", "12b")
 WITH_OTHERS = [number for number, (_, _, other) in CLAIMS.items() if other]
+
+
+@pytest.mark.parametrize("number", WITH_ABOVE)
+def test_the_lines_decide(number, monkeypatch):
+    """No verdict has a bar of its own beside those that its evidence shows."""
+    test, *_ = CLAIMS[number]
+    assert test(supported(number)).verdict == "supported"
+    monkeypatch.setattr(claims, "ABOVE", "interval above 99")
+    assert test(supported(number)).verdict == "not supported"
 
 
 def diverge(records, name, seeds):

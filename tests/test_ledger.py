@@ -92,7 +92,7 @@ def test_runs_that_were_not_planned_do_not_count():
 def test_runs_of_a_claim_must_have_seen_the_same_data():
     made = records(10)
     made[3]["data"]["fingerprint"] = "another"
-    with pytest.raises(RecordError, match="were made on different synthetic"):
+    with pytest.raises(RecordError, match="were made on different "):
         ledger._entry(claim(finding()), made, Path())
 
 

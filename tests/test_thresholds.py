@@ -10,12 +10,26 @@ from typing import NamedTuple
 import pytest
 
 from conftest import ROOT
-from wheretolearn import analysis, continual_claims, few_shot_claims, ledger, readme
+from wheretolearn import (
+    analysis,
+    continual_claims,
+    few_shot,
+    few_shot_claims,
+    ledger,
+    readme,
+    stated,
+    study,
+)
 from wheretolearn.analysis import NOTHING, evidence_line
 from wheretolearn.statistics import Interval
 
 CHAPTER = (ROOT / "book/preregistration.md").read_text(encoding="utf-8")
-IN_WORDS = {0.75: "three quarters", 1: "one"}
+IN_WORDS = {0: "zero", 0.75: "three quarters", 1: "one"}
+CHANCE = {  # what a run that diverged counts with, by the claims of which it is an experiment
+    c.number: 100 / c.runs[0].parameters()["ways"]
+    for c in ledger.claims()
+    if c.number in ("4", "10a", "10b")
+}
 
 
 class Stated(NamedTuple):
@@ -37,6 +51,8 @@ THRESHOLDS = [
     Stated(few_shot_claims.LOST, "11", "does not lie wholly above {} point"),
     Stated(few_shot_claims.LOST, "11, longer", "does not lie wholly above {} point"),
     Stated(continual_claims.CHANCE["ra"], "9", "the accuracy of chance, {} %,"),
+    Stated(continual_claims.CHANCE["bti"], "9", "and a BTI of {};"),
+    *(Stated(c, n, "the accuracy of chance, {} %") for n, c in CHANCE.items()),
 ]
 
 
@@ -56,6 +72,11 @@ def test_chapter_and_ledger_say_the_threshold(threshold):
     assert claim is not None
     said = " ".join([*(n for _, n in claim.statistics), *claim[1:]])
     assert re.search(rf"(?<![\d.]){value:g}(?![\d.])", said)
+
+
+def test_chance_is_that_of_the_runs():
+    ten_ways = [e.replace(ways=10) for e in study.few_shot("study", few_shot.FIG2)]
+    assert "of chance, 10 %" in stated.robustness(ten_ways).diverged
 
 
 def test_no_other_threshold_is_needed():

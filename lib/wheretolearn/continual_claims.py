@@ -108,32 +108,27 @@ def retains_more(records: Iterable[Record], form: str = plan.SPARSE_FORM) -> Fin
     if any(len(by_seed) < 2 for by_seed in gains.values()):
         return Finding(claim, TOO_FEW, pd.DataFrame())
     found = {key: t_interval(by_seed) for key, by_seed in gains.items()}
-    less, more = ([found[name, s] for s in plan.STREAMS] for name in ("bti", "ra"))
-    lines = [
-        evidence_line(_statistic("BTI", s), i, ABOVE)
-        for s, i in zip(plan.STREAMS, less, strict=True)
-    ]
-    lines += [
-        evidence_line(_statistic("RA", s), i, "interval not below 0")
-        for s, i in zip(plan.STREAMS, more, strict=True)
-    ]
-    best = max(more, key=lambda i: i.low)
-    lines.append(evidence_line(HIGHEST, best, ABOVE))
-    lines += [
+    less, kept = (
+        [evidence_line(_statistic(name.upper(), s), found[name, s], needed) for s in plan.STREAMS]
+        for name, needed in (("bti", ABOVE), ("ra", "interval not below 0"))
+    )
+    best = max((found["ra", s] for s in plan.STREAMS), key=lambda i: i.low)
+    gained = evidence_line(HIGHEST, best, ABOVE)
+    beside = [
         evidence_line(_statistic("LA", s), t_interval(_gains(sparse[s], base[s], "la")), NOTHING)
         for s in plan.STREAMS
     ]
     own = [r for group in sparse.values() for r in group]
-    no_price = all(i.high >= 0 for i in more) and len(finished(own)) == len(own)
-    if all(i.low > 0 for i in less) and any(i.low > 0 for i in more) and no_price:
+    no_price = all(line["holds"] for line in kept) and len(finished(own)) == len(own)
+    holds = [line["holds"] for line in less]
+    if all(holds) and gained["holds"] and no_price:
         verdict = "supported"
-    elif any(i.low > 0 for i in less) and no_price:
+    elif any(holds) and no_price:
         verdict = "partly supported"
     else:
         verdict = "not supported"
-    return Finding(
-        claim, verdict + _as_chance([*sparse.values(), *base.values()]), pd.DataFrame(lines)
-    )
+    table = pd.DataFrame([*less, *kept, gained, *beside])
+    return Finding(claim, verdict + _as_chance([*sparse.values(), *base.values()]), table)
 
 
 def _statistic(metric: str, stream: str) -> str:
@@ -156,4 +151,5 @@ def _as_chance(compared: Iterable[Sequence[Record]]) -> str:
     runs = [r for group in compared for r in group]
     diverged = len(runs) - len(finished(runs))
     of = f"{diverged} of {len(runs)} runs diverged"
-    return f" ({of}; they count with chance, and a BTI of 0)" if diverged else ""
+    bti = f"{CHANCE['bti']:g}"
+    return f" ({of}; they count with chance, and a BTI of {bti})" if diverged else ""

@@ -148,9 +148,9 @@ def convnet4_order(records: Iterable[Record], of: str) -> Finding:
     found = [pair for pair in (*steps, *gains) if pair is not None]
     lines = [evidence_line(name, i, ABOVE) for name, i in found]
     whole = all(line["holds"] for line in lines[: len(steps)])
+    of_gain = lines[len(steps) :]
+    part = any(line["holds"] for line in of_gain) and all(line["high"] >= 0 for line in of_gain)
     lines += [evidence_line(*pair, NOTHING) for pair in ends if pair is not None]
-    of_gain = [i for _, i in found[len(steps) :]]
-    part = any(i.low > 0 for i in of_gain) and not any(i.high < 0 for i in of_gain)
     return Finding(claim, _verdict(whole, part), pd.DataFrame(lines))
 
 
@@ -171,11 +171,10 @@ def resnet12_best(records: Iterable[Record], of: str) -> Finding:
     if None in pairs.values():
         return _undecided(claim)
     found = {key: pair for key, pair in pairs.items() if pair is not None}
-    lines = [evidence_line(name, i, ABOVE) for name, i in found.values()]
-    beats = any(found[shots, "maml"][1].low > 0 for shots in (1, 5))
-    worse = any(i.high < 0 for _, i in found.values())
-    whole = all(line["holds"] for line in lines)
-    return Finding(claim, _verdict(whole, beats and not worse), pd.DataFrame(lines))
+    lines = {key: evidence_line(name, i, ABOVE) for key, (name, i) in found.items()}
+    beats = any(lines[shots, "maml"]["holds"] for shots in (1, 5))
+    table = pd.DataFrame(lines.values())
+    return Finding(claim, _verdict(all(table["holds"]), beats and all(table["high"] >= 0)), table)
 
 
 LITTLE = 2
@@ -384,7 +383,7 @@ def pattern_and_density(records: Iterable[Record], of: str) -> Finding:
     if gain is None or gain.n < 2:
         return _undecided(claim)
     line = evidence_line("own masks − shuffled within tensors", gain, ABOVE)
-    return Finding(claim, _verdict(gain.low > 0, False), pd.DataFrame([line]))
+    return Finding(claim, _verdict(line["holds"], False), pd.DataFrame([line]))
 
 
 @_about("convnet4", ["5shot-sparse-maml"], ["5shot-maml"])
@@ -404,7 +403,7 @@ def features_move_less(records: Iterable[Record], of: str) -> Finding:
         return _undecided(claim, len(seeds), runs[0] & runs[1], "with features compared")
     more = t_interval([sparse[s][name] - maml[s][name] for s in seeds])
     line = evidence_line("similarity, sparse-MAML − MAML", more, ABOVE)
-    return Finding(claim, _verdict(more.low > 0, False), pd.DataFrame([line]))
+    return Finding(claim, _verdict(line["holds"], False), pd.DataFrame([line]))
 
 
 def _compare(groups: Groups, prefix: str, a: str, b: str) -> tuple[str, Interval] | None:

@@ -11,10 +11,13 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from . import osaka_claims
 from .analysis import ABOVE, EMERGES, LAYERS, NOTHING, SETTLES, THAWS
+from .continual.osaka_run import OsakaExperiment
 from .continual_claims import CHANCE
 from .experiments import Experiment
 from .few_shot_claims import LITTLE, LOST, P_IN_PART, ZERO_RATES, P
+from .robustness import LARGE_RATES
 
 
 class Stated(NamedTuple):
@@ -41,6 +44,11 @@ class Stated(NamedTuple):
 
 _NEVER = "never"
 _NAMED = "left out of the means, and named in the verdict"
+
+
+def _chance(runs: Iterable[Experiment | OsakaExperiment]) -> str:
+    (ways,) = {e.ways for e in runs}
+    return f"counts with the accuracy of chance, {100 / ways:g} %"
 
 
 def _against(method: str) -> str:
@@ -98,7 +106,9 @@ def robustness(runs: Iterable[Experiment]) -> Stated:
     -------
     Stated
     """
+    runs = list(runs)
     settings = sorted({(e.inner_steps, e.inner_rate, e.width) for e in runs})
+    rates = [f"{r:g}" for r in LARGE_RATES]
     return Stated(
         (
             ("mean gain over all settings", "above 0"),
@@ -106,14 +116,14 @@ def robustness(runs: Iterable[Experiment]) -> Stated:
                 (f"gain at K = {k}, rate {r:g}, {w} channels", "not below 0")
                 for k, r, w in settings
             ),
-            *((f"loss of MAML − loss of sparse-MAML at rate {r}", "above 0") for r in ("0.5", "1")),
+            *((f"loss of MAML − loss of sparse-MAML at rate {r}", "above 0") for r in rates),
             ("slope of sparsity on log inner rate", "above 0"),
             ("slope of sparsity on log inner steps", "above 0"),
             ("slope of sparsity on log channels", "below 0"),
         ),
         "all hold",
         "all gains hold, or both lines on losses",
-        "counts with the accuracy of chance, 20 %; in a slope its setting is left out",
+        f"{_chance(runs)}; in a slope its setting is left out",
     )
 
 
@@ -245,6 +255,6 @@ ONLINE_ACCURACY = Stated(
     (("gain at p = 0.98", ABOVE), ("gain at p = 0.90", ABOVE)),
     "both hold",
     "one holds and the other has no interval below 0",
-    "counts with the accuracy of chance, 20 %",
+    _chance(osaka_claims.runs(osaka_claims.SAME_BUT_DENSE)),
 )
 """Claims 10a and 10b."""
