@@ -47,7 +47,7 @@ def image_set(
         for name, k, end in zip(("train", "val", "test"), classes, ends, strict=True)
     }
     return ImageSet(
-        name="synthetic",
+        name="glyphs",
         images=images,
         classes=tuple(f"class{c:03}" for c in range(n)),
         offsets=offsets,
@@ -159,7 +159,7 @@ def made_up_record(
             "figure": "fig1_sparsity_emerges",
             "seed": seed,
             "parameters": {},
-            "data": {"name": "synthetic", "fingerprint": "", "classes": {}},
+            "data": {"name": "glyphs", "fingerprint": "", "classes": {}},
             "tensors": LAYER_SIZES,
             "status": "diverged" if diverged else "finished",
             "diverged_at": 9 if diverged else None,

@@ -105,14 +105,14 @@ def test_list(wheretolearn, tmp_path):
     states: list[dict[str, Any]] = [
         {},
         {"status": "diverged", "diverged_at": 1},
-        {"parameters": {"width": 5}},
+        {"width": 5},
     ]
     for number, changes in enumerate(states):
         run = plan[number]
         experiment = study.find("smoke", run.experiment)
         made = made_up_record(run.experiment, run.seed)
         made |= {"parameters": json.loads(json.dumps(experiment.parameters())), "profile": "smoke"}
-        made |= changes
+        (made["parameters"] if "width" in changes else made).update(changes)
         records.write(tmp_path / run.record, made)
     _, out, _ = wheretolearn("list", study.FIG1, "--profile", "smoke")
     assert [line.split()[-1] for line in out.splitlines()[:3]] == [
@@ -143,10 +143,13 @@ def test_data_show(wheretolearn):
         ("record broken.json", "broken.json: not JSON"),
         ("record binary.json", "binary.json: not JSON"),
         ("record old.json", "schema version 0"),
+        ("record /dev/full", "/dev/full: not a file"),
+        ("record kind.json", "a record of kind"),
     ],
 )
 def test_mistakes_are_told_in_a_line(wheretolearn, tmp_path, arguments, message):
     (tmp_path / "broken.json").write_text('{"schema_version": 1,')
+    (tmp_path / "kind.json").write_text('{"schema_version": 1, "kind": ["a"]}')
     (tmp_path / "binary.json").write_bytes(b'{"schema_version": "\xff"}')
     (tmp_path / "old.json").write_text('{"schema_version": 0}')
     status, out, err = wheretolearn(*arguments.split())
@@ -170,7 +173,7 @@ def test_mistakes_are_told_in_a_line(wheretolearn, tmp_path, arguments, message)
         ("name=other", "name and profile cannot be changed"),
         ("profile=study", "name and profile cannot be changed"),
         ("data=../../elsewhere", "cannot hold '/'"),
-        ("ways=9", "split 'val' of synthetic has 5"),
+        ("ways=9", "split 'val' of glyphs has 5"),
         ("image_size=4", "halves images four times"),
         ("width=100000000000", "width must be at most 1,000,000,000"),
         ("inner_steps=true", "inner_steps must be of type int"),

@@ -133,9 +133,9 @@ def test_a_record_that_is_nested_too_deeply_is_refused(tmp_path, trained):
     for _ in range(100_000):
         deep = [deep]
     with pytest.raises(records.RecordError, match="nested too deeply"):
-        records.validate(trained | {"parameters": {"deep": deep}})
+        records.validate(trained | {"parameters": trained["parameters"] | {"deep": deep}})
     path = tmp_path / "x.json"
-    path.write_text(json.dumps(trained | {"parameters": {"deep": 0}}))
+    path.write_text(json.dumps(trained | {"parameters": trained["parameters"] | {"deep": 0}}))
     whole = path.read_text()
     for depth in range(900, 1000, 5):
         path.write_text(whole.replace('"deep": 0', f'"deep": {"[" * depth}{"]" * depth}'))
@@ -193,18 +193,20 @@ STREAM = stream_record(
     0,
     frozen={"layers.0.weight": [5, 6]},
 )
+SMALL_OSAKA = study.find("smoke", "osaka90-5way-c-maml").replace(steps=2, shots=5)
 OSAKA = made_up_osaka_record(
-    study.find("smoke", "osaka90-5way-c-maml"),  # type: ignore[arg-type]
+    SMALL_OSAKA,  # type: ignore[arg-type]
     0,
     curves={"step": [1], "loss": [0.5], "frozen": {"output.bias": [1]}},
-    around=[0.5],
+    sparsity=0.2,
+    around=[0.5] * 26,
     by_source={"one": 0.5},
     f1=0.5,
 )
 
 
 def one_of_each(trained):
-    probes = {"on:cub": {"mean": 0.5, "low": 0.4, "high": 1.1, "n": 9}}
+    probes = {"on:cub": {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 9}}
     few = trained | {"final": trained["final"] | {"probes": probes}}
     return {"few-shot": few, "continual": STREAM, "osaka": OSAKA}
 
@@ -255,17 +257,68 @@ def one_of_each(trained):
 )
 def test_numbers_out_of_range_are_refused(trained, kind, place, value):
     """Whoever changes a number may seal the record again."""
-    record = copy.deepcopy(one_of_each(trained)[kind])
-    assert records.validate(resealed(record))
+    assert records.validate(resealed(one_of_each(trained)[kind]))
+    with pytest.raises(records.RecordError, match=place):
+        records.validate(resealed(with_changed(one_of_each(trained)[kind], place, value)))
+
+
+def with_changed(record, place, value):
+    """Return a copy with another value at a place."""
+    record = copy.deepcopy(record)
     *parents, last = place.split("/")
     node: Any = record
     for name in parents:
         node = node[int(name) if isinstance(node, list) else name]
-    last = int(last) if isinstance(node, list) else last
-    assert node[last] is not None
-    node[last] = value
-    with pytest.raises(records.RecordError, match=place):
-        records.validate(resealed(record))
+    node[int(last) if isinstance(node, list) else last] = value
+    return record
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "value"),
+    [
+        ("few-shot", "figure", "other"),
+        ("few-shot", "data/name", "other"),
+        ("few-shot", "parameters", {}),
+        ("few-shot", "kind", ["few-shot"]),
+        ("few-shot", "diverged_at", 3),
+        ("few-shot", "status", "diverged"),
+        ("few-shot", "curves/val_accuracy", [0.5]),
+        ("few-shot", "curves/frozen/layers.0.weight", [10**6] * 4),
+        ("few-shot", "curves/frozen/elsewhere", [0] * 4),
+        ("few-shot", "curves/sparsity/3", 0.123),
+        ("few-shot", "final/update", 5),
+        ("few-shot", "final/test_accuracy", {"mean": 0.5, "low": -7.0, "high": 9.0, "n": 4}),
+        ("few-shot", "final/test_accuracy", {"mean": 0.5, "low": 0.6, "high": 0.4, "n": 4}),
+        ("few-shot", "final/test_accuracy", {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 0}),
+        ("few-shot", "final/probes/on:cub/low", 0.55),
+        ("few-shot", "final/probes/on:cub/high", 1.5),
+        ("continual", "curves/frozen/layers.0.weight", []),
+        ("continual", "data/name", "other"),
+        ("continual", "figure", "other"),
+        ("continual", "status", "diverged"),
+        ("continual", "curves/train_loss", [1.0]),
+        ("continual", "curves/accuracy/1", [0.5]),
+        ("continual", "curves/frozen/layers.0.weight/1", 401),
+        ("continual", "curves/frozen/layers.0.weight/1", 7),
+        ("osaka", "data/name", "other"),
+        ("osaka", "diverged_at", {"step": 1}),
+        ("osaka", "curves/loss", []),
+        ("osaka", "curves/frozen/output.bias/0", 2),
+        ("osaka", "final/accuracy", 0.9),
+        ("osaka", "final/accuracy", None),
+        ("osaka", "final/around", [0.5] * 3),
+        ("osaka", "correct", "Cg=="),
+        ("osaka", "correct", "?"),
+        ("osaka", "parameters/steps", 3),
+        ("osaka", "parameters/ways", "5"),
+    ],
+)
+def test_what_contradicts_the_rest_is_refused(trained, kind, place, value):
+    """Whoever changes a part may seal the record again."""
+    record = one_of_each(trained)[kind]
+    assert records.validate(resealed(record))
+    with pytest.raises(records.RecordError):
+        records.validate(resealed(with_changed(record, place, value)))
 
 
 @pytest.mark.parametrize("kind", ["few-shot", "continual", "osaka"])

@@ -1,6 +1,7 @@
 """Meta-training learns, tests what it says it tests, and records it."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -259,7 +260,7 @@ def cars(tmp_path, monkeypatch, trainings, loaded):
         loaded.append(name)
         if name == "cars" and not (tmp_path / "data/cars/whole").exists():
             raise DataError("no whole cars")
-        return IMAGES
+        return dataclasses.replace(IMAGES, name=name)
 
     monkeypatch.setattr(training, "load", load)
 
@@ -372,7 +373,7 @@ def test_a_progress_bar_tells_loss_accuracy_and_sparsity(capsys):
     ("change", "message"),
     [
         ({"ways": 7}, "7-way episodes need 7 classes, but split 'val'"),
-        ({"queries": 30}, "too few in synthetic: class"),
+        ({"queries": 30}, "too few in glyphs: class"),
         ({"order": 3}, "order must be 1 or 2"),
         ({"inner_steps": -1}, "inner_steps must be 0 or more"),
         ({"network": "convnet4"}, "8 pixels are too few"),

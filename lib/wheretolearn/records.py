@@ -8,11 +8,13 @@ accidents, not authors, for whoever changes a record can also change its checksu
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
+import math
 import os
 import platform
 import re
@@ -85,8 +87,8 @@ def validate(record: Record, where: str = "record") -> Record:
     Raises
     ------
     RecordError
-        For another schema version, a field that breaks the schema, a name that is not that of
-        the parameters, or a checksum that does not fit the content.
+        For another schema version, a field that breaks the schema or contradicts another, or a
+        checksum that does not fit the content.
     """
     version = record.get("schema_version") if isinstance(record, dict) else None
     if version != SCHEMA_VERSION:
@@ -95,20 +97,89 @@ def validate(record: Record, where: str = "record") -> Record:
             "delete the file and run the experiment again, or use the library that wrote it"
         )
     kind = record.get("kind", "few-shot")
-    if kind not in _SCHEMAS:
+    if not isinstance(kind, str) or kind not in _SCHEMAS:
         raise RecordError(f"{where}: a record of kind {kind!r}; known are {', '.join(_SCHEMAS)}")
     if found := fault(record, __package__, _SCHEMAS[kind]):
         raise RecordError(f"{where}: {found}")
-    for field, name in (("experiment", "name"), ("profile", "profile")):
-        made_with = record["parameters"].get(name, record[field])
-        if made_with != record[field]:
-            raise RecordError(f"{where}: {field} is {record[field]!r}, but made with {made_with!r}")
     if checksum(record) != record["content_sha256"]:
         raise RecordError(
             f"{where}: the content was changed after it was written (its checksum is "
             f"{checksum(record)[:12]}…, the file says {record['content_sha256'][:12]}…)"
         )
+    if found := next(_contradictions(record), None):
+        raise RecordError(f"{where}: {found}")
     return record
+
+
+def _contradictions(record: Record) -> Iterator[str]:
+    """Tell what one part of a record says and another belies."""
+    made_with, tensors = record["parameters"], record["tensors"]
+    kind, curves = record.get("kind", "few-shot"), dict(record["curves"])
+    own = {"data/name": record["data"]["name"]} | record
+    data = "data" if kind == "few-shot" else "stream"
+    names = {"experiment": "name", "profile": "profile", "figure": "figure", "data/name": data}
+    for field, name in names.items():
+        if own[field] != made_with[name]:
+            yield f"{field} is {own[field]!r}, but made with {made_with[name]!r}"
+    if (record["status"] == "finished") != (record["diverged_at"] is None):
+        yield "diverged_at: does not fit the status"
+    tasks = len(curves.pop("before", ()))
+    series = [s for c in curves.values() for s in (c.values() if isinstance(c, dict) else [c])]
+    if len({len(s) for s in series}) > 1:
+        yield "curves: their lengths differ"
+    if any(len(row) != tasks for row in curves.get("accuracy", ())):
+        yield "curves/accuracy: a row for other tasks"
+    for name, counts in curves["frozen"].items():
+        if max(counts, default=0) > tensors.get(name, -1):
+            yield f"curves/frozen/{name}: more weights than there are"
+    yield from (_in_few_shot if kind == "few-shot" else _in_stream)(record)
+
+
+def _in_few_shot(record: Record) -> Iterator[str]:
+    curves, final = record["curves"], record["final"]
+    if curves["sparsity"][-1:] != [final["sparsity"]]:
+        yield "final/sparsity: not the last of its curve"
+    if record["status"] == "finished" and curves["update"][-1:] != [final["update"]]:
+        yield "final/update: not the last of the curves"
+    intervals = {"test_accuracy": final["test_accuracy"]} | final.get("probes", {})
+    yield from (f"final/{name}: no interval" for name, i in intervals.items() if _odd(name, i))
+
+
+def _in_stream(record: Record) -> Iterator[str]:
+    made_with, tensors, final = record["parameters"], record["tensors"], record["final"]
+    finished, frozen = record["status"] == "finished", record["curves"]["frozen"]
+    osaka = record["kind"] == "osaka"
+    if finished and frozen:
+        total = sum(n for name, n in tensors.items() if name in frozen or not osaka)
+        if final["sparsity"] != sum(sum(counts[-1:]) for counts in frozen.values()) / total:
+            yield "final/sparsity: not the last of the curves"
+    if osaka:
+        correct, detected = _unpacked(record["correct"]), _unpacked(record["detected"])
+        if len(correct) != len(detected) or (finished and len(correct) != made_with["steps"]):
+            yield "correct, detected: not one number for each step"
+        images = made_with["steps"] * made_with["ways"] * made_with["shots"]
+        if finished and abs(sum(correct) / images - (final["accuracy"] or 0)) > 1e-9:
+            yield "final/accuracy: not that of the steps"
+
+
+def _odd(name: str, interval: dict[str, Any] | None) -> bool:
+    """Return whether the ends of an interval do not surround its mean, or not that of shares."""
+    if interval is None or None in interval.values():
+        return False
+    mean, low, high, n = (interval[k] for k in ("mean", "low", "high", "n"))
+    if not low <= mean <= high:
+        return True
+    if not re.match("test_accuracy$|on:|steps/|masks/", name):
+        return False
+    most = 2 * math.sqrt(mean * (1 - mean) / max(n - 1, 1)) + 1e-9  # shares spread no more
+    return bool(max(mean - low, high - mean) > most)
+
+
+def _unpacked(numbers: str) -> bytes:
+    try:
+        return base64.b64decode(numbers, validate=True)
+    except ValueError:
+        return b""
 
 
 def read(path: Path | str) -> Record:
@@ -121,6 +192,8 @@ def read(path: Path | str) -> Record:
     FileNotFoundError
         If there is none.
     """
+    if Path(path).is_char_device():
+        raise RecordError(f"{path}: not a file")  # some have no end
     content = Path(path).read_bytes()
     try:
         record = json.loads(content.decode("utf-8"), parse_constant=_refuse)
