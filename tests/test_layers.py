@@ -10,6 +10,13 @@ from wheretolearn import launch, layers, study
 from wheretolearn.few_shot import FIG1
 
 
+def test_a_seed_that_is_named_twice_is_one_run(monkeypatch, tmp_path):
+    monkeypatch.setenv("WHERETOLEARN_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setattr(launch, "run", lambda experiment, seed, **options: (experiment.name, seed))
+    found = layers.own_records(FIG1, "smoke", seeds="[1, 0, 1]")
+    assert len(found) == len(set(found)) == 2 * len(study.experiments("smoke", FIG1))
+
+
 @pytest.fixture
 def asked(monkeypatch, tmp_path):
     """Return the seeds and the freshness that runs were asked for; nothing is trained."""

@@ -50,6 +50,14 @@ def private_tmp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+@pytest.mark.parametrize("content", ["", "{", '{"cells": 3}', "[]", '{"cells": [3]}'])
+def test_what_is_no_notebook_is_told_in_a_line(tmp_path, capsys, content):
+    path = tmp_path / "x.ipynb"
+    path.write_text(content)
+    assert publish.main(["notebook", str(path), str(tmp_path / "y.ipynb")]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+
+
 @pytest.mark.slow
 def test_two_notebooks_at_once(tmp_path: Path, private_tmp: Path) -> None:
     meet = """

@@ -537,6 +537,42 @@ def test_a_checkpoint_that_does_not_serve_is_not_used(tmp_path, whole, spoil, ca
     assert as_bytes(record) == as_bytes(whole)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seconds": None},
+        {"losses": ["x"]},
+        {"update": -1},
+        {"update": 4.0},
+        {"best": {"update": 2, "accuracy": 1.0, "sparsity": 0.5, "weights": {}}},
+        {"curves": "val_accuracy"},
+    ],
+)
+def test_a_state_with_wrong_inner_parts_is_left_after_one_try(tmp_path, whole, change, capsys):
+    path, state = checkpoint_of(tmp_path)
+    progress = state["progress"]
+    if isinstance(curve := change.get("curves"), str):
+        change = {"curves": progress["curves"] | {curve: []}}
+    save(path, state | {"progress": progress | change})
+    record = run(tmp_path, device="cpu")
+    assert "starting afresh" in capsys.readouterr().out
+    assert record["provenance"]["interruptions"] == 0
+    assert as_bytes(record) == as_bytes(whole)
+
+
+def test_an_error_that_is_not_of_the_state_leaves_it(tmp_path, monkeypatch):
+    path, _ = checkpoint_of(tmp_path)
+    kept = path.read_bytes()
+
+    def load(*args, **kwargs):
+        raise ValueError("no such images")
+
+    monkeypatch.setattr(training, "load", load)
+    with pytest.raises(ValueError, match="no such images"):
+        run(tmp_path)
+    assert path.read_bytes() == kept
+
+
 def test_changed_parameters_do_not_use_the_old_checkpoint(tmp_path):
     checkpoint_of(tmp_path)
     other = TINY.replace(inner_rate=0.1)

@@ -98,6 +98,18 @@ def test_a_fresh_run_goes_on_without_that_word(run, during):
     assert "the same command without --fresh goes on from update 5 of 12" in err
 
 
+def test_a_fresh_run_over_a_record_is_not_kept(run, during, tmp_path):
+    """Without that word the old record would be returned."""
+    assert run(FEW_SHOT) == (0, "")
+    before = record_in(tmp_path)
+    during(Training, "_update", 5, send(signal.SIGINT))
+    status, err = run(FEW_SHOT, "--fresh")
+    assert status == 130
+    assert "goes on" not in err
+    assert record_in(tmp_path) == before
+    assert list(tmp_path.rglob("*.pt")) == []
+
+
 def test_a_second_signal_stops_at_once(run, during):
     """What was kept before stays."""
     during(Training, "_update", 5, send(signal.SIGINT))

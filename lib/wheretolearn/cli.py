@@ -280,7 +280,7 @@ def one_line(program: str) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None  # as a program that SIGPIPE ends
     except (ValueError, OSError, datasets.DataError, MemoryError) as error:  # RecordError, too
-        print(f"{program}: {error}", file=sys.stderr)
+        print(f"{program}: {str(error) or type(error).__name__}", file=sys.stderr)
         raise SystemExit(1) from error
     except RuntimeError as error:
         said = str(error).partition("\n")[0]
@@ -296,9 +296,7 @@ def _resumable(command: object) -> Iterator[None]:
     try:
         yield
     except Stopped as stopped:
-        again = "the same command"
-        if getattr(command, "fresh", False):
-            again += " without --fresh"
+        again = "the same command" + " without --fresh" * getattr(command, "fresh", False)
         goes_on = f"; {again} goes on from {STOP.kept}" if STOP.kept else ""
         print(f"wheretolearn: stopped{goes_on}", file=sys.stderr)
         raise SystemExit(128 + stopped.number) from None

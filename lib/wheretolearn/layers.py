@@ -105,7 +105,7 @@ def own_records(
     wanted: list[Any] = list(seeds) if isinstance(seeds, Iterable) else [seeds]
     for seed in wanted:
         launch.check_seed(seed)
-    runs = [(e, s) for s in wanted for e in chosen]
+    runs = [(e, s) for s in dict.fromkeys(wanted) for e in chosen]  # twice is no second seed
     known = set() if fresh else {(r["experiment"], r["seed"]) for r in load(root, chosen)}
     missing = [(e, s) for e, s in runs if (e.name, s) not in known]
     if missing:

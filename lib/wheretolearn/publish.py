@@ -106,8 +106,11 @@ def _parameters(notebook: Path) -> list[str]:
     import nbformat  # noqa: PLC0415
     from papermill.translators import PythonTranslator  # noqa: PLC0415
 
-    cells = nbformat.read(notebook, as_version=4).cells
-    tagged = [c for c in cells if "parameters" in c.metadata.get("tags", [])]
+    try:
+        cells = nbformat.read(notebook, as_version=4).cells
+        tagged = [c for c in cells if "parameters" in c.metadata.get("tags", [])]
+    except Exception as error:  # nbformat raises many types
+        raise NotebookError(f"{_shown(notebook)} is no notebook ({_last_line(error)})") from error
     return [p.name for cell in tagged[:1] for p in PythonTranslator.inspect(cell)]
 
 

@@ -22,7 +22,10 @@ import torch
 from . import records
 from .allocator import keep_memory
 from .experiments import Planned
-from .stopping import STOP
+from .stopping import STOP, Stopped
+
+DIVERGED = 1e6
+"""A training loss above this, or one that is not finite, ends a run as diverged."""
 
 _SECONDS_BETWEEN_CHECKPOINTS = 20.0
 
@@ -65,7 +68,7 @@ class Checkpoint:
         Raises
         ------
         StateError
-            If `take` fails, which may have taken up a part; the file is removed.
+            If `take` fails, which may have taken up a part.
         """
         if self.path is None or not self.path.exists():
             return False
@@ -74,7 +77,7 @@ class Checkpoint:
             if state["identity"] != self.identity:
                 print(f"{self.path} belongs to other parameters or data; starting afresh")
                 return False
-            if state.get("device", "cpu") != self.device.type:
+            if state["device"] != self.device.type:
                 print(f"{self.path} was made on {state['device']}; starting afresh")
                 return False
         except Exception as error:  # torch.load raises many types
@@ -88,9 +91,7 @@ class Checkpoint:
                 module.set_rng_state(state["random_there"], self.device)
             STOP.kept = state["where"]
         except Exception as error:
-            self.path.unlink()
-            reason = f"({type(error).__name__}: {error})"
-            raise StateError(f"{self.path} is no state of this run {reason}") from error
+            raise StateError(f"{type(error).__name__}: {error}") from error
         return True
 
     def due(self) -> bool:
@@ -206,12 +207,20 @@ def live(
             checkpoint.unlink(missing_ok=True)
         torch.set_num_threads(threads)
         keep_memory()
+        there, STOP.kept = checkpoint.exists(), ""
         try:
-            made = train(checkpoint)
-        except StateError as error:
-            print(f"{error}; starting afresh")
-            made = train(checkpoint)
-        record = records.write(path, made)
+            record = records.write(path, train(checkpoint))
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            if not isinstance(error, StateError) and not (there and STOP.kept):
+                raise  # it is not for the state that was taken up
+            print(f"{checkpoint} does not serve ({error!r}); starting afresh")
+            checkpoint.unlink(missing_ok=True)
+            record = records.write(path, train(checkpoint))
+        except Stopped:
+            if fresh and path.exists():  # who asks again gets that record, or begins afresh
+                checkpoint.unlink(missing_ok=True)
+                STOP.kept = ""
+            raise
         if not keep:
             checkpoint.unlink(missing_ok=True)
     finally:

@@ -30,9 +30,6 @@ T = TypeVar("T")
 
 SPLITS = ("train", "val", "test")
 
-DIVERGED = 1e6
-"""A training loss above this, or one that is not finite, ends a run as diverged."""
-
 
 @dataclass
 class _Progress:
@@ -178,7 +175,7 @@ class Training:
         exp, done = self.experiment, self.done
         score = self.learner.step(tasks)
         done.update += 1
-        if not score.loss <= DIVERGED:  # NaN is not
+        if not score.loss <= runs.DIVERGED:  # NaN is not
             done.diverged_at = done.update
             return
         done.losses.append(score.loss)

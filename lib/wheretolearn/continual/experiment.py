@@ -15,6 +15,7 @@ import torch
 from ..experiments import CPU_FLOPS, WithStream, check_value
 from ..inner_loop import Batch
 from ..rules import Rates, count_frozen
+from ..runs import DIVERGED
 from .cifar100 import SplitCIFAR100
 from .interference import COSINES, EACH, EVERY, Interference
 from .methods import BATCH, LEARNERS, Settings, make_learner, settings
@@ -38,9 +39,6 @@ _MILLISECONDS = dict.fromkeys(LEARNERS, 0.6) | {
 }
 """For each sample at each glance or in each trajectory, on one CPU core of the study's machine,
 about; most of it is not arithmetic, for the network is small."""
-
-DIVERGED = 1e6
-"""A training loss above this, or one that is not finite, ends a run as diverged."""
 
 
 @dataclass(frozen=True)

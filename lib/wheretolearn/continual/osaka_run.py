@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from ..experiments import CPU_FLOPS, WithStream, check_value, image_flops
+from ..runs import DIVERGED
 from ..tasks import EpisodeSampler
 from .osaka_data import OsakaData, open_data
 from .osaka_methods import LEARNERS, Settings, make_learner, new_network, settings
@@ -25,9 +26,6 @@ from .osaka_pretraining import Draws, Pretraining, Trainee
 from .osaka_prolonged import ProlongedCMAML
 from .osaka_stream import ContextStream
 from .osaka_supervised import LabelledImages, Supervised
-
-DIVERGED = 1e6
-"""A loss above this, or one that is not finite, ends a run as diverged."""
 
 FINAL = (
     "accuracy",
