@@ -74,6 +74,12 @@ def test_run_with_changes_then_record(wheretolearn, tmp_path):
             ['settings={"memory":7,"glances":2}'],
             ['settings={"glances": 2, "memory": 7}'],
         ),
+        ("fig1-glyphs-sparse50", ["rule_rate=1e308"], ["rule_rate=1.0e308"]),
+        (
+            "glyph-rotations-la-maml",
+            ['settings={"inner_rate":1}'],
+            ['settings={"inner_rate":1.0}'],
+        ),
     ],
 )
 def test_one_change_has_one_name(name, changes, again):
@@ -82,6 +88,7 @@ def test_one_change_has_one_name(name, changes, again):
     one, other = (cli._changed(experiment, tuple(c)) for c in (changes, again))
     assert one == other
     assert one.name != experiment.name
+    assert len(one.name) < 100
 
 
 def test_what_changes_nothing_is_the_run_itself():

@@ -176,17 +176,17 @@ def _changed(experiment: Planned, changes: tuple[str, ...]) -> Planned:
 
 def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """Return what differs as ``name=value``, in one order and one spelling."""
-    before, after = json.loads(json.dumps([before, after]))
-    found = []
-    for name in sorted(n for n in after if after[n] != before.get(n)):
-        value = after[name]
-        if isinstance(value, dict):  # of settings only those that differ
-            old = before.get(name) or {}
-            value = {k: value[k] for k in sorted(value) if value[k] != old.get(k)}
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        found.append(f"{name}={value if isinstance(value, str) else json.dumps(value)}")
-    return found
+    old, new = _spelt(before), _spelt(after)
+    return [f"{name}={new[name]}" for name in sorted(new) if new[name] != old.get(name)]
+
+
+def _spelt(parameters: dict[str, Any]) -> dict[str, str]:
+    """Return values as text, a number always in one way, and settings one by one."""
+    flat = {f"settings.{k}": v for k, v in parameters.get("settings", {}).items()}
+    flat |= {k: v for k, v in parameters.items() if k != "settings"}
+    return {
+        k: v if isinstance(v, str) else re.sub(r"\.0$", "", json.dumps(v)) for k, v in flat.items()
+    }
 
 
 def _state(path: Path, experiment: Planned) -> str:
