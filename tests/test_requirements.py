@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,20 @@ def test_every_requirement_has_an_upper_bound(name):
     assert unbounded == []
 
 
+def needed(asked):
+    """Return the names of what is asked for here and of all that it needs, as installed."""
+    found, todo = set(), [(r, frozenset([""])) for r in asked]
+    while todo:
+        one, extras = todo.pop()
+        if one.marker and not any(one.marker.evaluate({"extra": e}) for e in extras):
+            continue
+        name, own = canonicalize_name(one.name), frozenset(["", *one.extras])
+        if (name, own) not in found:
+            found.add((name, own))
+            todo += [(Requirement(r), own) for r in metadata.requires(name) or ()]
+    return {name for name, _ in found}
+
+
 def test_the_lock_file_is_current():
     """Whatever is asked for is pinned in it, to a version that was asked for, with hashes."""
     text = (ROOT / "requirements.lock").read_text()
@@ -54,5 +69,6 @@ def test_the_lock_file_is_current():
         assert all(v in one.specifier for v in versions), (
             f"{one}, but {versions} in requirements.lock"
         )
+    assert needed(asked) <= set(pinned), "what is needed by what is asked for"
     assert "wheretolearn" not in pinned
     assert "://" not in text, "it is for every machine"
