@@ -68,7 +68,7 @@ class Checkpoint:
         Raises
         ------
         StateError
-            If `take` fails, which may have taken up a part.
+            If `take` fails, which may have taken up a part; the file is removed.
         """
         if self.path is None or not self.path.exists():
             return False
@@ -91,6 +91,7 @@ class Checkpoint:
                 module.set_rng_state(state["random_there"], self.device)
             STOP.kept = state["where"]
         except Exception as error:
+            self.path.unlink()
             raise StateError(f"{type(error).__name__}: {error}") from error
         return True
 
