@@ -21,6 +21,18 @@ FEW_SHOT = ["fig1-glyphs-sparse50", "--change", *CHANGES]
 STREAM = ["osaka90-5way-c-maml", "--change", "updates=2", "epochs=1", "val_tasks=2"]
 
 
+@pytest.fixture(autouse=True)
+def _heeded():
+    """Let no signal be ignored: a shell starts what is in the background without SIGINT."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {n: signal.getsignal(n) for n in numbers}
+    for n in numbers:
+        signal.signal(n, signal.default_int_handler if n == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for n, handler in before.items():
+        signal.signal(n, handler)
+
+
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
     """Run the command in a folder of its own; return status and errors."""
