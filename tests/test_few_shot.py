@@ -42,5 +42,7 @@ def test_the_rates_of_table_1_are_those_of_the_search():
 
 def test_a_run_has_the_rate_of_the_search_before_it_is_made():
     made = {r["experiment"] for r in load(results_folder(), study.few_shot("study"))}
-    waiting = {e.name.rpartition("-rate")[0] for e in study.few_shot("search")} - set(study.RATES)
+    planned = study.few_shot("search")
+    waiting = {e.name.rpartition("-rate")[0] for e in planned if e.figure != study.TRAINED_LONG}
+    waiting -= set(study.RATES)
     assert not made & waiting

@@ -31,16 +31,20 @@ class Markdown(str):
     """Text that is meant as markup."""
 
 
-def inline(text: str, live: re.Pattern[str] = _LIVE) -> Markdown:
-    """Return Markdown that shows a text letter by letter in a line; Markdown stays as it is."""
+def _escaped(text: str, live: re.Pattern[str]) -> Markdown:
     if isinstance(text, Markdown):
         return text
     return Markdown(live.sub(lambda m: "".join(f"&#{ord(c)};" for c in m[0]), text))
 
 
+def inline(text: str) -> Markdown:
+    """Return Markdown that shows a text letter by letter in a line; Markdown stays as it is."""
+    return _escaped(text, _LIVE)
+
+
 def plain(text: str) -> Markdown:
     """Return what :func:`inline` does, for a text that may stand where a paragraph begins."""
-    return inline(text, _BEGINS)
+    return _escaped(text, _BEGINS)
 
 
 def code(name: str) -> Markdown:
