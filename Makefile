@@ -8,7 +8,7 @@ VENV := .venv
 RUN  := $(VENV)/bin/python
 PIP  := $(RUN) -m pip --disable-pip-version-check install -qq
 BOOK := _build/html/index.html
-PIPELINE := $(RUN) -m wheretolearn.publish pipeline --cores $(CORES)
+PIPELINE := $(RUN) -m reproduction.publish pipeline --cores $(CORES)
 
 .DEFAULT_GOAL := help
 .PHONY: help book test test-all study paper bench clean
@@ -47,7 +47,7 @@ paper: $(VENV)/.installed ## train with the paper's settings (a GPU, days)
 	@echo "The paper's settings are trained ('make book PROFILE=paper' shows them)"
 
 bench: $(VENV)/.installed-bench ## measure speed and memory beside other libraries (20 minutes)
-	@$(RUN) -m wheretolearn.bench $(BENCH) || { echo "make bench: failed, see above" >&2; exit 1; }
+	@$(RUN) -m reproduction.bench $(BENCH) || { echo "make bench: failed, see above" >&2; exit 1; }
 
 clean: ## remove the book, quick records and logs; keep .venv and all other records
 	rm -rf _build .snakemake results/quick results/smoke

@@ -12,8 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from wheretolearn import study
-from wheretolearn.failures import Failures
-from wheretolearn.resources import megabytes, minutes
+from reproduction.publish.failures import Failures
+from reproduction.plan.resources import megabytes, minutes
 
 PROFILE = str(config.get("profile", "quick"))
 DEVICE = config.get("device", "auto")  # auto, cpu, cuda, mps or xpu
@@ -50,18 +50,10 @@ def stamp(name, paths):
     return str(target)
 
 
-LIBRARY = files("lib/wheretolearn/**/*.py") + files("lib/wheretolearn/**/*.json")
-# Modules that only show what a run left behind; a change in them makes no record stale.
-SHOWS_ONLY = {
-    *("__main__.py", "cli.py", "failures.py", "publish.py", "resources.py", "suggestions.py"),
-    *("analysis.py", "bench", "by_problem.py", "few_shot_claims.py", "figure2.py", "figures.py"),
-    *("inside_the_loop.py", "layers.py", "ledger.py", "paper_tables.py", "planted.py"),
-    *("planted_figure.py", "readme.py", "robustness.py", "sparsity_profiles.py", "tables.py"),
-    "trained_long.py",
-    *("la_maml_figures.py", "la_maml_search.py", "osaka_figures.py", "stated.py"),
-    *("continual_claims.py", "osaka_claims.py"),
-}
-TRAINS = stamp("trains", [path for path in LIBRARY if Path(path).parts[2] not in SHOWS_ONLY])
+LIBRARY = files("lib/**/*.py") + files("lib/**/*.json")
+# What a record depends on; a change in a report, a claim or the benchmark makes none stale.
+MAKES_RECORDS = ("lib/wheretolearn/", "lib/reproduction/runs/", "lib/reproduction/plan/")
+TRAINS = stamp("trains", [path for path in LIBRARY if path.startswith(MAKES_RECORDS)])
 SHOWN_TO_ALL = [
     stamp("library", LIBRARY),
     stamp(
@@ -150,7 +142,7 @@ rule run:
     params:
         made=lambda wildcards: f"{WORK}/{wildcards.folder}/{wildcards.experiment}/seed{wildcards.seed}.json",
     shell:
-        "OMP_NUM_THREADS=1 {PYTHON:q} -m wheretolearn run {wildcards.experiment:q}"
+        "OMP_NUM_THREADS=1 {PYTHON:q} -m reproduction run {wildcards.experiment:q}"
         " --seed {wildcards.seed:q} --profile {PROFILE:q} --device {RUNS_ON:q}"
         " --results {WORK:q} > {log:q} 2>&1"
         " || {{ status=$?; [ $status -le 128 ]"
@@ -183,7 +175,7 @@ rule notebook:
         runtime=30,
         mem_mb=2000,
     shell:
-        "OMP_NUM_THREADS=1 {PYTHON:q} -m wheretolearn.publish notebook {input.source:q} {output:q}"
+        "OMP_NUM_THREADS=1 {PYTHON:q} -m reproduction.publish notebook {input.source:q} {output:q}"
         " -p profile {PROFILE:q} > {log:q} 2>&1"
 
 
@@ -203,4 +195,4 @@ rule book:
     message:
         "Building the book"
     shell:
-        "{PYTHON:q} -m wheretolearn.publish book --notebooks {EXECUTED:q} > {log:q} 2>&1"
+        "{PYTHON:q} -m reproduction.publish book --notebooks {EXECUTED:q} > {log:q} 2>&1"

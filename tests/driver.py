@@ -8,9 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+from reproduction.plan import cli
+from reproduction.runs import few_shot as training
+from reproduction.runs import protocol as runs
+from reproduction.runs import records
+from reproduction.runs.experiment import Experiment
 from synthetic import TINY, image_set
-from wheretolearn import cli, records, runs, training
-from wheretolearn.experiments import Experiment
 from wheretolearn.networks import MLP
 
 

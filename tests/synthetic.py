@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from wheretolearn.continual.osaka_metrics import pack
-from wheretolearn.continual.osaka_run import FINAL, OsakaExperiment
+from reproduction.runs.experiment import Experiment
+from reproduction.runs.osaka import FINAL, OsakaExperiment
+from wheretolearn.continual.osaka.metrics import pack
 from wheretolearn.data import ImageSet
-from wheretolearn.experiments import Experiment
 
 
 def image_set(

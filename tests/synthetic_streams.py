@@ -6,8 +6,8 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+from reproduction.runs.streams import ContinualExperiment
 from synthetic import made_up_record
-from wheretolearn.continual.experiment import ContinualExperiment
 from wheretolearn.continual.interference import COSINES
 
 TENSORS = {

@@ -15,15 +15,15 @@ import torch
 from scipy.stats import chi2_contingency
 
 from wheretolearn.continual import gem, replay
+from wheretolearn.continual.base import Learner
 from wheretolearn.continual.ewc import EWC
 from wheretolearn.continual.gem import GEM
-from wheretolearn.continual.learner import Learner
 from wheretolearn.continual.memory import Reservoir
 from wheretolearn.continual.mer import MER
 from wheretolearn.continual.online import Online
 from wheretolearn.continual.replay import ExperienceReplay
-from wheretolearn.inner_loop import Batch
 from wheretolearn.networks import MLP
+from wheretolearn.types import Batch
 
 FOUND = json.loads((Path(__file__).parent / "reference" / "avalanche_baselines.json").read_text())
 

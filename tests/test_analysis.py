@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import ROOT
+from reproduction.report import analysis
+from reproduction.report import markdown as tables
+from reproduction.runs.statistics import t_interval
 from synthetic import made_up_record
-from wheretolearn import analysis, tables
-from wheretolearn.statistics import t_interval
 
 LEVELS = (0, 25, 50, 75, 100)
 ACCURACY_LEVELS = (0, 20, 50, 80, 100)

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrize
 
+from reproduction.runs.probes import PROBES, ask
 from synthetic import image_set
 from wheretolearn import METHODS, Batch, MetaLearner, Task, make_rule
 from wheretolearn.inner_loop import adapt, as_function
 from wheretolearn.networks import MLP, make_network
-from wheretolearn.probes import PROBES, ask
 from wheretolearn.tasks import EpisodeSampler
 
 STATISTICS = pytest.mark.filterwarnings("ignore:the network keeps running statistics")

@@ -9,19 +9,19 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from synthetic import made_up_record
-from wheretolearn.bench import accuracy, cost, forms, measure, plots, report, results
-from wheretolearn.bench.cases import CASES, FewShot
-from wheretolearn.bench.ceiling import (
+from reproduction.bench import accuracy, cost, forms, measure, plots, report, results
+from reproduction.bench.cases import CASES, FewShot
+from reproduction.bench.ceiling import (
     convolutions,
     forward_backward_flops,
     make_convolutions,
     task_flops,
 )
-from wheretolearn.bench.peers import Unavailable
-from wheretolearn.bench.results import Spread
-from wheretolearn.bench.usual import Usual, usual_network
-from wheretolearn.statistics import t_interval
+from reproduction.bench.peers import Unavailable
+from reproduction.bench.results import Spread
+from reproduction.bench.usual import Usual, usual_network
+from reproduction.runs.statistics import t_interval
+from synthetic import made_up_record
 
 ROOT = Path(__file__).parents[1]
 COMMITTED = sorted((ROOT / "results" / "bench").glob("*.json"))
@@ -256,7 +256,7 @@ def test_spread_is_median_and_quartiles():
 
 
 def test_cost_of_a_profile_is_that_of_its_runs():
-    from wheretolearn import study
+    from reproduction.plan import study
 
     experiments = {e.name: e for e in study.few_shot("smoke")}
     runs = [r for r in study.plan("smoke") if r.experiment in experiments]
@@ -297,7 +297,7 @@ def test_times_follow_from_rate_and_operations():
 
 
 def test_cost_of_a_page_is_that_of_its_runs(monkeypatch):
-    from wheretolearn import study
+    from reproduction.plan import study
 
     base = study.find_few_shot("paper", "fig1-miniimagenet-maml")
     runs = [base.replace(name=name, figure="a") for name in ("one", "two")]
@@ -312,7 +312,7 @@ def test_cost_of_a_page_is_that_of_its_runs(monkeypatch):
 
 
 def test_every_page_with_the_papers_settings_says_what_they_cost():
-    from wheretolearn import study
+    from reproduction.plan import study
 
     notebooks = Path(__file__).parents[1] / "notebooks"
     for figure in study.FEW_SHOT_FIGURES["paper"]:
@@ -323,7 +323,7 @@ def test_every_page_with_the_papers_settings_says_what_they_cost():
 
 
 def test_rate_of_a_run_is_operations_over_time():
-    from wheretolearn import study
+    from reproduction.plan import study
 
     experiment = study.few_shot("smoke")[0]
     record = {

@@ -9,11 +9,14 @@ import torch
 from scipy import stats
 
 from conftest import ROOT
+from reproduction.plan import study
+from reproduction.report import mask_overlap as by_problem
+from reproduction.report.analysis import LAYERS
+from reproduction.runs import mask_codec as masks
+from reproduction.runs import records
+from reproduction.runs.statistics import t_interval
 from synthetic import cells, made_up_record
-from wheretolearn import by_problem, masks, records, study
-from wheretolearn.analysis import LAYERS
 from wheretolearn.meta import MetaLearner
-from wheretolearn.statistics import t_interval
 
 STUDY = {e.name: e for e in study.few_shot("study", "sparsity_by_problem")}
 MINI_5, MINI_1, OMNIGLOT, GLYPHS, CUB = STUDY

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from reproduction.plan import cli, study
+from reproduction.runs import few_shot as training
+from reproduction.runs import records
 from synthetic import image_set, made_up_record
-from wheretolearn import cli, data, records, study, training
+from wheretolearn import data
 from wheretolearn.meta import pick_device
 
 SMALL = ["network=mlp", "image_size=8", "ways=3", "width=8"]
@@ -256,7 +259,7 @@ def test_a_reader_that_has_seen_enough_ends_the_program(tmp_path):
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(
-        [sys.executable, "-m", "wheretolearn", "list", "--profile", "smoke"],
+        [sys.executable, "-m", "reproduction", "list", "--profile", "smoke"],
         cwd=tmp_path,
         stdout=write,
         stderr=subprocess.PIPE,
@@ -285,7 +288,7 @@ def test_unknown_options_and_help(wheretolearn):
 
 def test_the_module_is_a_program(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "wheretolearn", "list", "--profile", "smokee"],
+        [sys.executable, "-m", "reproduction", "list", "--profile", "smokee"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import wheretolearn
-from wheretolearn.compiled import jit
+from wheretolearn.fast.compiled import jit
 
 PACKAGE = Path(wheretolearn.__file__).parent
 
@@ -43,7 +43,7 @@ print(kernels.__file__)
 
 
 SOURCE = """
-from wheretolearn.compiled import jit
+from wheretolearn.fast.compiled import jit
 
 @jit("contract")
 def double(x):

@@ -3,14 +3,16 @@
 import pandas as pd
 import pytest
 
+from reproduction.claims import ledger
+from reproduction.claims import streams as continual_claims
+from reproduction.claims.streams import FORMS, HIGHEST, form, retained_in_search, retains_more
+from reproduction.plan import streams as plan
+from reproduction.plan import study
+from reproduction.report.analysis import TOO_FEW
+from reproduction.report.load_records import results_folder
+from reproduction.runs.records import checksum, load, validate
+from reproduction.runs.statistics import t_interval
 from synthetic_streams import stream_record
-from wheretolearn import continual_claims, ledger, study
-from wheretolearn.analysis import TOO_FEW
-from wheretolearn.continual import plan
-from wheretolearn.continual_claims import FORMS, HIGHEST, form, retained_in_search, retains_more
-from wheretolearn.layers import results_folder
-from wheretolearn.records import checksum, load, validate
-from wheretolearn.statistics import t_interval
 
 STUDY = {e.name: e for e in plan.la_maml()}
 SEARCH = {e.name: e for e in plan.search()}

@@ -10,19 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
+from wheretolearn.continual.base import clip, in_heads
 from wheretolearn.continual.ewc import EWC
 from wheretolearn.continual.gem import GEM, turn
 from wheretolearn.continual.la_maml import LaMAML
-from wheretolearn.continual.learner import clip, in_heads
 from wheretolearn.continual.mer import MER
 from wheretolearn.continual.methods import LEARNERS, make_learner, settings
 from wheretolearn.continual.online import Online
 from wheretolearn.continual.replay import ExperienceReplay
-from wheretolearn.continual.streams import TensorStream
+from wheretolearn.continual.streams.stream import TensorStream
 from wheretolearn.continual.task_gradients import Factored, Stacked
-from wheretolearn.inner_loop import Batch
 from wheretolearn.networks import MLP
 from wheretolearn.rules import make_rule
+from wheretolearn.types import Batch
 
 SIZES = (6, 8, 7, 3)
 FAMILY = [name for name in LEARNERS if "maml" in name or name == "sync"]

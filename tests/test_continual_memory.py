@@ -6,7 +6,7 @@ import torch
 from scipy.stats import chisquare
 
 from wheretolearn.continual.memory import Reservoir
-from wheretolearn.inner_loop import Batch
+from wheretolearn.types import Batch
 
 
 def samples(start, stop):

@@ -14,9 +14,9 @@ from wheretolearn.continual.interference import Interference
 from wheretolearn.continual.la_maml import LaMAML
 from wheretolearn.continual.methods import LEARNERS, settings
 from wheretolearn.continual.replay import ExperienceReplay
-from wheretolearn.inner_loop import Batch
 from wheretolearn.networks import MLP
 from wheretolearn.rules import count_frozen, make_rule
+from wheretolearn.types import Batch
 
 SIZES = (6, 8, 7, 3)
 _CHANGES: dict[str, dict] = {

@@ -8,12 +8,12 @@ from itertools import pairwise
 import pytest
 import torch
 
+from reproduction.runs.streams import ContinualExperiment, ContinualRun, open_stream, run
 from test_continual_learners import clusters
-from wheretolearn.continual.experiment import ContinualExperiment, ContinualRun, open_stream, run
 from wheretolearn.continual.methods import BATCH, LEARNERS, make_network
-from wheretolearn.continual.streams import TensorStream
+from wheretolearn.continual.streams.stream import TensorStream
 from wheretolearn.data import DataError
-from wheretolearn.inner_loop import Batch
+from wheretolearn.types import Batch
 
 RATES = {
     "online": {"rate": 0.1},

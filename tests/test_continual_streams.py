@@ -7,10 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from wheretolearn.continual import cifar100, pixel_streams
-from wheretolearn.continual.cifar100 import SplitCIFAR100
-from wheretolearn.continual.experiment import ContinualExperiment, open_stream
-from wheretolearn.continual.pixel_streams import (
+from reproduction.runs.streams import ContinualExperiment, open_stream
+from wheretolearn.continual.streams import cifar100
+from wheretolearn.continual.streams import pixels as pixel_streams
+from wheretolearn.continual.streams.cifar100 import SplitCIFAR100
+from wheretolearn.continual.streams.pixels import (
     RECIPES,
     Images,
     PixelStream,
@@ -21,9 +22,9 @@ from wheretolearn.continual.pixel_streams import (
     permutation,
     rotation,
 )
-from wheretolearn.continual.streams import TensorStream
+from wheretolearn.continual.streams.stream import TensorStream
 from wheretolearn.data import DataError, archives
-from wheretolearn.inner_loop import Batch
+from wheretolearn.types import Batch
 
 
 def images(count=40, side=9, classes=4):

@@ -5,12 +5,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from wheretolearn.convnet_gradient import ByHand, gradient_by_hand
-from wheretolearn.first_block import survey
-from wheretolearn.inner_loop import Batch, adapt, as_function
-from wheretolearn.kernels import reference_only
+from wheretolearn.fast.convnet import ByHand, gradient_by_hand
+from wheretolearn.fast.first_block import survey
+from wheretolearn.fast.kernels import reference_only
+from wheretolearn.inner_loop import adapt, as_function
 from wheretolearn.networks import ConvNet4, make_network
-from wheretolearn.rules import Rates
+from wheretolearn.types import Batch, Rates
 
 
 def problem(side=28, width=5, ways=3, dtype=torch.float64, images=7):

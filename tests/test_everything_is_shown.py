@@ -10,29 +10,23 @@ import pytest
 import yaml
 
 from conftest import ROOT
+from reproduction.bench import accuracy
+from reproduction.plan import few_shot, study
+from reproduction.plan import streams as plan
+from reproduction.plan.few_shot import of_method
+from reproduction.report import figure1 as figures
+from reproduction.report import figure2, robustness, sparsity_profiles, trained_long
+from reproduction.report import la_maml as la_maml_figures
+from reproduction.report import mask_overlap as by_problem
+from reproduction.report import osaka as osaka_figures
+from reproduction.report import probes as inside_the_loop
+from reproduction.report import tables_1_and_2 as paper_tables
+from reproduction.runs.experiment import Experiment
+from reproduction.runs.osaka import OsakaExperiment
+from reproduction.runs.probes import STEPS
+from reproduction.runs.streams import ContinualExperiment
 from synthetic import LAYER_SIZES, made_up_osaka_record, made_up_record
 from synthetic_streams import TENSORS, stream_record
-from wheretolearn import (
-    by_problem,
-    few_shot,
-    figure2,
-    figures,
-    inside_the_loop,
-    la_maml_figures,
-    osaka_figures,
-    paper_tables,
-    robustness,
-    sparsity_profiles,
-    study,
-    trained_long,
-)
-from wheretolearn.bench import accuracy
-from wheretolearn.continual import plan
-from wheretolearn.continual.experiment import ContinualExperiment
-from wheretolearn.continual.osaka_run import OsakaExperiment
-from wheretolearn.experiments import Experiment
-from wheretolearn.few_shot import of_method
-from wheretolearn.probes import STEPS
 
 PAPER = ROOT / "results/paper"
 Records = Sequence[dict[str, Any]]

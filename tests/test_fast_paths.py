@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrize
 
-from wheretolearn import probes
-from wheretolearn.inner_loop import Batch, adapt, as_function
+from reproduction.runs import probes
+from wheretolearn.inner_loop import adapt, as_function
 from wheretolearn.meta import MetaLearner
 from wheretolearn.networks import ConvNet4, Head, ResidualBlock, ResNet12, Staged
-from wheretolearn.rules import Rates, make_rule
+from wheretolearn.rules import make_rule
+from wheretolearn.types import Batch, Rates
 
 
 def convnet(channels=1):

@@ -1,10 +1,10 @@
 """The search of inner rates."""
 
+from reproduction.plan import study
+from reproduction.plan.few_shot import best_rates
+from reproduction.report.load_records import results_folder
+from reproduction.runs.records import load
 from synthetic import made_up_record
-from wheretolearn import study
-from wheretolearn.few_shot import best_rates
-from wheretolearn.layers import results_folder
-from wheretolearn.records import load
 
 
 def tried(name, rate, accuracy, status="finished"):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from reproduction.claims import few_shot as claims
+from reproduction.report import markdown as tables
 from synthetic import made_up_record
-from wheretolearn import few_shot_claims as claims
-from wheretolearn import tables
 
 SEEDS = range(5)
 

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from conftest import ROOT
+from reproduction.plan import study
+from reproduction.report import figure1 as figures
+from reproduction.report.analysis import by_experiment
+from reproduction.report.analysis import test_accuracies as accuracies_by_seed
+from reproduction.runs.records import load
 from synthetic import made_up_record
-from wheretolearn import figures, study
-from wheretolearn.analysis import by_experiment
-from wheretolearn.analysis import test_accuracies as accuracies_by_seed
-from wheretolearn.records import load
 
 FIG1 = study.few_shot("study", study.FIG1)
 

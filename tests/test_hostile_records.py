@@ -19,19 +19,15 @@ from markdown_it.renderer import RendererHTML
 from myst_parser.config.main import MdParserConfig
 from myst_parser.parsers.mdit import create_md_parser
 
+from reproduction.bench import cost, plots, report
+from reproduction.claims import ledger
+from reproduction.plan import study
+from reproduction.report import analysis, figure2, sparsity_profiles
+from reproduction.report import figure1 as figures
+from reproduction.report import markdown as tables
+from reproduction.report import osaka as osaka_figures
+from reproduction.report import tables_1_and_2 as paper_tables
 from synthetic import made_up_osaka_record, made_up_record
-from wheretolearn import (
-    analysis,
-    figure2,
-    figures,
-    ledger,
-    osaka_figures,
-    paper_tables,
-    sparsity_profiles,
-    study,
-    tables,
-)
-from wheretolearn.bench import cost, plots, report
 
 ROOT = Path(__file__).parents[1]
 HOSTILE = (

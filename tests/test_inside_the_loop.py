@@ -6,12 +6,14 @@ import re
 import numpy as np
 import pytest
 
+from reproduction.plan import study
+from reproduction.report import mask_overlap as by_problem
+from reproduction.report import probes as inside_the_loop
+from reproduction.report.analysis import LAYERS
+from reproduction.report.load_records import results_folder
+from reproduction.runs.records import load
+from reproduction.runs.statistics import t_interval
 from synthetic import cells, made_up_record
-from wheretolearn import by_problem, inside_the_loop, study
-from wheretolearn.analysis import LAYERS
-from wheretolearn.layers import results_folder
-from wheretolearn.records import load
-from wheretolearn.statistics import t_interval
 
 SEEDS = range(3)
 WOBBLE = (-0.01, 0.0, 0.01)

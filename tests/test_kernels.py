@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from wheretolearn.inner_loop import Batch, Task, adapt, as_function, first_order, second_order
-from wheretolearn.kernels import norm_act, reference, reference_only
+from wheretolearn.fast.kernels import norm_act, reference, reference_only
+from wheretolearn.inner_loop import adapt, as_function, first_order, second_order
 from wheretolearn.networks import ConvBlock, ConvNet4, Patches, make_network
 from wheretolearn.rules import make_rule
+from wheretolearn.types import Batch, Task
 
 CASES = [
     (shape, pool, slope)
@@ -222,7 +223,7 @@ def test_reference_only_uses_no_kernel(monkeypatch):
     def fail(*_):
         raise AssertionError("a kernel ran")
 
-    monkeypatch.setattr("wheretolearn.kernels._NormAct.apply", fail)
+    monkeypatch.setattr("wheretolearn.fast.kernels._NormAct.apply", fail)
     network = make_network("convnet4", ways=3, channels=1, image_size=16, width=4)
     with reference_only():
         network(torch.randn(2, 1, 16, 16))

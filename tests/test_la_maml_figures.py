@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
+from reproduction.plan import streams as plan
+from reproduction.plan import study
+from reproduction.report import la_maml as shown
+from reproduction.report.load_records import results_folder
+from reproduction.runs.statistics import t_interval
 from synthetic import cells
 from synthetic_streams import TENSORS, stream_record
-from wheretolearn import la_maml_figures as shown
-from wheretolearn import study
-from wheretolearn.continual import plan
-from wheretolearn.layers import results_folder
-from wheretolearn.statistics import t_interval
 
 STUDY = {e.name: e for e in plan.la_maml()}
 SEEDS = range(3)

@@ -2,10 +2,10 @@
 
 import pytest
 
+from reproduction.plan import streams as plan
+from reproduction.report import la_maml_search as search
 from synthetic import cells
 from synthetic_streams import stream_record
-from wheretolearn import la_maml_search as search
-from wheretolearn.continual import plan
 
 SEARCH = {e.name: e for e in plan.search()}
 

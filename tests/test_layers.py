@@ -6,8 +6,10 @@ import sys
 
 import pytest
 
-from wheretolearn import launch, layers, study
-from wheretolearn.few_shot import FIG1
+from reproduction.plan import study
+from reproduction.plan.few_shot import FIG1
+from reproduction.report import load_records as layers
+from reproduction.runs import launch
 
 
 def test_a_seed_that_is_named_twice_is_one_run(monkeypatch, tmp_path):
@@ -84,7 +86,7 @@ def test_what_is_no_seed_is_refused_before_anything_runs(asked, tmp_path, option
 
 def test_results_are_found_from_anywhere(tmp_path):
     """Those of the project that the library lies in; a project around the reader goes first."""
-    script = "from wheretolearn.layers import results_folder; print(results_folder())"
+    script = "from reproduction.report.load_records import results_folder; print(results_folder())"
     environment = {k: v for k, v in os.environ.items() if k != "WHERETOLEARN_RESULTS"}
 
     def found(folder):

@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from reproduction.claims import ledger, stated
+from reproduction.plan import study
+from reproduction.report.analysis import NOTHING, TOO_FEW, Finding, evidence_line
+from reproduction.runs.osaka import OsakaExperiment
+from reproduction.runs.records import RecordError
+from reproduction.runs.statistics import Interval, t_interval
+from reproduction.runs.streams import ContinualExperiment
 from synthetic import made_up_osaka_record, made_up_record
 from synthetic_streams import stream_record
-from wheretolearn import ledger, stated, study
-from wheretolearn.analysis import NOTHING, TOO_FEW, Finding, evidence_line
-from wheretolearn.continual.experiment import ContinualExperiment
-from wheretolearn.continual.osaka_run import OsakaExperiment
-from wheretolearn.records import RecordError
-from wheretolearn.statistics import Interval, t_interval
 
 ROOT = Path(__file__).parents[1]
 RUNS = study.few_shot("study", study.FIG1)[:2]  # ten runs

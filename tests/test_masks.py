@@ -6,11 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reproduction.runs import records
+from reproduction.runs.few_shot import Training, run
+from reproduction.runs.mask_codec import ARRANGEMENTS, of_rates, pack, rearrange, unpack
 from synthetic import TINY, image_set
-from wheretolearn import records
-from wheretolearn.masks import ARRANGEMENTS, of_rates, pack, rearrange, unpack
 from wheretolearn.rules import make_rule
-from wheretolearn.training import Training, run
 
 
 def make_masks(seed=0):
@@ -71,7 +71,7 @@ SPARSE = TINY.replace(name="sparse", method="sparse-maml", init_sparsity=0.5)
 
 
 def test_learned_masks_stand_in_the_record_and_can_be_used_again(tmp_path, monkeypatch):
-    monkeypatch.setattr("wheretolearn.training.load", lambda *_, **__: image_set())
+    monkeypatch.setattr("reproduction.runs.few_shot.load", lambda *_, **__: image_set())
     monkeypatch.setattr(records, "commit", lambda: None)
 
     def trained(experiment):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from wheretolearn import study
-from wheretolearn.publish import execute_notebook
+from reproduction.plan import study
+from reproduction.publish.book import execute_notebook
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -2,10 +2,13 @@
 
 import pytest
 
+from reproduction.claims import ledger
+from reproduction.claims import osaka as osaka_claims
+from reproduction.claims.osaka import accuracies, against_selected, sparse_rates_alone
+from reproduction.plan import study
+from reproduction.report.analysis import TOO_FEW
+from reproduction.runs import records
 from synthetic import made_up_osaka_record
-from wheretolearn import ledger, osaka_claims, records, study
-from wheretolearn.analysis import TOO_FEW
-from wheretolearn.osaka_claims import accuracies, against_selected, sparse_rates_alone
 
 SEEDS = range(5)
 TESTS = {"c-maml": against_selected, "c-maml-pap": sparse_rates_alone}

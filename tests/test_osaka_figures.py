@@ -6,10 +6,11 @@ import matplotlib.text
 import numpy as np
 import pytest
 
+from reproduction.plan import study
+from reproduction.plan.streams import IN_TEN_WAYS, OSAKA_LEARNERS
+from reproduction.report import osaka as osaka_figures
+from reproduction.report.osaka import Setting
 from synthetic import OSAKA_SIZES, made_up_osaka_record
-from wheretolearn import osaka_figures, study
-from wheretolearn.continual.plan import IN_TEN_WAYS, OSAKA_LEARNERS
-from wheretolearn.osaka_figures import Setting
 
 DRAW = (osaka_figures.draw_stream, osaka_figures.draw_switches, osaka_figures.draw_rates)
 TABLES = (

@@ -10,17 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from wheretolearn.continual.osaka_c_maml import CMAML
-from wheretolearn.continual.osaka_learner import Adapter, OnlineLearner
-from wheretolearn.continual.osaka_methods import LEARNERS, make_learner, make_rule, settings
-from wheretolearn.continual.osaka_online import Online
-from wheretolearn.continual.osaka_prolonged import ProlongedCMAML
-from wheretolearn.continual.osaka_rules import TensorRule
-from wheretolearn.continual.osaka_supervised import Supervised
-from wheretolearn.inner_loop import Batch, Task, adapt
+from wheretolearn.continual.osaka.c_maml import CMAML
+from wheretolearn.continual.osaka.fast_slow import Adapter, OnlineLearner
+from wheretolearn.continual.osaka.methods import LEARNERS, make_learner, make_rule, settings
+from wheretolearn.continual.osaka.online import Online
+from wheretolearn.continual.osaka.prolonged import ProlongedCMAML
+from wheretolearn.continual.osaka.rules import TensorRule
+from wheretolearn.continual.osaka.supervised import Supervised
+from wheretolearn.inner_loop import adapt
 from wheretolearn.meta import MetaLearner
 from wheretolearn.networks import MLP, Staged
 from wheretolearn.rules import Rule, count_frozen
+from wheretolearn.types import Batch, Task
 
 SIZES = (4, 5, 3)
 RATE = 0.02  # of Adam

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from wheretolearn.continual.osaka_metrics import (
+from wheretolearn.continual.osaka.metrics import (
     Detection,
     around,
     by_source,

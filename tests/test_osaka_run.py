@@ -7,20 +7,22 @@ from dataclasses import replace
 import pytest
 import torch
 
+from reproduction.runs import osaka as osaka_run
+from reproduction.runs.osaka import OsakaExperiment, OsakaRun, run
 from synthetic import image_set
 from test_osaka_stream import made_up, source
 from wheretolearn import inner_loop
-from wheretolearn.continual import osaka_learner, osaka_run
-from wheretolearn.continual.osaka_data import OsakaData
-from wheretolearn.continual.osaka_methods import LEARNERS, new_network
-from wheretolearn.continual.osaka_metrics import unpack
-from wheretolearn.continual.osaka_pretraining import Pretraining
-from wheretolearn.continual.osaka_prolonged import ProlongedCMAML
-from wheretolearn.continual.osaka_run import OsakaExperiment, OsakaRun, run
-from wheretolearn.continual.osaka_supervised import LabelledImages, Supervised, nearest_mean
-from wheretolearn.inner_loop import Batch, Task, adapt
+from wheretolearn.continual.osaka import fast_slow as osaka_learner
+from wheretolearn.continual.osaka.data import OsakaData
+from wheretolearn.continual.osaka.methods import LEARNERS, new_network
+from wheretolearn.continual.osaka.metrics import unpack
+from wheretolearn.continual.osaka.pretraining import Pretraining
+from wheretolearn.continual.osaka.prolonged import ProlongedCMAML
+from wheretolearn.continual.osaka.supervised import LabelledImages, Supervised, nearest_mean
+from wheretolearn.inner_loop import adapt
 from wheretolearn.meta import Score
 from wheretolearn.rules import Count
+from wheretolearn.types import Batch, Task
 
 FAST = {"inner_steps": 2}
 KINDS = ("fine-tuning", "sparse-maml", "c-maml", "sparse-c-maml-weights")

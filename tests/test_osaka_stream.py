@@ -8,9 +8,9 @@ import torch
 from scipy import stats
 
 from synthetic import image_set
-from wheretolearn.continual import osaka_data
-from wheretolearn.continual.osaka_data import OsakaData, open_data
-from wheretolearn.continual.osaka_stream import ContextStream, Source, of_image_set
+from wheretolearn.continual.osaka import data as osaka_data
+from wheretolearn.continual.osaka.data import OsakaData, open_data
+from wheretolearn.continual.osaka.stream import ContextStream, Source, of_image_set
 
 SHARES = (0.5, 0.25, 0.25)
 

@@ -7,10 +7,11 @@ ResNet-12 the width, and for sparse-MAML+ the noise (its maps would take a gigab
 import numpy as np
 import pytest
 
+from reproduction.plan import study
+from reproduction.runs import protocol as runs
+from reproduction.runs.few_shot import Training
+from reproduction.runs.mask_codec import rearrange, unpack
 from synthetic import image_set
-from wheretolearn import runs, study
-from wheretolearn.masks import rearrange, unpack
-from wheretolearn.training import Training
 
 SHORT = {
     "image_size": 16,

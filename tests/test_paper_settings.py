@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from wheretolearn import few_shot, study
+from reproduction.plan import few_shot, study
 
 PROTOCOL: dict[str, Any] = {
     "ways": 5,

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reproduction.plan import study
+from reproduction.report import tables_1_and_2 as pt
 from synthetic import made_up_record
-from wheretolearn import paper_tables as pt
-from wheretolearn import study
 
 PAPER = Path(__file__).parents[1] / "results" / "paper"
 TABLE1, TABLE2 = pt.columns_of_table1(PAPER), pt.columns_of_table2(PAPER)

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from wheretolearn import planted, planted_figure
-from wheretolearn.planted import GRID, Planted, Problem, search, search_all
+from reproduction.report import synthetic_support as planted_figure
+from reproduction.runs import synthetic_support as planted
+from reproduction.runs.synthetic_support import GRID, Planted, Problem, search, search_all
 
 SMALL = Planted(dimension=12, planted=3, updates=300)
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from reproduction.runs.few_shot import Training
+from reproduction.runs.probes import EPISODES, PROBES, ask, cka
 from synthetic import TINY, image_set
 from wheretolearn.meta import MetaLearner
 from wheretolearn.networks import make_network
-from wheretolearn.probes import EPISODES, PROBES, ask, cka
 from wheretolearn.rules import make_rule
 from wheretolearn.tasks import EpisodeSampler
-from wheretolearn.training import Training
 
 IMAGES = image_set()
 EPISODE = EpisodeSampler(IMAGES, "test", ways=3, shots=2, queries=3, seed=0)
@@ -20,7 +20,7 @@ EPISODE = EpisodeSampler(IMAGES, "test", ways=3, shots=2, queries=3, seed=0)
 
 @pytest.fixture(autouse=True)
 def few_episodes(monkeypatch):
-    monkeypatch.setattr("wheretolearn.probes.EPISODES", 12)
+    monkeypatch.setattr("reproduction.runs.probes.EPISODES", 12)
 
 
 def learner(method="sparse-maml", **changes):

@@ -18,21 +18,20 @@ import pandas as pd
 import pytest
 import torch.nn.functional as F
 
-from wheretolearn import (
-    by_problem,
-    continual_claims,
-    few_shot_claims,
-    inside_the_loop,
-    la_maml_figures,
-    la_maml_search,
-    layers,
-    osaka_claims,
-    osaka_figures,
-    paper_tables,
-    sparsity_profiles,
-    study,
-)
-from wheretolearn.analysis import (
+from reproduction.bench import results
+from reproduction.claims import few_shot as few_shot_claims
+from reproduction.claims import osaka as osaka_claims
+from reproduction.claims import streams as continual_claims
+from reproduction.plan import streams as plan
+from reproduction.plan import study
+from reproduction.report import la_maml as la_maml_figures
+from reproduction.report import la_maml_search, sparsity_profiles
+from reproduction.report import load_records as layers
+from reproduction.report import mask_overlap as by_problem
+from reproduction.report import osaka as osaka_figures
+from reproduction.report import probes as inside_the_loop
+from reproduction.report import tables_1_and_2 as paper_tables
+from reproduction.report.analysis import (
     LAYERS,
     by_experiment,
     finished,
@@ -40,13 +39,11 @@ from wheretolearn.analysis import (
     noise_curve,
     paired_gain,
 )
-from wheretolearn.bench import results
-from wheretolearn.continual import plan
-from wheretolearn.continual.osaka_methods import LEARNERS
-from wheretolearn.continual.osaka_metrics import BEFORE
-from wheretolearn.continual.osaka_run import OsakaRun, open_experiment
-from wheretolearn.robustness import robustness
-from wheretolearn.statistics import Interval, t_interval
+from reproduction.report.robustness import robustness
+from reproduction.runs.osaka import OsakaRun, open_experiment
+from reproduction.runs.statistics import Interval, t_interval
+from wheretolearn.continual.osaka.methods import LEARNERS
+from wheretolearn.continual.osaka.metrics import BEFORE
 
 ROOT = Path(__file__).parents[1]
 

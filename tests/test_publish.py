@@ -14,7 +14,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from wheretolearn import publish, study
+from reproduction.plan import study
+from reproduction.publish import book as publish
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
@@ -74,7 +75,7 @@ print(name, len(list(here.glob("*.running"))), sys.executable, IPKernelApp.insta
     jobs = [
         subprocess.Popen(
             [
-                *(sys.executable, "-m", "wheretolearn.publish", "notebook"),
+                *(sys.executable, "-m", "reproduction.publish", "notebook"),
                 *(str(source), str(tmp_path / f"{name}.ipynb")),
                 *("-p", "name", name, "-p", "place", str(tmp_path)),
             ],
@@ -110,7 +111,7 @@ def test_the_kernel_is_this_interpreter(tmp_path: Path, kernel: str | None) -> N
     command = [
         sys.executable,
         "-m",
-        "wheretolearn.publish",
+        "reproduction.publish",
         "notebook",
         str(source),
         "-p",

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from reproduction.claims import ledger, readme
+from reproduction.plan import study
+from reproduction.runs import records
 from synthetic import made_up_record
-from wheretolearn import ledger, readme, records, study
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,19 +31,21 @@ def test_readme_is_what_the_records_say(found, study_records):
     of_figure2 = records.load(ROOT / "results", study.experiments("study", study.FIG2))
     of_table1 = records.load(ROOT / "results", study.experiments("study", study.TABLE1))
     made = readme.fill(text, found, study_records, of_figure2, of_table1)
-    assert made == text, "run: python -m wheretolearn.readme"
+    assert made == text, "run: python -m reproduction.claims.readme"
 
 
 def test_ledger_is_what_the_records_say(found, tmp_path):
     ledger.write(tmp_path / "claims.json", found)
     made, kept = ((p / "claims.json").read_text() for p in (tmp_path, ROOT / "results"))
-    assert made == kept, "run: python -m wheretolearn.readme"
+    assert made == kept, "run: python -m reproduction.claims.readme"
 
 
 def test_picture_shows_these_records(study_records):
     omniglot = [r for r in study_records if r["data"]["name"] == "omniglot"]
     digest = readme.digest(omniglot, ROOT / "results/paper")
-    assert readme.shown(ROOT / readme.PICTURE) == digest, "run: python -m wheretolearn.readme"
+    assert readme.shown(ROOT / readme.PICTURE) == digest, (
+        "run: python -m reproduction.claims.readme"
+    )
 
 
 @pytest.mark.parametrize("changed", ["record", "left", "centre", "right"])

@@ -18,9 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import ROOT
+from reproduction.plan import study
+from reproduction.runs import few_shot as training
+from reproduction.runs import records
 from synthetic import TINY, image_set, made_up_osaka_record, made_up_record
 from synthetic_streams import stream_record
-from wheretolearn import records, study, training
 
 SCHEMA = json.loads(resources.files("wheretolearn").joinpath("record.schema.json").read_text())
 

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from wheretolearn import Batch, MetaLearner, Task, make_rule, study
+from reproduction.plan import study
+from wheretolearn import Batch, MetaLearner, Task, make_rule
 from wheretolearn.inner_loop import as_function
 from wheretolearn.networks import ConvNet4, ResNet12
 from wheretolearn.rules import count_frozen

@@ -5,12 +5,13 @@ import torch
 import torch.nn.functional as F
 from torch.func import functional_call
 
-from wheretolearn.bench.la_maml_forms import FORMS
-from wheretolearn.continual import mlp_steps
-from wheretolearn.continual.mlp_gradient import by_hand
+from reproduction.bench.la_maml_forms import FORMS
 from wheretolearn.continual.replay_gradient import by_autograd
-from wheretolearn.inner_loop import Batch, as_function
+from wheretolearn.fast import mlp_steps
+from wheretolearn.fast.mlp import by_hand
+from wheretolearn.inner_loop import as_function
 from wheretolearn.networks import MLP
+from wheretolearn.types import Batch
 
 SIZES = [(784, 100, 100, 10), (7, 5, 3), (6, 8, 4, 9, 2), (5, 1, 3)]
 

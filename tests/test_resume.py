@@ -18,11 +18,14 @@ import pytest
 import torch
 
 import driver
+from reproduction.plan import cli, study
+from reproduction.runs import few_shot as training
+from reproduction.runs import protocol as runs
+from reproduction.runs import records
+from reproduction.runs.experiment import Experiment
+from reproduction.runs.few_shot import Training
 from synthetic import TINY, content, image_set
-from wheretolearn import cli, records, runs, study, training
-from wheretolearn.experiments import Experiment
 from wheretolearn.meta import MetaLearner, Score
-from wheretolearn.training import Training
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +59,7 @@ def start(monkeypatch):
     monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))  # not pytest's
     context = multiprocessing.get_context("forkserver")
     # torch imports _dynamo at the first update, which takes seconds
-    context.set_forkserver_preload(["wheretolearn.cli", "torch._dynamo"])
+    context.set_forkserver_preload(["reproduction.plan.cli", "torch._dynamo"])
     started = []
 
     def start(function, *args):

@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from synthetic import made_up_record
-from wheretolearn import tables
-from wheretolearn.robustness import (
+from reproduction.report import markdown as tables
+from reproduction.report.robustness import (
     Setting,
     by_setting,
     common_setting,
@@ -16,7 +15,8 @@ from wheretolearn.robustness import (
     robustness,
     where_the_gain_is,
 )
-from wheretolearn.statistics import t_interval
+from reproduction.runs.statistics import t_interval
+from synthetic import made_up_record
 
 BASE = Setting(5, 0.1, 32)
 SETTINGS = [

@@ -10,7 +10,8 @@ from torch import nn
 
 from wheretolearn import METHODS, Rule, make_rule
 from wheretolearn.networks import MLP, ConvNet4
-from wheretolearn.rules import Rates, count_frozen
+from wheretolearn.rules import count_frozen
+from wheretolearn.types import Rates
 
 SHAPES = st.sampled_from([(1,), (7,), (300,), (20, 31), (8, 3, 3, 3), (16, 16, 3, 3)])
 DTYPES = st.sampled_from([torch.float32, torch.float64])

@@ -17,10 +17,13 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 import driver
 import workers
+from reproduction.plan import resources, study
+from reproduction.publish import book as publish
+from reproduction.publish.failures import Failures
+from reproduction.runs import few_shot as training
+from reproduction.runs import records
+from reproduction.runs.experiment import Experiment
 from synthetic import content, image_set
-from wheretolearn import publish, records, resources, study, training
-from wheretolearn.experiments import Experiment
-from wheretolearn.failures import Failures
 
 ROOT = Path(__file__).resolve().parents[1]
 PROFILES = sorted(path.name for path in (ROOT / "profiles").iterdir())

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from reproduction.plan import study
+from reproduction.report import sparsity_profiles as profiles
 from synthetic import made_up_record
-from wheretolearn import sparsity_profiles as profiles
-from wheretolearn import study
 
 CONVNETS = study.few_shot("study", "learned_rates")
 RESNETS = study.few_shot("study", "resnet12_sparsity")

@@ -7,11 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from wheretolearn.inner_loop import Adapted, Batch, Task, adapt, as_function, first_order
+from wheretolearn.fast.vmap import adapt_all, first_order_all, outputs_of_all, stack
+from wheretolearn.inner_loop import Adapted, adapt, as_function, first_order
 from wheretolearn.meta import MetaLearner
 from wheretolearn.networks import make_network
 from wheretolearn.rules import METHODS, make_rule
-from wheretolearn.stacked import adapt_all, first_order_all, outputs_of_all, stack
+from wheretolearn.types import Batch, Task
 
 NETWORKS = [("convnet4", 1), ("convnet4", 3), ("resnet12", 3), ("mlp", 1)]
 

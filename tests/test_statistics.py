@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from wheretolearn.statistics import Interval, bootstrap_interval, episode_interval, t_interval
+from reproduction.runs.statistics import Interval, bootstrap_interval, episode_interval, t_interval
 
 VALUES = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30)
 ALL = [episode_interval, bootstrap_interval, t_interval]

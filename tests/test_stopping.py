@@ -8,10 +8,13 @@ import time
 
 import pytest
 
+from reproduction.plan import cli
+from reproduction.runs import few_shot as training
+from reproduction.runs import protocol as runs
+from reproduction.runs import records, stopping
+from reproduction.runs.few_shot import Training
+from reproduction.runs.osaka import OsakaRun
 from synthetic import content, image_set
-from wheretolearn import cli, records, runs, stopping, training
-from wheretolearn.continual.osaka_run import OsakaRun
-from wheretolearn.training import Training
 
 CHANGES = [
     *("network=mlp", "image_size=8", "width=6", "ways=3", "shots=2", "queries=3"),

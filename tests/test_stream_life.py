@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 import torch
 
+from reproduction.claims import streams as continual_claims
+from reproduction.plan import cli, study
+from reproduction.plan import streams as plan
+from reproduction.runs import launch, records
+from reproduction.runs import protocol as runs
+from reproduction.runs.experiment import Planned
+from reproduction.runs.osaka import OsakaRun
+from reproduction.runs.streams import ContinualRun
 from synthetic import content
-from wheretolearn import cli, continual_claims, launch, records, runs, study
-from wheretolearn.continual import plan
-from wheretolearn.continual.experiment import ContinualRun
-from wheretolearn.continual.osaka_run import OsakaRun
-from wheretolearn.experiments import Planned
 
 SHORT: dict[str, Planned] = {
     "continual": study.find("smoke", "glyph-rotations-sparse-la-maml"),

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from wheretolearn import few_shot, study
-from wheretolearn.continual import plan
-from wheretolearn.experiments import CPU_FLOPS, Experiment
+from reproduction.plan import few_shot, study
+from reproduction.plan import streams as plan
+from reproduction.runs.experiment import CPU_FLOPS, Experiment
 from wheretolearn.rules import count_frozen
 
 EVERY = [e for profile in study.PROFILES for e in study.few_shot(profile)]

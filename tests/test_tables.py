@@ -2,10 +2,10 @@
 
 import pandas as pd
 
+from reproduction.report import markdown as tables
+from reproduction.report.analysis import NOTHING, Finding, evidence_line
+from reproduction.runs.statistics import t_interval
 from synthetic import made_up_record
-from wheretolearn import tables
-from wheretolearn.analysis import NOTHING, Finding, evidence_line
-from wheretolearn.statistics import t_interval
 
 
 def trained(seed, first, last, best):

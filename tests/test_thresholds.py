@@ -10,18 +10,13 @@ from typing import NamedTuple
 import pytest
 
 from conftest import ROOT
-from wheretolearn import (
-    analysis,
-    continual_claims,
-    few_shot,
-    few_shot_claims,
-    ledger,
-    readme,
-    stated,
-    study,
-)
-from wheretolearn.analysis import NOTHING, evidence_line
-from wheretolearn.statistics import Interval
+from reproduction.claims import few_shot as few_shot_claims
+from reproduction.claims import ledger, readme, stated
+from reproduction.claims import streams as continual_claims
+from reproduction.plan import few_shot, study
+from reproduction.report import analysis
+from reproduction.report.analysis import NOTHING, evidence_line
+from reproduction.runs.statistics import Interval
 
 CHAPTER = (ROOT / "book/preregistration.md").read_text(encoding="utf-8")
 IN_WORDS = {0: "zero", 0.75: "three quarters", 1: "one"}

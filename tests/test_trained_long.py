@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wheretolearn import study, trained_long
-from wheretolearn.statistics import Interval
-from wheretolearn.trained_long import gate, holm, outcomes, word
+from reproduction.plan import study
+from reproduction.report import trained_long
+from reproduction.report.trained_long import gate, holm, outcomes, word
+from reproduction.runs.statistics import Interval
 
 
 def run(name, seed, test, validation, updates=9000, probes=None):

@@ -6,12 +6,14 @@ import dataclasses
 import pytest
 import torch
 
+from reproduction.runs import few_shot as training
+from reproduction.runs import protocol as runs
+from reproduction.runs import records
+from reproduction.runs.few_shot import Training
 from synthetic import TINY, content, image_set
-from wheretolearn import records, runs, training
 from wheretolearn.data import DataError
 from wheretolearn.meta import MetaLearner, Score
 from wheretolearn.tasks import EpisodeSampler
-from wheretolearn.training import Training
 
 IMAGES = image_set()
 

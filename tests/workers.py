@@ -17,12 +17,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from driver import use_small_things
+from reproduction.plan import cli, study
+from reproduction.publish import book as publish
+from reproduction.runs import few_shot as training
 from synthetic import TINY, image_set
-from wheretolearn import cli, data, publish, study, training
+from wheretolearn import data
 
 PYTHON = """#!{python} -IS
 import os, signal, socket, sys
-if sys.argv[1:4] != ["-m", "wheretolearn", "run"]:
+if sys.argv[1:4] != ["-m", "reproduction", "run"]:
     os.execv("{python}", ["{python}", *sys.argv[1:]])
 with socket.socket(socket.AF_UNIX) as server:
     server.connect("{address}")

@@ -13,9 +13,10 @@ continual    La-MAML, C-MAML and their relatives, on streams
 records      one JSON file for each run; statistics, figures: what it shows
 """
 
-from .inner_loop import Batch, Task, adapt, first_order, second_order
+from .inner_loop import adapt, first_order, second_order
 from .meta import MetaLearner
 from .rules import METHODS, Rule, make_rule
+from .types import Batch, Task
 
 __all__ = [
     "METHODS",

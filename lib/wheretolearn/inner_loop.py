@@ -29,38 +29,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .convnet_gradient import gradient_by_hand
+from .fast.convnet import gradient_by_hand
 from .networks import Staged
-from .rules import Params, Rates
-
-Forward = Callable[[Mapping[str, Tensor], Tensor], Tensor]
-"""``forward(params, inputs) -> outputs``: a network as a pure function."""
-
-Criterion = Callable[[Tensor, Tensor], Tensor]
-"""``criterion(outputs, targets) -> loss``: any differentiable scalar."""
-
-
-class Batch(NamedTuple):
-    """Inputs and targets of a few examples."""
-
-    inputs: Tensor
-    targets: Tensor
-
-    def to(self, device: torch.device) -> Batch:
-        """Return the batch on a device; what was made in inference mode as a usual copy."""
-        moved = (t.to(device) for t in self)
-        return Batch(*(t.clone() if t.is_inference() else t for t in moved))
-
-
-class Task(NamedTuple):
-    """What the network adapts on, and what it is judged on."""
-
-    support: Batch
-    query: Batch
-
-    def to(self, device: torch.device) -> Task:
-        """Return the task on a device."""
-        return Task(self.support.to(device), self.query.to(device))
+from .types import Batch, Criterion, Forward, Params, Rates, Task
 
 
 class Adapted(NamedTuple):

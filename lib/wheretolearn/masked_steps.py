@@ -16,8 +16,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .inner_loop import Criterion, Forward, MetaGradient, Task, gradients
-from .rules import Rates, Rule
+from .inner_loop import MetaGradient, gradients
+from .rules import Rule
+from .types import Criterion, Forward, Rates, Task
 
 
 def masked_steps(

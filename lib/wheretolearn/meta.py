@@ -19,23 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .inner_loop import (
-    Adapted,
-    Batch,
-    Criterion,
-    Forward,
-    MetaGradient,
-    Task,
-    adapt,
-    as_function,
-    first_order,
-    second_order,
-)
+from .fast.vmap import adapt_all, first_order_all, outputs_of_all, stack
+from .inner_loop import Adapted, MetaGradient, adapt, as_function, first_order, second_order
 from .masked_steps import masked_steps
 from .precision import Precision, check_precision, computing_in
-from .rules import Count, Params, Rates, Rule, count_frozen
-from .stacked import adapt_all, first_order_all, outputs_of_all, stack
+from .rules import Count, Rule, count_frozen
 from .states import check_like, check_optimizer, check_settings, kept_buffers, settings_of
+from .types import Batch, Criterion, Forward, Params, Rates, Task
 
 T = TypeVar("T")
 
@@ -121,7 +111,7 @@ class MetaLearner:
         ``auto``, ``cpu``, ``cuda``, ``mps`` or ``xpu``.
     stacked : bool, optional
         Whether the tasks of a meta-update (to first order) and of an evaluation adapt side
-        by side (:mod:`wheretolearn.stacked`); by default, on a GPU.  Tasks of unequal
+        by side (:mod:`wheretolearn.fast.vmap`); by default, on a GPU.  Tasks of unequal
         shapes never do, nor those of a network or loss for which it proves impossible.
     generator : torch.Generator, optional
         Source of the initial mask.

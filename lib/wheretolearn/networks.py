@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .kernels import kernels_wanted, norm_act
-from .unmodified import runs, unmodified
+from .fast.kernels import kernels_wanted, norm_act
+from .fast.unmodified import runs, unmodified
 
 
 class Staged(nn.Module):

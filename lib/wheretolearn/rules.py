@@ -57,12 +57,7 @@ import torch
 from torch import Tensor
 
 from .suggestions import closest
-
-Params = dict[str, Tensor]
-"""Parameters by name, as in ``dict(module.named_parameters())``."""
-
-Rates = dict[str, Tensor | float]
-"""Inner-loop rates by name; a name that is absent does not move."""
+from .types import Params, Rates
 
 
 def _straight_through(hard: Tensor, m: Tensor) -> Tensor:

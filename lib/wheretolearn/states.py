@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .rules import Params, Rule
+from .rules import Rule
+from .types import Params
 
 
 def check_like(own: Any, found: Any, where: str = "the state") -> None:

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from .data import ImageSet
-from .inner_loop import Batch, Task
 from .suggestions import closest
+from .types import Batch, Task
 
 T = TypeVar("T")
 

@@ -16,6 +16,7 @@ import pooch
 import pytest
 from image_files import MIB, image_bytes, memory_below, write
 
+from reproduction.runs.experiment import Experiment
 from wheretolearn.data import (
     DATASETS,
     AbsentError,
@@ -30,7 +31,6 @@ from wheretolearn.data import (
     omniglot,
     verify,
 )
-from wheretolearn.experiments import Experiment
 from wheretolearn.tasks import EpisodeSampler
 
 SIZES = {"omniglot": (1028, 172, 423), "miniimagenet": (64, 16, 20), "cub": (100, 50, 50)}

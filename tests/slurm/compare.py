@@ -7,8 +7,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from reproduction.runs import records
 from synthetic import content
-from wheretolearn import records
 
 
 def main() -> int:

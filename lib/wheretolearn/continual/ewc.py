@@ -16,10 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..inner_loop import Batch
-from ..rules import Params
 from ..states import kept_buffers
-from .learner import Learner, at_least
+from ..types import Batch, Params
+from .base import Learner, at_least
 
 
 class EWC(Learner):
@@ -40,7 +39,7 @@ class EWC(Learner):
     glances : int, default 1
         Steps on each batch.
     **base
-        See :class:`~wheretolearn.continual.learner.Learner`.
+        See :class:`~wheretolearn.continual.base.Learner`.
 
     Raises
     ------

@@ -22,9 +22,8 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from ..inner_loop import Batch
-from ..rules import Params
-from .learner import Learner, at_least
+from ..types import Batch, Params
+from .base import Learner, at_least
 from .task_gradients import Factored, Stacked, TaskGradients
 
 _NOT_EXACT = "exact gradients are there for a perceptron with one head, on the CPU"
@@ -48,7 +47,7 @@ class GEM(Learner):
     exact : bool, default False
         Compute gradients in double precision where steps are turned.
     **base
-        See :class:`~wheretolearn.continual.learner.Learner`.
+        See :class:`~wheretolearn.continual.base.Learner`.
 
     Raises
     ------

@@ -26,10 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..inner_loop import Batch
-from ..rules import Params
 from ..states import kept_buffers
-from .learner import Learner
+from ..types import Batch, Params
+from .base import Learner
 
 EVERY = 100
 """Samples of a task between two comparisons."""

@@ -32,11 +32,11 @@ from typing import Any
 
 import torch
 
-from ..inner_loop import Batch
-from ..rules import Rates, Rule
-from .learner import Learner, at_least, clip
+from ..fast.mlp import by_hand
+from ..rules import Rule
+from ..types import Batch, Rates
+from .base import Learner, at_least, clip
 from .memory import Reservoir
-from .mlp_gradient import by_hand
 from .replay_gradient import ReplayGradient, by_autograd
 
 _OF_RULES = 1_000_003  # far from any seed of a run
@@ -67,7 +67,7 @@ class LaMAML(Learner):
     off_by_one : bool, default False
         See :class:`~wheretolearn.continual.memory.Reservoir`; true in the released code.
     **base
-        See :class:`~wheretolearn.continual.learner.Learner`.
+        See :class:`~wheretolearn.continual.base.Learner`.
 
     Raises
     ------

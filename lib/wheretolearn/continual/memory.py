@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..inner_loop import Batch
 from ..states import check_settings, settings_of
+from ..types import Batch
 
 
 class Reservoir:

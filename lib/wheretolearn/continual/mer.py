@@ -6,11 +6,10 @@ from typing import Any
 
 import torch
 
-from ..inner_loop import Batch
-from ..rules import Params
-from .learner import Learner, at_least
+from ..fast.mlp_steps import descend
+from ..types import Batch, Params
+from .base import Learner, at_least
 from .memory import Reservoir
-from .mlp_steps import descend
 
 
 class MER(Learner):
@@ -35,7 +34,7 @@ class MER(Learner):
     off_by_one : bool, default False
         See :class:`~wheretolearn.continual.memory.Reservoir`; true in the released code.
     **base
-        See :class:`~wheretolearn.continual.learner.Learner`.
+        See :class:`~wheretolearn.continual.base.Learner`.
 
     Raises
     ------

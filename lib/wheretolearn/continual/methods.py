@@ -25,14 +25,14 @@ from torch import nn
 from ..networks import MLP
 from ..rules import make_rule
 from ..suggestions import closest
+from .base import Learner
 from .ewc import EWC
 from .gem import GEM
 from .la_maml import LaMAML
-from .learner import Learner
 from .mer import MER
 from .online import Online
 from .replay import ExperienceReplay
-from .streams import Stream
+from .streams.stream import Stream
 
 Settings = dict[str, Any]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..inner_loop import Batch
-from .learner import Learner, at_least
+from ..types import Batch
+from .base import Learner, at_least
 
 
 class Online(Learner):
@@ -18,7 +18,7 @@ class Online(Learner):
     glances : int, default 1
         Steps on each batch.
     **base
-        See :class:`~wheretolearn.continual.learner.Learner`.
+        See :class:`~wheretolearn.continual.base.Learner`.
 
     Raises
     ------

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from ..inner_loop import Batch
-from .learner import CLIP, Learner, at_least
+from ..types import Batch
+from .base import CLIP, Learner, at_least
 from .memory import Reservoir
 
 
@@ -29,7 +29,7 @@ class ExperienceReplay(Learner):
     off_by_one : bool, default False
         See :class:`~wheretolearn.continual.memory.Reservoir`.
     **base
-        See :class:`~wheretolearn.continual.learner.Learner`.
+        See :class:`~wheretolearn.continual.base.Learner`.
 
     Raises
     ------

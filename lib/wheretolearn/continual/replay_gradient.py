@@ -14,7 +14,7 @@ algorithm 1).  To first order, with :math:`G_k = \nabla L(\phi_k)`,
           \frac{\partial}{\partial r} = -\frac1n \sum_k G_k \circ \sum_{j \le k} g_j .
 
 :func:`by_autograd` lets autograd find this for any network; for a fully connected one,
-:mod:`wheretolearn.continual.mlp_gradient` computes it by hand, several times faster.
+:mod:`wheretolearn.fast.mlp` computes it by hand, several times faster.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..inner_loop import Batch, Criterion, Forward, gradients
-from ..rules import Params, Rates
+from ..inner_loop import gradients
+from ..types import Batch, Criterion, Forward, Params, Rates
 
 
 class ReplayGradient(NamedTuple):

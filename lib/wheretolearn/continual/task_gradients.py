@@ -23,8 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..inner_loop import Batch
-from ..rules import Params
+from ..types import Batch, Params
 
 
 class TaskGradients(Protocol):

@@ -1,0 +1,5 @@
+"""``python -m reproduction``."""
+
+from .plan.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Claims of the paper, and whether the records bear them out."""

@@ -1,0 +1,304 @@
+"""The command line: ``wheretolearn run | list | data | record``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from wheretolearn import data as datasets
+
+from ..runs import launch, records
+from ..runs.experiment import Planned
+from ..runs.stopping import STOP, Stopped
+from . import study
+
+
+@dataclass
+class RunCommand:
+    """Run one experiment with one seed and write its record.
+
+    A run that was interrupted goes on where it was.
+    """
+
+    experiment: Annotated[str, tyro.conf.Positional]
+    """Name of the experiment; see ``wheretolearn list``."""
+    profile: str = "quick"
+    """quick, study, search, paper or smoke."""
+    seed: int = 0
+    """Seed of initialisation, mask and episodes."""
+    results: Path = Path("results")
+    """Folder of the records."""
+    data: Path | None = None
+    """Root of the data; by default WHERETOLEARN_DATA or the user cache."""
+    device: str = "auto"
+    """auto, cpu, cuda, mps or xpu."""
+    fresh: bool = False
+    """Train even if there is a record."""
+    wait: bool = True
+    """Wait if another process works on the same run."""
+    progress: bool = True
+    """Show a progress bar."""
+    change: tuple[str, ...] = ()
+    """Changes of parameters, such as ``--change width=64 updates=100``; the experiment is then
+    called ``<name>+updates=100+width=64``, whatever their order."""
+
+    def __call__(self) -> None:
+        """Run, then print the summary of the record."""
+        experiment = _changed(study.find(self.profile, self.experiment), self.change)
+        record = launch.run(
+            experiment,
+            self.seed,
+            results=self.results,
+            data=self.data,
+            device=self.device,
+            fresh=self.fresh,
+            wait=self.wait,
+            progress=self.progress,
+        )
+        print(_summary(record))
+
+
+@dataclass
+class ListCommand:
+    """List the runs of a figure, with their state and estimated cost."""
+
+    figure: Annotated[str | None, tyro.conf.Positional] = None
+    """Name of a notebook; all by default."""
+    profile: str = "quick"
+    """quick, study, search, paper or smoke."""
+    results: Path = Path("results")
+    """Folder of the records."""
+
+    def __call__(self) -> None:
+        """Print one line for each run."""
+        total = 0.0
+        for run in study.plan(self.profile, self.figure):
+            path = self.results / Path(run.record).relative_to("results")
+            state = _state(path, study.find(self.profile, run.experiment))
+            if state not in ("finished", "diverged"):
+                total += run.seconds
+            print(f"{run.experiment:32} seed {run.seed}  {_duration(run.seconds):>9}  {state}")
+        waiting = [e for e in study.experiments(self.profile, self.figure) if study.waits(e)]
+        if waiting:
+            print(f"{len(waiting)} experiments wait for the search (profile search)")
+        print(f"left: about {_duration(total)} on one CPU core, an estimate from operation counts")
+
+
+@dataclass
+class DataCommand:
+    """Show where data sets are looked for, verify them, or decode them into the cache."""
+
+    action: Annotated[Literal["show", "verify", "prepare"], tyro.conf.Positional]
+    """What to do."""
+    name: Annotated[str | None, tyro.conf.Positional] = None
+    """Name of a data set; all by default (show, verify)."""
+    data: Path | None = None
+    """Root of the data; by default WHERETOLEARN_DATA or the user cache."""
+    image_size: int = 28
+    """Image size for prepare, pixels."""
+
+    def __call__(self) -> None:
+        """Do it for one data set or all."""
+        if self.action == "prepare":
+            if self.name is None:
+                raise ValueError("prepare needs the name of a data set")
+            images = datasets.load(self.name, self.image_size, root=self.data)
+            print(f"{images.name}: {images.images.shape}, {len(images.classes)} classes")
+            return
+        failed = False
+        for name in [self.name] if self.name else list(datasets.DATASETS):
+            if self.action == "show":
+                print(datasets.describe(name, self.data))
+                continue
+            try:
+                print("\n".join(datasets.verify(name, self.data)))
+            except datasets.AbsentError as error:
+                failed |= self.name is not None  # nobody has them all
+                print(f"not at hand: {error}", file=sys.stderr)
+            except datasets.DataError as error:
+                failed = True
+                print(f"{name}: {error}", file=sys.stderr)
+        if failed:
+            raise SystemExit(1)
+
+
+@dataclass
+class RecordCommand:
+    """Show a record, after checking it."""
+
+    path: Annotated[Path, tyro.conf.Positional]
+    """Path of the JSON file."""
+    full: bool = False
+    """Print everything instead of a summary."""
+
+    def __call__(self) -> None:
+        """Print the record or its summary."""
+        record = records.read(self.path)
+        print(json.dumps(record, indent=1) if self.full else _summary(record))
+
+
+_Command = (
+    Annotated[RunCommand, tyro.conf.subcommand("run")]
+    | Annotated[ListCommand, tyro.conf.subcommand("list")]
+    | Annotated[DataCommand, tyro.conf.subcommand("data")]
+    | Annotated[RecordCommand, tyro.conf.subcommand("record")]
+)
+
+
+def _changed(experiment: Planned, changes: tuple[str, ...]) -> Planned:
+    """Apply ``name=value`` changes; values are read as JSON, or else as text."""
+    if not changes:
+        return experiment
+    values = {}
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if not equals:
+            raise ValueError(f"a change is written name=value, got {change!r}")
+        try:
+            values[name] = json.loads(text)
+        except (json.JSONDecodeError, RecursionError):
+            values[name] = text
+    if "name" in values or "profile" in values:
+        raise ValueError("name and profile cannot be changed")
+    changed = experiment.replace(**values)
+    name = "+".join([experiment.name, *_differences(experiment.parameters(), changed.parameters())])
+    if "/" in name or os.sep in name or not name.isprintable():
+        raise ValueError(f"a change names a file and cannot hold {os.sep!r}: {' '.join(changes)}")
+    return changed.replace(name=name)
+
+
+def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Return what differs as ``name=value``, in one order and one spelling."""
+    old, new = _spelt(before), _spelt(after)
+    return [f"{name}={new[name]}" for name in sorted(new) if new[name] != old.get(name)]
+
+
+def _spelt(parameters: dict[str, Any]) -> dict[str, str]:
+    """Return values as text, a number always in one way, and settings one by one."""
+    flat = {f"settings.{k}": v for k, v in parameters.get("settings", {}).items()}
+    flat |= {k: v for k, v in parameters.items() if k != "settings"}
+    return {
+        k: v if isinstance(v, str) else re.sub(r"\.0$", "", json.dumps(v)) for k, v in flat.items()
+    }
+
+
+def _state(path: Path, experiment: Planned) -> str:
+    if not path.exists():
+        return "not run"
+    record = records.read(path)
+    return record["status"] if records.fits(record, experiment) else "outdated"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _summary(record: records.Record) -> str:
+    where = record["provenance"]
+    return "\n".join(
+        [
+            f"{record['experiment']} (profile {record['profile']}), seed {record['seed']}",
+            *(f"  {name:14} {value}" for name, value in _found(record).items()),
+            f"  made by        {where['commit'] or where['library_version']} on "
+            f"{where['processor']}, {_duration(where['wall_seconds'])}",
+        ]
+    )
+
+
+def _found(record: records.Record) -> dict[str, str]:
+    """Return what a run found, in words, by name."""
+    final, kind = record["final"], record.get("kind", "few-shot")
+    if record["status"] == "diverged":
+        where = record["diverged_at"]
+        if not isinstance(where, dict):
+            where = {"update": where}
+        return {"result": "diverged at " + ", ".join(f"{k} {v}" for k, v in where.items())}
+    sparsity = "none" if final["sparsity"] is None else f"{final['sparsity']:.1%}"
+    if kind == "continual":
+        return {
+            "retained": f"{final['ra']:.1%} over all tasks of {record['data']['name']}",
+            "forgotten": f"{-final['bti']:.1%} since each was learned (BTI {final['bti']:.1%})",
+            "sparsity": sparsity,
+        }
+    if kind == "osaka":
+        steps = record["parameters"]["steps"]
+        return {"accuracy": f"{final['accuracy']:.1%} over {steps} steps", "sparsity": sparsity}
+    test = final["test_accuracy"]
+    accuracy = "not measured"
+    if test:
+        accuracy = f"{test['mean']:.1%} on {test['n']} test episodes of {record['data']['name']}"
+    return {
+        "test accuracy": accuracy,
+        "sparsity": f"{sparsity} after {final['update']} updates",
+    }
+
+
+@dataclass
+class _Arguments:
+    """Masked meta-learning: a reproduction of "Learning where to learn"."""
+
+    command: _Command = field()
+
+
+def main() -> None:
+    """Run the command line; what a user can mend is said in a line, without a traceback."""
+    arguments = tyro.cli(_Arguments, config=(tyro.conf.OmitSubcommandPrefixes,))
+    with one_line("wheretolearn"), _resumable(arguments.command), STOP.by_signals():
+        arguments.command()
+
+
+@contextlib.contextmanager
+def one_line(program: str) -> Iterator[None]:
+    """Within, errors that a user can mend end the program with a line on standard error.
+
+    Parameters
+    ----------
+    program : str
+        Its name, for the line.
+
+    Raises
+    ------
+    SystemExit
+        Instead of a ``ValueError``, an ``OSError``, a ``DataError``, or a lack of memory.
+    """
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - closed by the caller
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None  # as a program that SIGPIPE ends
+    except (ValueError, OSError, datasets.DataError, MemoryError) as error:  # RecordError, too
+        print(f"{program}: {str(error) or type(error).__name__}", file=sys.stderr)
+        raise SystemExit(1) from error
+    except RuntimeError as error:
+        said = str(error).partition("\n")[0]
+        if not re.search("allocate|out of memory|overflow", said):  # how torch says it
+            raise
+        print(f"{program}: too large for this machine: {said}", file=sys.stderr)
+        raise SystemExit(1) from error
+
+
+@contextlib.contextmanager
+def _resumable(command: object) -> Iterator[None]:
+    """Within, a command that is stopped says how to go on with it."""
+    try:
+        yield
+    except Stopped as stopped:
+        again = "the same command" + " without --fresh" * getattr(command, "fresh", False)
+        goes_on = f"; {again} goes on from {STOP.kept}" if STOP.kept else ""
+        print(f"wheretolearn: stopped{goes_on}", file=sys.stderr)
+        raise SystemExit(128 + stopped.number) from None

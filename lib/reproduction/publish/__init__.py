@@ -1,0 +1,1 @@
+"""Executed notebooks, and the book made of them."""

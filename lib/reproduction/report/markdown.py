@@ -1,0 +1,281 @@
+"""Tables of the book, as Markdown, from records.
+
+A record may come from anyone, so nothing that it calls by a name is taken for markup: text is
+shown letter by letter (:func:`inline`, :func:`plain`) unless it is :class:`Markdown` on purpose.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+from ..runs.records import Record
+from ..runs.statistics import Interval, bootstrap_interval, t_interval
+from .analysis import NOTHING, Finding, beside_noise, by_experiment, finished
+from .analysis import test_accuracies as accuracies_by_seed
+
+_LIVE = re.compile(
+    r"[\x00-\x1f\x7f&<`|$\\*~]"  # HTML, code, tables, formulas, line breaks, emphasis
+    r"|(?<![^\W_])_|_(?![^\W_])"  # emphasis too, unless inside a word
+    r"|(?<=\])[(\[:]|/(?=/)|\.(?=[^\W\d])|@(?=\S)"  # what makes a link of a bracket, and addresses
+    r"|\{(?=\{)"  # a substitution
+)
+_BEGINS = re.compile(  # the same, and what begins a block
+    rf"\A(?:[ #>=%:(]|[-+](?!\d)|\d+[.)](?=\s|\Z))|{_LIVE.pattern}"
+)
+_NO_CODE = re.compile(r"[\x00-\x1f\x7f`|\\]")  # what ends code, or its line
+
+
+class Markdown(str):
+    """Text that is meant as markup."""
+
+
+def _escaped(text: str, live: re.Pattern[str]) -> Markdown:
+    if isinstance(text, Markdown):
+        return text
+    return Markdown(live.sub(lambda m: "".join(f"&#{ord(c)};" for c in m[0]), text))
+
+
+def inline(text: str) -> Markdown:
+    """Return Markdown that shows a text letter by letter in a line; Markdown stays as it is."""
+    return _escaped(text, _LIVE)
+
+
+def plain(text: str) -> Markdown:
+    """Return what :func:`inline` does, for a text that may stand where a paragraph begins."""
+    return _escaped(text, _BEGINS)
+
+
+def code(name: str) -> Markdown:
+    """Return a name as code; one that could end the code is shown as :func:`plain` text."""
+    return plain(name) if _NO_CODE.search(name) else Markdown(f"`{name}`")
+
+
+def verdicts(findings: Iterable[Finding]) -> str:
+    """Return the outcome of tests, a heading and a table for each.
+
+    Parameters
+    ----------
+    findings : iterable of Finding
+        From :mod:`reproduction.report.analysis`.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    parts = []
+    for claim, verdict, evidence in findings:
+        parts.append(f"**{inline(f'{claim}: {verdict}')}.**")
+        if len(evidence):
+            rows = [
+                (
+                    row.statistic,
+                    bounds(row.mean, row.low, row.high)
+                    if math.isfinite(row.mean)
+                    else "not run yet",
+                    str(row.seeds),
+                    row.needed,
+                    _held(row.holds, row.needed) if math.isfinite(row.mean) else "–",
+                )
+                for row in evidence.itertuples()
+            ]
+            header = ("statistic", "mean [95 % interval]", "seeds", "needed", "held")
+            parts.append(table(header, rows))
+    return "\n\n".join(parts)
+
+
+def _held(holds: bool, needed: str) -> str:
+    """Say whether a line of evidence holds; of one that needs nothing, nothing."""
+    return "–" if needed == NOTHING else "yes" if holds else "no"
+
+
+def number(x: float) -> str:
+    """Return two decimals, or for what they would turn to zero two digits."""
+    return f"{x:.2g}" if 1e-9 < abs(x) < 0.005 else f"{abs(x) if abs(x) < 0.005 else x:.2f}"
+
+
+def bounds(mean: float, low: float, high: float) -> str:
+    """Return a mean and its interval as :func:`number` does; where there is none, the mean."""
+    return number(mean) + (f" [{number(low)}, {number(high)}]" if math.isfinite(low) else "")
+
+
+def runs(records: Sequence[Record]) -> str:
+    """Return one line for each experiment: accuracy, sparsity, seeds, time.
+
+    What is tested is the network at its best validation; the update at which that was stands
+    beside the accuracy, seed by seed.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Records of any experiments.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    rows = []
+    for name, group in by_experiment(records).items():
+        done = finished(group)
+        accuracy = list(accuracies_by_seed(done).values())
+        sparsity = [100 * r["final"]["sparsity"] for r in done]
+        rows.append(
+            (
+                code(name),
+                interval(bootstrap_interval(accuracy)) if accuracy else "–" if done else "diverged",
+                ", ".join(f"{r['final']['best_update']}" for r in done) or "–",
+                interval(bootstrap_interval(sparsity)) if done else "–",
+                str(len(done)),
+                str(len(group) - len(done)),
+                f"{sum(r['provenance']['wall_seconds'] for r in group) / len(group) / 60:.1f}",
+            )
+        )
+    header = (
+        "experiment",
+        "test accuracy (%)",
+        "tested after update",
+        "final sparsity (%)",
+        "seeds finished",
+        "diverged",
+        "minutes a run",
+    )
+    return table(header, rows)
+
+
+def taught(records: Sequence[Record]) -> str:
+    """Return what meta-training added to the validation accuracy of the untrained network.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Few-shot records.  All validations of a run have the same episodes.
+
+    Returns
+    -------
+    str
+        Markdown: one line for each experiment, percent, with Student's 95 % interval over seeds.
+    """
+    rows = []
+    for name, group in by_experiment(finished(records)).items():
+        first, last = ([100 * r["curves"]["val_accuracy"][i] for r in group] for i in (0, -1))
+        rows.append(
+            (
+                code(name),
+                f"{group[0]['parameters']['updates']:,}",
+                f"{sum(first) / len(first):.1f}",
+                f"{sum(last) / len(last):.1f}",
+                interval(added(group)),
+                str(len(group)),
+            )
+        )
+    header = ("experiment", "updates", "untrained (%)", "at the end (%)", "added (points)", "seeds")
+    return table(header, rows)
+
+
+def added(group: Sequence[Record]) -> Interval:
+    """Return what meta-training added to the validation accuracy, in points, over seeds."""
+    curves = [r["curves"]["val_accuracy"] for r in group]
+    return t_interval([100 * (c[-1] - c[0]) for c in curves])
+
+
+def against_noise(records: Sequence[Record]) -> str:
+    """Compare final sparsities with what pure noise would have made of the same masks.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Records of Figure 1 on one problem.
+
+    Returns
+    -------
+    str
+        Markdown: one line for each initial sparsity.
+    """
+    rows = [
+        (f"{level} %", interval(b.final), f"{b.noise:.1f}", b.side)
+        for level, b in beside_noise(records).items()
+    ]
+    header = ("initial sparsity", "final sparsity (%)", "under pure noise (%)", "ends")
+    return table(header, rows)
+
+
+def noise_in_words(records: Sequence[Record]) -> str:
+    """Say from which initial sparsities runs end above noise, and from which below.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Records of Figure 1 on one problem.
+
+    Returns
+    -------
+    str
+        Part of a sentence; empty without records.
+    """
+    sides: dict[str, list[str]] = {"above it": [], "below it": [], "not told apart": []}
+    for level, b in beside_noise(records).items():
+        sides[b.side].append(str(level))
+    found = []
+    for side, levels in sides.items():
+        if levels:
+            *first, last = levels
+            found.append(f"{side} from {', '.join(first)}{' and ' if first else ''}{last} %")
+        elif side == "above it":
+            found.append("above it from nowhere")
+    return ", ".join(found) if any(sides.values()) else ""
+
+
+def interval(value: Interval) -> str:
+    """Format an interval; without one, the mean alone."""
+    return str(value) if value.n > 1 else f"{value.mean:.1f}"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table; cells are shown letter by letter, but for :class:`Markdown`."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(inline, line)) + " |" for line in lines)
+
+
+def with_missing(
+    header: Sequence[str], rows: Sequence[Sequence[str]], missing: Sequence[str]
+) -> str:
+    """Return a table, and below it what has no line there because it was not run yet.
+
+    Parameters
+    ----------
+    header : sequence of str
+        Titles of the columns.
+    rows : sequence of sequence of str
+        Cells; without any there is no table.
+    missing : sequence of str
+        Names of what was not run yet.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    parts = [table(header, rows)] if rows else []
+    if missing:
+        parts.append("Not run yet" + (f": {'; '.join(map(plain, missing))}." if rows else "."))
+    return "\n\n".join(parts)
+
+
+def folded(summary: str, text: str) -> str:
+    """Return Markdown that shows a summary, and the rest when it is clicked.
+
+    Parameters
+    ----------
+    summary : str
+        Plain text.
+    text : str
+        Markdown.
+
+    Returns
+    -------
+    str
+    """
+    return f"<details>\n<summary>{plain(summary)}</summary>\n\n{text}\n\n</details>"

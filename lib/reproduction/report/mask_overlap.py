@@ -1,0 +1,585 @@
+"""Sparsity by problem: profiles over the layers, and overlap of single weights.
+
+Both look at kernels alone (tensors of two or more dimensions).  Biases of convolutions have
+no effect, so their masks stay where they were drawn.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy import stats
+
+from ..plan import study
+from ..plan.few_shot import BY_PROBLEM
+from ..runs import mask_codec as masks
+from ..runs.experiment import Experiment
+from ..runs.records import Record
+from ..runs.statistics import Interval, t_interval
+from .analysis import LAYERS, by_experiment, finished, layer_sparsity
+from .figure1 import rows_of_panels, setting
+from .markdown import code, interval, table
+
+NAMES = {
+    "miniimagenet": "miniImageNet",
+    "cub": "CUB (2010)",
+    "omniglot": "Omniglot",
+    "glyphs": "glyphs",
+}
+"""What data sets are called; the study's edition of CUB is that of 2010."""
+
+BINS = 20
+"""Equally large groups of a tensor's initial mask numbers, within which chance is taken."""
+
+_MARKERS = "os^Dv"
+
+
+def problem_name(experiment: Experiment) -> str:
+    """Return data, ways and shots of an experiment, as tables name them."""
+    data = NAMES.get(experiment.data, experiment.data)
+    return f"{data}, {experiment.ways}-way {experiment.shots}-shot"
+
+
+def problems(profile: str) -> dict[str, str]:
+    """Return what the problems of a profile are called, by the name of the experiment.
+
+    Raises
+    ------
+    ValueError
+        For a profile that is unknown or has no such experiments.
+    """
+    return {e.name: problem_name(e) for e in study.few_shot(profile, BY_PROBLEM)}
+
+
+def counted(group: Sequence[Record]) -> str:
+    """Return how many runs of an experiment finished, as a table says it."""
+    done = len(finished(group))
+    lost = f" ({len(group) - done} diverged)" if done < len(group) else ""
+    return f"{done}{lost}" if group else "not run yet"
+
+
+def intervals(records: Sequence[Record]) -> str:
+    """Return what a figure of means over seeds has to say of its intervals."""
+    several = any(len(group) > 1 for group in by_experiment(finished(records)).values())
+    return "mean, Student's 95 % interval over seeds" if several else "no interval"
+
+
+def seeds_named(records: Sequence[Record], name: Callable[[Record], str]) -> str:
+    """Name the seeds of what a figure shows, and experiments that lack some of them.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Runs, of any number of experiments.
+    name : callable
+        What an experiment is called, given one of its records.
+
+    Returns
+    -------
+    str
+        For instance ``seeds 0, 1 (online: 0)``.
+    """
+    seeds = {
+        name(group[0]): sorted(r["seed"] for r in group)
+        for group in by_experiment(records).values()
+    }
+    every = sorted({s for own in seeds.values() for s in own})
+    fewer = [f"{n}: {_listed(own)}" for n, own in seeds.items() if own != every]
+    named = f"{'seed' if len(every) == 1 else 'seeds'} {_listed(every)}"
+    return f"{named} ({'; '.join(fewer)})" if fewer else named
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def profile_table(records: Sequence[Record], profile: str) -> str:
+    """Return the final sparsity of each kernel, by problem.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Runs of sparse-MAML.
+    profile : str
+        Whose problems have a line, run or not.
+
+    Returns
+    -------
+    str
+        Markdown: percent, with Student's 95 % intervals over seeds.
+    """
+    groups = by_experiment(records)
+    rows = []
+    for experiment, name in problems(profile).items():
+        group = groups.get(experiment, [])
+        shown = _sparsities(group)
+        cells = [interval(shown[layer]) if shown else "–" for layer in LAYERS]
+        rows.append((name, *cells, counted(group)))
+    return table(("final sparsity (%)", *LAYERS, "seeds"), rows)
+
+
+def _sparsities(group: Sequence[Record]) -> dict[str, Interval]:
+    """Return the final sparsity of each layer's kernel, percent; empty without a finished run."""
+    done = finished(group)
+    return {
+        layer: t_interval([100 * layer_sparsity(r, layer)[-1] for r in done])
+        for layer in LAYERS
+        if done
+    }
+
+
+def draw_profiles(title: str, records: Sequence[Record], profile: str) -> Figure:
+    """Draw the final sparsity over the layers, a line for each problem.
+
+    Parameters
+    ----------
+    title : str
+        Heading.
+    records, profile
+        As for :func:`profile_table`.
+
+    Returns
+    -------
+    Figure
+    """
+    figure, (part,) = rows_of_panels([title], height=3.3)
+    ax = part.subplots()
+    groups = by_experiment(records)
+    named = problems(profile)
+    colours = sns.color_palette("deep", len(named))
+    for i, (experiment, name) in enumerate(named.items()):
+        group = groups.get(experiment, [])
+        shown = _sparsities(group)
+        x = np.arange(len(shown)) + 0.07 * (i - (len(named) - 1) / 2)
+        label = name if shown else f"{name}: {'diverged' if group else 'not run yet'}"
+        ax.plot(
+            x,
+            [v.mean for v in shown.values()],
+            color=colours[i],
+            marker=_MARKERS[i % len(_MARKERS)],
+            ms=4.5,
+            lw=1.2,
+            label=label,
+        )
+        for place, value in zip(x, shown.values(), strict=True):
+            if math.isfinite(value.low):
+                ax.vlines(place, value.low, value.high, color=colours[i], lw=2, alpha=0.6)
+    ax.axhline(50, color="0.5", ls=":", lw=1, label="where masks start, and noise stays")
+    ax.set_xticks(range(len(LAYERS)), LAYERS)
+    ax.set(ylabel="final sparsity (%)", xlim=(-0.5, len(LAYERS) - 0.5))
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    part.supxlabel(stamp(records, profile, intervals(records)), fontsize=7, color="0.35")
+    plt.close(figure)  # the caller shows it, once
+    return figure
+
+
+def stamp(records: Sequence[Record], profile: str, shows: str) -> str:
+    """Say what all problems were run with, and after it what each has of its own.
+
+    Parameters
+    ----------
+    records, profile
+        As for :func:`profile_table`.
+    shows : str
+        What the figure shows of the runs.
+
+    Returns
+    -------
+    str
+        Plain text of one or more lines.
+    """
+    groups = by_experiment(records)
+    parts = {
+        name: setting(groups[experiment]).split(" · ")
+        for experiment, name in problems(profile).items()
+        if experiment in groups
+    }
+    if not parts:
+        return "not run yet"
+    first, *others = parts.values()
+    shared = [p for p in first if all(p in other for other in others)]
+    own = [
+        f"{name}: {', '.join(p for p in mine[2:] if p not in shared)}"  # after profile and data
+        for name, mine in parts.items()
+        if not set(mine[2:]) <= set(shared)
+    ]
+    return "\n".join([" · ".join([*shared, shows]), *own])
+
+
+def agreement(a: np.ndarray, b: np.ndarray, given: np.ndarray) -> float:
+    r"""Return how much two masks agree beyond chance (Cohen's kappa, by strata).
+
+    .. math:: \kappa = \frac{p_o - p_e}{1 - p_e}, \qquad
+       p_e = \sum_h \frac{n_h}{n} \big( a_h b_h + (1 - a_h)(1 - b_h) \big)
+
+    Here :math:`p_o` is the share of weights of which both masks say the same, move or
+    freeze, and :math:`p_e` what is expected of it if the moving weights of each mask were
+    scattered over each stratum :math:`h` at random: :math:`n_h` of the n weights, of which
+    shares :math:`a_h` and :math:`b_h` move.
+
+    Parameters
+    ----------
+    a, b : ndarray of bool, [n]
+        Which weights move.
+    given : ndarray of int, [n]
+        Stratum of each weight, such as its layer.
+
+    Returns
+    -------
+    float
+        1 if the masks are equal, 0 at chance, negative below it; NaN where chance leaves
+        nothing open, such as for masks that move everything.
+    """
+    _, stratum = np.unique(given, return_inverse=True)
+    size = np.bincount(stratum)
+    share_a, share_b = (np.bincount(stratum, weights=m) / size for m in (a, b))
+    by_chance = share_a * share_b + (1 - share_a) * (1 - share_b)
+    expected = float((size * by_chance).sum() / size.sum())
+    if 1 - expected < 1e-12:
+        return math.nan
+    return (float((a == b).mean()) - expected) / (1 - expected)
+
+
+class Mask(NamedTuple):
+    """The mask of one run, and where it started."""
+
+    experiment: str
+    seed: int
+    moves: dict[str, np.ndarray]
+    """Which weights move at the best validation: bool, of the kernel's shape, by layer."""
+    start: dict[str, np.ndarray]
+    """The numbers m before meta-training, of the same shapes; negative ones are frozen."""
+
+
+def read_masks(records: Sequence[Record]) -> list[Mask]:
+    """Return the masks of runs whose records hold them.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Runs of sparse-MAML with ConvNet-4, of experiments of the study.
+
+    Returns
+    -------
+    list of Mask
+
+    Raises
+    ------
+    ValueError
+        If a record's masks do not fit its network, or its experiment is unknown.
+    """
+    found = []
+    for r in records:
+        if not r["final"].get("masks"):  # as those of runs that diverged
+            continue
+        experiment = study.find_few_shot(r["profile"], r["experiment"])
+        shapes = _kernels(experiment)
+        moves = masks.unpack(r["final"]["masks"], dict(shapes.values()))
+        start = start_of(experiment, r["seed"])
+        found.append(
+            Mask(
+                r["experiment"],
+                r["seed"],
+                {layer: moves[n] for layer, (n, _) in shapes.items()},
+                {layer: start[n] for layer, (n, _) in shapes.items()},
+            )
+        )
+    return found
+
+
+@functools.cache
+def _shapes(experiment: Experiment) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        network = experiment.build_network()
+    return {n: tuple(p.shape) for n, p in network.named_parameters()}
+
+
+def _kernels(experiment: Experiment) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return name and shape of each layer's kernel."""
+    return {
+        n.partition(".")[0]: (n, shape)
+        for n, shape in _shapes(experiment).items()
+        if len(shape) > 1
+    }
+
+
+def start_of(experiment: Experiment, seed: int) -> dict[str, np.ndarray]:
+    """Draw again the numbers m that a run's mask started from.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        A run with a learned mask.
+    seed : int
+        Its seed.
+
+    Returns
+    -------
+    dict of str to ndarray
+        By tensor, of its shape.
+    """
+    params = {n: torch.empty(shape) for n, shape in _shapes(experiment).items()}
+    numbers = experiment.rule.init(params, torch.Generator().manual_seed(seed))
+    return {n: m.numpy() for n, m in numbers.items()}
+
+
+def pairs(records: Sequence[Record]) -> pd.DataFrame:
+    """Compare the masks of all runs, two by two.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Runs of sparse-MAML on several problems.
+
+    Returns
+    -------
+    DataFrame
+        One line for each pair and layer whose kernels have one shape, and one for ``all`` of
+        them together, with chance taken layer by layer.  Columns: ``a`` and ``b``, the
+        experiments; ``seed_a`` and ``seed_b``; ``start``, ``other`` for two seeds, ``same``
+        for one seed and masks that started from the same numbers, ``shifted`` for one seed
+        whose numbers fell on other weights; ``layer``; ``kappa``, the :func:`agreement`; and
+        ``beyond``, where they started from the same numbers, the agreement beyond what
+        these explain: chance is taken within :data:`BINS` groups of them.
+    """
+    lines = []
+    for a, b in itertools.combinations(read_masks(records), 2):
+        common = [n for n in a.moves if n in b.moves and a.moves[n].shape == b.moves[n].shape]
+        start = _starts(a, b, common)
+        for layer, layers in [*((n, [n]) for n in common), *([("all", common)] if common else [])]:
+            lines.append(
+                {
+                    "a": a.experiment,
+                    "b": b.experiment,
+                    "seed_a": a.seed,
+                    "seed_b": b.seed,
+                    "start": start,
+                    "layer": layer,
+                    "kappa": _kappa(a.moves, b.moves, a.start, layers, 1),
+                    "beyond": _kappa(a.moves, b.moves, a.start, layers, BINS)
+                    if start == "same"
+                    else math.nan,
+                }
+            )
+    return pd.DataFrame(lines, columns=_COLUMNS)
+
+
+_COLUMNS = ["a", "b", "seed_a", "seed_b", "start", "layer", "kappa", "beyond"]
+
+
+def _starts(a: Mask, b: Mask, layers: Sequence[str]) -> str:
+    if a.seed != b.seed:
+        return "other"
+    return "same" if all(np.array_equal(a.start[n], b.start[n]) for n in layers) else "shifted"
+
+
+def _kappa(
+    a: Mapping[str, np.ndarray],
+    b: Mapping[str, np.ndarray],
+    start: Mapping[str, np.ndarray],
+    layers: Sequence[str],
+    bins: int,
+) -> float:
+    """Return the agreement on some layers, given the layer and the bin of the start."""
+    given = [bins * i + _bin(start[n].ravel(), bins) for i, n in enumerate(layers)]
+    one, two = (np.concatenate([m[n].ravel() for n in layers]) for m in (a, b))
+    return agreement(one, two, np.concatenate(given))
+
+
+def _bin(values: np.ndarray, bins: int) -> np.ndarray:
+    """Return the number of the equally large group that each value falls into."""
+    if bins == 1:
+        return np.zeros(len(values), dtype=int)
+    return values.argsort(kind="stable").argsort(kind="stable") * bins // len(values)
+
+
+def kept(records: Sequence[Record]) -> pd.DataFrame:
+    """Compare each run's mask with the one that it started from.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Runs of sparse-MAML.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``a``, ``seed_a``, ``seed_b`` (the same), ``layer`` and ``kappa``.
+    """
+    lines = []
+    for m in read_masks(records):
+        drawn = {n: s >= 0 for n, s in m.start.items()}
+        for layer, layers in [*((n, [n]) for n in m.moves), ("all", list(m.moves))]:
+            value = _kappa(m.moves, drawn, m.start, layers, 1)
+            lines.append((m.experiment, m.seed, m.seed, layer, value))
+    return pd.DataFrame(lines, columns=["a", "seed_a", "seed_b", "layer", "kappa"])
+
+
+def over_seeds(lines: pd.DataFrame, column: str) -> Interval | None:
+    """Return the mean of a column over pairs of runs, with an interval over seeds.
+
+    Pairs that share a seed are not independent, so the interval is the jackknife's: seeds are
+    left out one by one, with all pairs that they are in.
+
+    Parameters
+    ----------
+    lines : DataFrame
+        From :func:`pairs` or :func:`kept`.
+    column : str
+        ``kappa`` or ``beyond``.
+
+    Returns
+    -------
+    Interval or None
+        With Student's quantile; the ends are NaN where leaving out a seed leaves nothing.
+        None without a number.
+    """
+    lines = lines.dropna(subset=[column])
+    if lines.empty:
+        return None
+    seeds = sorted({*lines["seed_a"], *lines["seed_b"]})
+    left = np.array(
+        [lines.loc[(lines["seed_a"] != s) & (lines["seed_b"] != s), column].mean() for s in seeds]
+    )
+    n, mean = len(seeds), float(lines[column].mean())
+    if n < 2 or not np.isfinite(left).all():
+        return Interval(mean, math.nan, math.nan, n)
+    half = stats.t.ppf(0.975, n - 1) * math.sqrt((n - 1) / n * ((left - left.mean()) ** 2).sum())
+    return Interval(mean, float(mean - half), float(mean + half), n)
+
+
+def overlap_table(records: Sequence[Record]) -> str:
+    """Return the overlap of masks by layer, within problems and between them.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Runs of sparse-MAML on several problems.
+
+    Returns
+    -------
+    str
+        Markdown: kappa, means over pairs with intervals over seeds.
+    """
+    found, old = pairs(records), kept(records)
+    within = found["a"] == found["b"]
+    columns = {
+        "one problem, two seeds": (found[within & (found["start"] == "other")], "kappa"),
+        "two problems, two seeds": (found[~within & (found["start"] == "other")], "kappa"),
+        "two problems, one seed": (found[~within & (found["start"] == "same")], "kappa"),
+        "the same, start taken out": (found[~within & (found["start"] == "same")], "beyond"),
+        "a mask and its own start": (old, "kappa"),
+    }
+    rows = [
+        (
+            "all" if layer == "all" else code(layer),
+            *(_cell(over_seeds(g[g["layer"] == layer], c)) for g, c in columns.values()),
+        )
+        for layer in (*LAYERS, "all")
+    ]
+    return table(("kappa", *columns), rows)
+
+
+def _cell(value: Interval | None) -> str:
+    if value is None:
+        return "–"
+    ends = f" [{value.low:z.2f}, {value.high:z.2f}]" if math.isfinite(value.low) else ""
+    return f"{value.mean:z.2f}{ends}"
+
+
+def matrix(lines: pd.DataFrame, column: str, names: Sequence[str]) -> np.ndarray:
+    """Arrange means over pairs of runs problem by problem.
+
+    Parameters
+    ----------
+    lines : DataFrame
+        From :func:`pairs`, of one layer.
+    column : str
+        ``kappa`` or ``beyond``.
+    names : sequence of str
+        Experiments, in order.
+
+    Returns
+    -------
+    ndarray, [problems, problems]
+        Symmetric; NaN where nothing can be compared.
+    """
+    found = np.full((len(names), len(names)), math.nan)
+    for (i, a), (j, b) in itertools.product(enumerate(names), repeat=2):
+        here = {(a, b), (b, a)}
+        chosen = [pair in here for pair in zip(lines["a"], lines["b"], strict=True)]
+        found[i, j] = lines.loc[chosen, column].mean()
+    return found
+
+
+def draw_overlap(title: str, records: Sequence[Record], profile: str) -> Figure:
+    """Draw the overlap of masks problem by problem, as heat maps with numbers.
+
+    Parameters
+    ----------
+    title : str
+        Heading.
+    records, profile
+        As for :func:`profile_table`.
+
+    Returns
+    -------
+    Figure
+    """
+    named = problems(profile)
+    found = pairs(records)
+    every = found[found["layer"] == "all"]
+    apart, together = (every[every["start"] == s] for s in ("other", "same"))
+    panels = {
+        "two seeds": matrix(apart, "kappa", list(named)),
+        "one seed": matrix(together, "kappa", list(named)),
+        "one seed, start taken out": matrix(together, "beyond", list(named)),
+    }
+    known = np.concatenate([m[np.isfinite(m)] for m in panels.values()])
+    limit = max(0.1, np.abs(known).max(initial=0))
+    figure, (part,) = rows_of_panels([title], height=3.7)
+    axes = part.subplots(1, len(panels), sharey=True)
+    with_masks = {m.experiment for m in read_masks(records)}
+    labels = [
+        n.replace(", ", "\n") + ("" if e in with_masks else "\n(no masks yet)")
+        for e, n in named.items()
+    ]
+    for ax, (name, values) in zip(axes, panels.items(), strict=True):
+        _heat_map(ax, values, limit)
+        ax.set_title(name, fontsize="medium")
+        ax.set_xticks(np.arange(len(labels)) + 0.5, labels, rotation=90, fontsize=7)
+    axes[0].set_yticks(np.arange(len(labels)) + 0.5, labels, rotation=0, fontsize=7)
+    note = stamp(records, profile, "kappa of the kernels, mean over pairs of runs")
+    part.supxlabel(note, fontsize=7, color="0.35")
+    plt.close(figure)  # the caller shows it, once
+    return figure
+
+
+def _heat_map(ax: Axes, values: np.ndarray, limit: float) -> None:
+    sns.heatmap(
+        values,
+        ax=ax,
+        vmin=-limit,
+        vmax=limit,
+        cmap="vlag",
+        annot=True,
+        fmt="z.2f",
+        annot_kws={"fontsize": 7.5},
+        cbar=False,
+        square=True,
+        linewidths=0.5,
+    )
+    for row, column in np.argwhere(~np.isfinite(values)):
+        ax.text(column + 0.5, row + 0.5, "–", ha="center", va="center", color="0.5", fontsize=8)
+    ax.tick_params(length=0)

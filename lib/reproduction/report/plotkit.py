@@ -1,0 +1,174 @@
+"""What every figure of the book is made with: one theme, rows of panels, bands, points, forests.
+
+A figure is as wide as the page that shows it, so its letters have the size that is set here.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+from ..runs.statistics import Interval
+
+WIDTH = 7.2
+"""Of a figure, inches; the page shows an inch as 96 pixels."""
+
+SMALL = 7.0
+"""Points of the smallest letters: 9.3 pixels on the page."""
+
+GREY = "0.5"
+
+
+class Look(NamedTuple):
+    """How a method is called and drawn, on every page."""
+
+    name: str
+    colour: int
+    """Place in seaborn's palette."""
+    marker: str = "o"
+    line: str = "-"
+
+    @property
+    def rgb(self) -> tuple[float, float, float]:
+        """Its colour; the palette begins anew where it ends."""
+        palette = sns.color_palette("deep")
+        return palette[self.colour % len(palette)]
+
+
+class Looks(dict[str, Look]):
+    """Looks by method.  One without a line of its own has its name as title, and some colour."""
+
+    def __missing__(self, method: str) -> Look:
+        """Return the same look for the same name, without keeping it."""
+        return Look(method, zlib.crc32(method.encode()))
+
+    def place(self, method: str) -> tuple[int, str]:
+        """Return what sorts methods: in the order of the table, those without a line last."""
+        return (list(self).index(method) if method in self else len(self), method)
+
+
+def set_theme() -> None:
+    """Set the style of every figure: seaborn's, on a transparent ground."""
+    sns.set_theme(
+        context="paper",
+        style="ticks",
+        palette="deep",
+        rc={
+            "figure.facecolor": "none",
+            "axes.facecolor": "none",
+            "savefig.facecolor": "none",
+            "savefig.transparent": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "font.size": 8.5,
+            "axes.labelsize": 8,
+            "axes.titlesize": 8.5,
+            "xtick.labelsize": 7.5,
+            "ytick.labelsize": 7.5,
+            "legend.frameon": False,
+            "legend.fontsize": 7.5,
+            "text.parse_math": False,  # a dollar in the text of a record begins no formula
+        },
+    )
+
+
+def panels(titles: Sequence[str], height: float) -> tuple[Figure, list[SubFigure]]:
+    """Make a figure with a titled row for each source, `height` inches each; rows are empty."""
+    set_theme()
+    figure = plt.figure(figsize=(WIDTH, height * len(titles)), layout="constrained")
+    parts = list(np.atleast_1d(np.asarray(figure.subfigures(len(titles), 1, hspace=0.06))))
+    for part, title in zip(parts, titles, strict=True):
+        part.set_facecolor("none")
+        part.suptitle(title, fontweight="bold", x=0.01, ha="left", fontsize=9)
+    plt.close(figure)  # the caller shows it, once
+    return figure, parts
+
+
+def settings_line(part: SubFigure | Figure, text: str) -> None:
+    """Print what a row was made with under it."""
+    part.supxlabel(text, fontsize=SMALL, color="0.35", wrap=True)
+
+
+def band(
+    ax: Axes,
+    x: Sequence[float] | np.ndarray,
+    mean: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    **line: Any,
+) -> None:
+    """Draw a curve with its interval, where it has one."""
+    (drawn,) = ax.plot(x, mean, **line)
+    if np.isfinite(low).all():
+        ax.fill_between(x, low, high, color=drawn.get_color(), alpha=0.25, lw=0)
+
+
+def point(
+    ax: Axes, place: float, value: Interval, look: Look, *, across: bool = False, label: str = ""
+) -> None:
+    """Draw a mean with its interval: upright at x = `place`, or `across` at y = `place`."""
+    at = (value.mean, place) if across else (place, value.mean)
+    ax.plot(*at, look.marker, color=look.rgb, ms=4.5, label=label or None)
+    if math.isfinite(value.low):
+        line = ax.hlines if across else ax.vlines
+        line(place, value.low, value.high, color=look.rgb, lw=2, alpha=0.6)
+
+
+def forest(ax: Axes, rows: Mapping[str, tuple[Interval | None, Look]], label: str) -> None:
+    """Draw one interval a row, named at the left, around a line at zero."""
+    ax.axvline(0, color=GREY, lw=1)
+    for y, (value, look) in enumerate(rows.values()):
+        if value is not None:
+            point(ax, y, value, look, across=True)
+        else:
+            nothing(ax, "not run yet", y)
+    ax.set_yticks(range(len(rows)), list(rows))
+    ax.set(ylim=(len(rows) - 0.4, -0.6), xlabel=label)
+
+
+def nothing(ax: Axes, why: str, y: float | None = None) -> None:
+    """Say why there is nothing to see: in a panel, or in a row of it."""
+    place = (0.5, 0.5 if y is None else y)
+    transform = ax.transAxes if y is None else ax.get_yaxis_transform()
+    ax.text(*place, why, transform=transform, ha="center", va="center", color=GREY, fontsize=SMALL)
+
+
+def direct_labels(ax: Axes, lines: Iterable[tuple[str, float, float, Any]]) -> None:
+    """Name curves at their right ends: (name, x, y, colour) each, moved apart where they touch."""
+    ends = sorted(lines, key=lambda line: line[2])
+    low, high = ax.get_ylim()
+    gap, last = (high - low) * SMALL * 1.25 / (72 * ax.get_position().height * _height(ax)), -np.inf
+    for name, x, y, colour in ends:
+        last = max(y, last + gap)
+        ax.text(x, last, f" {name}", color=colour, fontsize=SMALL, va="center", clip_on=False)
+
+
+def _height(ax: Axes) -> float:
+    figure = ax.get_figure(root=True)
+    return figure.get_size_inches()[1] if figure is not None else 1.0
+
+
+def legend_above(ax: Axes, *shown: Axes) -> None:
+    """Put a legend of what some axes show over a panel, in one line."""
+    found = [a.get_legend_handles_labels() for a in shown or (ax,)]
+    handles = [h for group, _ in found for h in group]
+    names = [n for _, group in found for n in group]
+    ax.legend(
+        handles,
+        names,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 0.98),
+        ncols=max(1, len(names)),
+        handlelength=0.9,
+        handletextpad=0.4,
+        columnspacing=0.8,
+        borderaxespad=0.1,
+    )

@@ -1,0 +1,239 @@
+"""Figure 2: accuracy and sparsity over inner rate, inner steps and width, and claim 4.
+
+The test is the one that the chapter "Decided beforehand" states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..runs.records import Record
+from ..runs.statistics import Interval, t_interval
+from .analysis import TOO_FEW, Finding, evidence_line, finished
+
+PANELS = {"inner_steps": "inner steps", "inner_rate": "inner rate", "width": "channels"}
+"""Parameters that Figure 2 changes, and what they are called."""
+
+LARGE_RATES = (0.5, 1.0)
+"""Inner rates at which survival is tested."""
+
+
+class Setting(NamedTuple):
+    """Where a run stands in Figure 2."""
+
+    inner_steps: int
+    inner_rate: float
+    width: int
+
+
+class Runs(NamedTuple):
+    """One method at one setting, by seed."""
+
+    accuracy: dict[int, float]
+    """Test accuracy, percent; chance where the run diverged."""
+    validation: dict[int, float]
+    """Best validation accuracy, percent; chance where the run diverged."""
+    sparsity: dict[int, float]
+    """Final sparsity, percent, of finished runs."""
+    diverged: int
+
+
+def at(record: Record) -> Setting:
+    """Return where a run stands."""
+    p = record["parameters"]
+    return Setting(p["inner_steps"], p["inner_rate"], p["width"])
+
+
+def by_setting(records: Iterable[Record]) -> dict[str, dict[Setting, Runs]]:
+    """Arrange the records of Figure 2.
+
+    Parameters
+    ----------
+    records : iterable of dict
+        Records of MAML and sparse-MAML.  Finished runs that were not tested are left out.
+
+    Returns
+    -------
+    dict
+        From method to setting to its runs.
+
+    Raises
+    ------
+    ValueError
+        If two runs of one seed differ in nothing that Figure 2 changes.
+    """
+    found: dict[str, dict[Setting, Runs]] = {}
+    for r in sorted(records, key=lambda r: r["seed"]):
+        p, final, setting = r["parameters"], r["final"], at(r)
+        if finished([r]) and not final["test_accuracy"]:
+            continue
+        runs = found.setdefault(p["method"], {}).setdefault(setting, Runs({}, {}, {}, 0))
+        if r["seed"] in runs.accuracy:
+            raise ValueError(
+                f"{r['experiment']} seed {r['seed']} has the same method, inner steps, rate and "
+                "width as another run"
+            )
+        if finished([r]):
+            runs.accuracy[r["seed"]] = 100 * final["test_accuracy"]["mean"]
+            runs.validation[r["seed"]] = 100 * final["val_accuracy"]
+            runs.sparsity[r["seed"]] = 100 * final["sparsity"]
+        else:
+            runs.accuracy[r["seed"]] = runs.validation[r["seed"]] = 100 / p["ways"]
+            found[p["method"]][setting] = runs._replace(diverged=runs.diverged + 1)
+    return found
+
+
+def common_setting(settings: Iterable[Setting]) -> Setting:
+    """Return the setting from which each panel changes one thing: the most frequent values."""
+    values = zip(*settings, strict=True)
+    return Setting(*(max(set(column), key=column.count) for column in values))
+
+
+def panel(settings: Iterable[Setting], name: str) -> list[Setting]:
+    """Return the settings of a panel, in order of what it changes.
+
+    Parameters
+    ----------
+    settings : iterable of Setting
+        All of Figure 2.
+    name : str
+        A key of :data:`PANELS`.
+
+    Returns
+    -------
+    list of Setting
+    """
+    settings = list(settings)
+    base = common_setting(settings)
+    same = [s for s in settings if s._replace(**{name: getattr(base, name)}) == base]
+    return sorted(same, key=lambda s: getattr(s, name))
+
+
+def robustness(records: Iterable[Record]) -> Finding:
+    """Test claim 4: no worse anywhere, alive at large rates, and the trends of sparsity.
+
+    Parameters
+    ----------
+    records : iterable of dict
+        Records of Figure 2 on one problem.
+
+    Returns
+    -------
+    Finding
+        In percentage points; slopes in points for each factor of e.
+    """
+    claim = "4. No worse than MAML at any steps, rate and width; survives large inner rates"
+    maml, sparse, settings, seeds = _paired(records)
+    rates = {s.inner_rate: s for s in (panel(settings, "inner_rate") if settings else [])}
+    if len(seeds) < 2 or not set(LARGE_RATES) <= rates.keys():
+        return Finding(claim, TOO_FEW, pd.DataFrame())
+
+    def gain(setting: Setting, seed: int) -> float:
+        return sparse[setting].accuracy[seed] - maml[setting].accuracy[seed]
+
+    mean_gain = t_interval([float(np.mean([gain(s, k) for s in settings])) for k in seeds])
+    gains = {s: t_interval([gain(s, k) for k in seeds]) for s in settings}
+    lines = [evidence_line("mean gain over all settings", mean_gain, "above 0")]
+    for s, interval in gains.items():
+        name = f"gain at K = {s.inner_steps}, rate {s.inner_rate:g}, {s.width} channels"
+        lines.append(evidence_line(name, interval, "not below 0"))
+    no_worse = all(line["holds"] for line in lines)
+
+    losses = {}
+    for method, runs in (("maml", maml), ("sparse", sparse)):
+        best = max(
+            rates.values(), key=lambda s: float(np.mean([runs[s].validation[k] for k in seeds]))
+        )
+        for rate in LARGE_RATES:
+            losses[method, rate] = [
+                runs[best].accuracy[k] - runs[rates[rate]].accuracy[k] for k in seeds
+            ]
+    survival = []
+    for rate in LARGE_RATES:
+        more = t_interval(
+            [a - b for a, b in zip(losses["maml", rate], losses["sparse", rate], strict=True)]
+        )
+        name = f"loss of MAML − loss of sparse-MAML at rate {rate:g}"
+        survival.append(evidence_line(name, more, "above 0"))
+    survives = all(line["holds"] for line in survival)
+
+    trends = []
+    for name, sign in (("inner_rate", 1), ("inner_steps", 1), ("width", -1)):
+        along = panel(settings, name)
+        if len(along) > 1:
+            slope = t_interval([_slope(sparse, along, name, k) for k in seeds])
+        else:  # no runs yet at other values
+            slope = Interval(np.nan, np.nan, np.nan, 0)
+        needed = "above 0" if sign > 0 else "below 0"
+        trends.append(evidence_line(f"slope of sparsity on log {PANELS[name]}", slope, needed))
+    table = pd.DataFrame(lines + survival + trends)
+    if no_worse and survives and all(line["holds"] for line in trends):
+        verdict = "supported"
+    else:
+        verdict = "partly supported" if no_worse or survives else "not supported"
+    collapsed = sum(r.diverged for runs in (maml, sparse) for r in runs.values())
+    note = f" ({collapsed} runs diverged and count as chance)" if collapsed else ""
+    return Finding(claim, verdict + note, table)
+
+
+def _paired(
+    records: Iterable[Record],
+) -> tuple[dict[Setting, Runs], dict[Setting, Runs], list[Setting], list[int]]:
+    """Return MAML's and sparse-MAML's runs, the settings of both, and the seeds of all."""
+    found = by_setting(records)
+    maml, sparse = found.get("maml", {}), found.get("sparse-maml", {})
+    settings = sorted(maml.keys() & sparse.keys())
+    each = [set(runs[s].accuracy) for runs in (maml, sparse) for s in settings]
+    return maml, sparse, settings, sorted(set.intersection(*each)) if each else []
+
+
+def where_the_gain_is(records: Iterable[Record]) -> str:
+    """Say how much of the mean gain the large inner rates make.
+
+    Parameters
+    ----------
+    records : iterable of dict
+        Records of Figure 2 on one problem.
+
+    Returns
+    -------
+    str
+        A sentence in Markdown, which no test fixed beforehand asks for; empty without two seeds of
+        all settings.
+    """
+    maml, sparse, settings, seeds = _paired(records)
+    large = [s for s in settings if s.inner_rate in LARGE_RATES]
+    others = [s for s in settings if s not in large]
+    if not large or not others or len(seeds) < 2:
+        return ""
+    at, elsewhere = (
+        t_interval(
+            [
+                float(np.mean([sparse[s].accuracy[k] - maml[s].accuracy[k] for s in part]))
+                for k in seeds
+            ]
+        )
+        for part in (large, others)
+    )
+    rates = " and ".join(f"{r:g}" for r in sorted(LARGE_RATES))
+    return (
+        f"Over the inner rates {rates} the mean gain is {at.mean:.2f} "
+        f"[{at.low:.2f}, {at.high:.2f}] points, over the other {len(others)} "
+        f"settings {elsewhere.mean:.2f} [{elsewhere.low:.2f}, {elsewhere.high:.2f}]."
+    )
+
+
+def _slope(runs: dict[Setting, Runs], settings: list[Setting], name: str, seed: int) -> float:
+    points = [
+        (np.log(getattr(s, name)), runs[s].sparsity[seed])
+        for s in settings
+        if seed in runs[s].sparsity
+    ]
+    if len(points) < 2:
+        return 0.0  # all but one diverged: no trend is shown
+    x, y = np.array(points).T
+    return float(np.polyfit(x, y, 1)[0])

@@ -1,0 +1,472 @@
+"""Where the inner loop learns, layer by layer: shares of zero rates, and the learned rates."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..runs.experiment import Experiment
+from ..runs.records import Record
+from ..runs.statistics import Interval, t_interval
+from .analysis import Curve, adam_walk, by_experiment, curve, finished, noise_curve
+from .figure1 import METHODS, legend_above, rows_of_panels, setting, stamp
+from .markdown import code, interval, plain, table
+from .tables_1_and_2 import NETWORKS, NOT_RUN, shots
+
+_GREY = "0.5"
+LEVELS = np.linspace(0, 100, 21)
+"""Percentages at which records hold the quantiles of learned rates."""
+
+
+def kernels(tensors: Iterable[str]) -> list[str]:
+    """Return the names of the kernels among a network's tensors: convolutions and last layer.
+
+    Biases and normalisation are left out.  A bias that stands before a normalisation has no
+    effect, and with ResNet-12 the inner loop may not move the normalisation, so that its tensors
+    count as frozen altogether.
+
+    Parameters
+    ----------
+    tensors : iterable of str
+        Names, in the order of the network.
+
+    Returns
+    -------
+    list of str
+    """
+    modules = (name.removesuffix(".weight") for name in tensors if name.endswith(".weight"))
+    return [f"{m}.weight" for m in modules if not m.rpartition(".")[2].startswith("norm")]
+
+
+def blocks(tensors: Iterable[str]) -> dict[str, list[str]]:
+    """Return the kernels of each block, ``layer1`` to ``layer4``, and of the output layer.
+
+    Parameters
+    ----------
+    tensors : iterable of str
+        Names, in the order of the network.
+
+    Returns
+    -------
+    dict of str to list of str
+    """
+    found: dict[str, list[str]] = {}
+    for name in kernels(tensors):
+        found.setdefault(name.partition(".")[0], []).append(name)
+    return found
+
+
+def zero_share(record: Record, names: Sequence[str]) -> np.ndarray:
+    """Return the share of weights that the inner loop cannot move, over training.
+
+    Parameters
+    ----------
+    record : dict
+        A record.
+    names : sequence of str
+        Tensors that are counted together.
+
+    Returns
+    -------
+    ndarray of float, [evaluations]
+        In percent.
+    """
+    frozen = np.sum([record["curves"]["frozen"][n] for n in names], axis=0)
+    return 100 * frozen / sum(record["tensors"][n] for n in names)
+
+
+class NoiseRates(NamedTuple):
+    """What Adam makes of learned rates whose gradients are pure noise."""
+
+    zero: Curve
+    """Share of rates that are not above zero at each update, percent, without an interval."""
+    quantiles: np.ndarray
+    """The learned numbers at the end, at :data:`LEVELS`; a ReLU puts the negative ones to zero."""
+
+
+@functools.cache
+def noise_rates(
+    start: float, updates: int, rule_rate: float = 7.5e-3, weights: int = 20_000
+) -> NoiseRates:
+    """Simulate learned rates under the null hypothesis: every number makes a random walk.
+
+    All numbers start at the inner rate.  The straight-through derivative lets those below zero
+    walk on, so for sparse-ReLU-MAML and for Meta-SGD it is the same walk.
+
+    Parameters
+    ----------
+    start : float
+        Where all numbers start: the inner rate.
+    updates : int
+        Meta-updates.
+    rule_rate : float, default 0.0075
+        Adam's rate.
+    weights : int, default 20000
+        Weights to simulate, from a fixed seed.
+
+    Returns
+    -------
+    NoiseRates
+    """
+    generator = np.random.default_rng(0)
+    rates = np.full(weights, start)
+    zero, end = adam_walk(rates, updates, rule_rate, lambda m: m <= 0, generator)
+    return NoiseRates(zero, np.percentile(end, LEVELS))
+
+
+def _noise(e: Experiment) -> Curve:
+    """Return the share of frozen weights, in percent, that noise makes of a run's rule."""
+    if e.rule.gate == "mask":
+        return noise_curve(round(100 * e.init_sparsity), e.updates, e.rule_rate)
+    return noise_rates(e.inner_rate, e.updates, e.rule_rate).zero
+
+
+def _freezing(experiments: Iterable[Experiment]) -> list[Experiment]:
+    """Return the experiments whose rates can be zero one by one."""
+    return [e for e in experiments if e.rule.can_freeze]
+
+
+def _by_method(experiments: Iterable[Experiment]) -> dict[str, list[Experiment]]:
+    """Group experiments by the title of their method: those with zero rates, and 1 shot, first."""
+    groups: dict[str, list[Experiment]] = {}
+    for e in sorted(
+        experiments, key=lambda e: (not e.rule.can_freeze, METHODS.place(e.method), e.shots)
+    ):
+        groups.setdefault(METHODS[e.method].name, []).append(e)
+    return groups
+
+
+def _title(e: Experiment) -> str:
+    return f"{NETWORKS[e.network]}, {shots(e.shots)}"
+
+
+def _group(e: Experiment, records: Iterable[Record]) -> list[Record]:
+    return by_experiment(records).get(e.name, [])
+
+
+def _seeds(group: Sequence[Record]) -> str:
+    """Say how many runs there are, and how many of them diverged."""
+    if not group:
+        return NOT_RUN
+    diverged = len(group) - len(finished(group))
+    note = f"{len(group)} seed{'s' if len(group) > 1 else ''}"
+    return f"{note}, {diverged} diverged" if diverged else note
+
+
+def draw_training(experiments: Iterable[Experiment], records: Sequence[Record]) -> Figure:
+    """Draw the share of frozen weights of each block over training.
+
+    Parameters
+    ----------
+    experiments : iterable of Experiment
+        What there should be; methods that freeze nothing are left out.
+    records : sequence of dict
+        Their records, as far as there are any.
+
+    Returns
+    -------
+    Figure
+        A row for each method, a panel for each network and number of shots; dotted, what noise
+        would make of it.
+    """
+    rows = _by_method(_freezing(experiments))
+    figure, parts = rows_of_panels(list(rows), height=3.1)
+    for part, row in zip(parts, rows.values(), strict=True):
+        for ax, e in zip(np.atleast_1d(part.subplots(1, len(row))), row, strict=True):
+            _training_panel(ax, e, _group(e, records))
+        groups = [g for e in row if (g := _group(e, records))]
+        part.supxlabel("\n".join(map(stamp, groups)) or NOT_RUN, fontsize=7, color="0.35")
+    plt.close(figure)  # the caller shows it, once
+    return figure
+
+
+def _training_panel(ax: Axes, e: Experiment, group: Sequence[Record]) -> None:
+    done = finished(group)
+    ax.set_title(f"{_title(e)} · {_seeds(group)}", fontsize="medium", pad=20)
+    ax.set(ylim=(-2, 102), xlabel="meta-update", ylabel="rates at zero (%)")
+    noise = _noise(e)
+    ax.plot(noise.x, noise.mean, color=_GREY, ls=":", lw=1.2, label="noise")
+    if not done:
+        ax.text(0.5, 0.7, NOT_RUN if not group else "diverged", transform=ax.transAxes, ha="center")
+    else:
+        parts = blocks(done[0]["tensors"])
+        for own, (name, names) in zip(
+            sns.color_palette("crest", len(parts)), parts.items(), strict=True
+        ):
+            c = curve(done, functools.partial(zero_share, names=names))
+            ax.plot(c.x, c.mean, color=own, marker=".", label=name)
+            if np.isfinite(c.low).all():
+                ax.fill_between(c.x, c.low, c.high, color=own, alpha=0.25, lw=0)
+    legend_above(ax, ax)
+
+
+def draw_end(experiments: Iterable[Experiment], records: Sequence[Record]) -> Figure:
+    """Draw the final share of frozen weights over depth, kernel by kernel.
+
+    Parameters
+    ----------
+    experiments : iterable of Experiment
+        What there should be; methods that freeze nothing are left out.
+    records : sequence of dict
+        Their records, as far as there are any.
+
+    Returns
+    -------
+    Figure
+        A row for each network, a panel for each number of shots; a colour for each method, with
+        Student's 95 % intervals; dotted, what noise would make of it.
+    """
+    rows: dict[str, dict[int, list[Experiment]]] = {}
+    for e in sorted(_freezing(experiments), key=lambda e: e.shots):
+        rows.setdefault(NETWORKS[e.network], {}).setdefault(e.shots, []).append(e)
+    figure, parts = rows_of_panels(list(rows), height=3.1)
+    for part, panels in zip(parts, rows.values(), strict=True):
+        axes = np.atleast_1d(part.subplots(1, len(panels), sharey=True))
+        for ax, group in zip(axes, panels.values(), strict=True):
+            _end_panel(ax, group, records)
+        shown = [[r for e in group for r in _group(e, records)] for group in panels.values()]
+        lines = [f"{setting(s)} · Student's 95 % interval" for s in shown if s]
+        part.supxlabel("\n".join(lines) or NOT_RUN, fontsize=7, color="0.35")
+    plt.close(figure)  # the caller shows it, once
+    return figure
+
+
+@functools.cache
+def _names(e: Experiment) -> tuple[str, ...]:
+    """Return the names of a network's tensors."""
+    with torch.device("meta"):
+        return tuple(n for n, _ in e.build_network().named_parameters())
+
+
+def _short(kernel: str) -> str:
+    """Return a kernel's name for an axis: ``2.3`` for ``layer2.conv3``, ``2.s`` for a shortcut."""
+    name = kernel.removesuffix(".weight").removesuffix(".conv").removeprefix("layer")
+    return name.replace("conv", "").replace("shortcut", "s").replace("output", "out")
+
+
+def _end_panel(ax: Axes, experiments: Sequence[Experiment], records: Sequence[Record]) -> None:
+    names = kernels(_names(experiments[0]))
+    ax.set_title(shots(experiments[0].shots), fontsize="medium", pad=20)
+    for i, e in enumerate(experiments):
+        group, own = _group(e, records), METHODS[e.method].rgb
+        x = np.arange(len(names)) + 0.25 * (i - (len(experiments) - 1) / 2)
+        ends = _ends(group, names)
+        label = METHODS[e.method].name + (
+            "" if ends else f" ({NOT_RUN if not group else 'diverged'})"
+        )
+        ax.plot(x[: len(ends)], [end.mean for end in ends], "o", color=own, ms=4, label=label)
+        ax.vlines(
+            x[: len(ends)],
+            [end.low for end in ends],
+            [end.high for end in ends],
+            color=own,
+            lw=2,
+            alpha=0.6,
+        )
+        ax.axhline(_noise(e).mean[-1], color=own, ls=":", lw=1.2)
+    size = 6 if len(names) > 10 else 8
+    ax.set_xticks(range(len(names)), [_short(n) for n in names], fontsize=size)
+    ax.set(ylim=(-2, 102), xlim=(-0.6, len(names) - 0.4), ylabel="rates at zero, at the end (%)")
+    ax.set_xlabel("block.convolution (s: shortcut)" if "1.s" in map(_short, names) else "layer")
+    legend_above(ax, ax)
+
+
+def _ends(group: Sequence[Record], names: Sequence[str]) -> list[Interval]:
+    """Return the final share of frozen weights of each tensor; empty without a finished run."""
+    done = finished(group)
+    return [t_interval([zero_share(r, [n])[-1] for r in done]) for n in names] if done else []
+
+
+def end_table(experiments: Iterable[Experiment], records: Sequence[Record]) -> str:
+    """Return the final shares of frozen weights, kernel by kernel, beside those of noise.
+
+    Parameters
+    ----------
+    experiments : iterable of Experiment
+        What there should be; methods that freeze nothing are left out.
+    records : sequence of dict
+        Their records, as far as there are any.
+
+    Returns
+    -------
+    str
+        Markdown, a table for each network: means over seeds with Student's 95 % intervals,
+        percent, and below it what the numbers were made with.
+    """
+    tables: dict[str, list[Experiment]] = {}
+    for group in _by_method(_freezing(experiments)).values():
+        for e in group:
+            tables.setdefault(e.network, []).append(e)
+    return "\n\n".join(_table_of(group, records) for group in tables.values())
+
+
+def _table_of(experiments: Sequence[Experiment], records: Sequence[Record]) -> str:
+    groups = {e.name: _group(e, records) for e in experiments}
+    if not any(groups.values()):
+        return f"{NOT_RUN.capitalize()}: {', '.join(map(code, groups))}."
+    names = kernels(_names(experiments[0]))
+    columns = {
+        e.name: [
+            *_cells(groups[e.name], [*([n] for n in names), names]),
+            f"{_noise(e).mean[-1]:.1f}",
+            _seeds(groups[e.name]),
+        ]
+        for e in experiments
+    }
+    network = NETWORKS[experiments[0].network]
+    header = [network, *(f"{METHODS[e.method].name}, {shots(e.shots)}" for e in experiments)]
+    labels = [*(n.removesuffix(".weight") for n in names), "all of these", "pure noise", "runs"]
+    lines = [[label, *cells] for label, *cells in zip(labels, *columns.values(), strict=True)]
+    stamps = [plain(setting(group)) for group in groups.values() if group]
+    return "\n\n".join([table(header, lines), *dict.fromkeys(stamps)])
+
+
+def _cells(group: Sequence[Record], parts: Sequence[Sequence[str]]) -> list[str]:
+    done = finished(group)
+    if not done:
+        return ["diverged" if group else NOT_RUN] * len(parts)
+    return [interval(t_interval([zero_share(r, part)[-1] for r in done])) for part in parts]
+
+
+def _learned(experiments: Iterable[Experiment]) -> list[Experiment]:
+    """Return the experiments that learn rates, not masks."""
+    return [e for e in experiments if e.rule.learned and e.rule.gate != "mask"]
+
+
+def quantiles(records: Iterable[Record], tensor: str) -> np.ndarray:
+    """Return the quantiles of a tensor's learned rates at the best validation.
+
+    Parameters
+    ----------
+    records : iterable of dict
+        Records of one experiment.
+    tensor : str
+        Name.
+
+    Returns
+    -------
+    ndarray of float, [seeds, 21]
+        At :data:`LEVELS`, of finished runs that have them.
+    """
+    found = [r["final"].get("rate_quantiles", {}).get(tensor) for r in finished(records)]
+    return np.array([q for q in found if q is not None]).reshape(-1, len(LEVELS))
+
+
+def draw_rates(experiments: Iterable[Experiment], records: Sequence[Record]) -> Figure:
+    """Draw how the learned rates of each layer are distributed, as quantile functions.
+
+    Parameters
+    ----------
+    experiments : iterable of Experiment
+        What there should be; methods that learn no rates are left out.
+    records : sequence of dict
+        Their records, as far as there are any.
+
+    Returns
+    -------
+    Figure
+        A row for each method, a panel for each network and number of shots: rates over the
+        share of weights with a lower one, means over seeds and their extremes; dotted, what
+        noise would make of them; dashed, where they started.  The lowest and the highest 5 %
+        are not drawn.
+    """
+    rows = _by_method(_learned(experiments))
+    figure, parts = rows_of_panels(list(rows), height=3.1)
+    for part, row in zip(parts, rows.values(), strict=True):
+        for ax, e in zip(np.atleast_1d(part.subplots(1, len(row))), row, strict=True):
+            _rates_panel(ax, e, _group(e, records))
+        groups = [g for e in row if (g := _group(e, records))]
+        lines = [f"{setting(g)} · bands: from the lowest to the highest seed" for g in groups]
+        part.supxlabel("\n".join(lines) or NOT_RUN, fontsize=7, color="0.35")
+    plt.close(figure)  # the caller shows it, once
+    return figure
+
+
+def _rates_panel(ax: Axes, e: Experiment, group: Sequence[Record]) -> None:
+    ax.set_title(f"{_title(e)} · {_seeds(group)}", fontsize="medium", pad=20)
+    ax.set(xlabel="weights of the layer, by rate (%)", ylabel="learned rate")
+    ax.axhline(e.inner_rate, color=_GREY, ls="--", lw=0.8, label="start")
+    inner = slice(1, -1)  # the lowest and the highest rate depend on how many there are
+    x = LEVELS[inner]
+    ax.plot(x, _noise_quantiles(e, group)[inner], color=_GREY, ls=":", lw=1.2, label="noise")
+    names = [n for n in kernels(_names(e)) if len(quantiles(group, n))]
+    for own, name in zip(sns.color_palette("crest", len(names)), names, strict=True):
+        q = quantiles(group, name)[:, inner]
+        ax.plot(x, q.mean(0), color=own, label=name.partition(".")[0])
+        if len(q) > 1:
+            ax.fill_between(x, q.min(0), q.max(0), color=own, alpha=0.25, lw=0)
+    if not names:
+        ax.text(0.5, 0.7, "diverged" if group else NOT_RUN, transform=ax.transAxes, ha="center")
+    legend_above(ax, ax)
+
+
+def _noise_quantiles(e: Experiment, group: Sequence[Record]) -> np.ndarray:
+    """Return what noise makes of rates in as many updates as those of the best validations had."""
+    updates = [r["final"]["best_update"] for r in finished(group)] or [e.updates]
+    walks = {n: noise_rates(e.inner_rate, n, e.rule_rate).quantiles for n in set(updates)}
+    walked = np.mean([walks[n] for n in updates], axis=0)
+    return np.maximum(walked, 0) if e.rule.can_freeze else walked
+
+
+def rates_table(experiments: Iterable[Experiment], records: Sequence[Record]) -> str:
+    """Return the learned rates of each layer in numbers, beside those of noise.
+
+    Parameters
+    ----------
+    experiments : iterable of Experiment
+        What there should be; methods that learn no rates are left out.
+    records : sequence of dict
+        Their records, as far as there are any.
+
+    Returns
+    -------
+    str
+        Markdown, a table for each method: median, middle 90 %, and the share of negative
+        rates, as means over seeds; medians with Student's 95 % intervals.
+    """
+    return "\n\n".join(
+        part
+        for row in _by_method(_learned(experiments)).values()
+        for e in row
+        for part in _rates_of(e, _group(e, records))
+    )
+
+
+def _rates_of(e: Experiment, group: Sequence[Record]) -> list[str]:
+    heading = f"**{METHODS[e.method].name}, {_title(e)}**, started at {e.inner_rate:g}"
+    found: Mapping[str, np.ndarray] = {n: quantiles(group, n) for n in kernels(_names(e))}
+    if not any(map(len, found.values())):
+        return [f"{heading}: {'diverged' if group else NOT_RUN}."]
+    lines = [(name.partition(".")[0], *_rate_cells(q)) for name, q in found.items() if len(q)]
+    lines.append(("pure noise", *_rate_cells(_noise_quantiles(e, group)[None])))
+    header = ("layer", "median", "5 % to 95 %", "negative (%)")
+    return [f"{heading}; {_seeds(group)}:", table(header, lines), plain(setting(group))]
+
+
+def _rate_cells(q: np.ndarray) -> tuple[str, str, str]:
+    """Return median, middle 90 % and share of negative rates; q is [seeds, 21]."""
+    median = t_interval(list(q[:, 10]))
+    ends = f" [{median.low:.3f}, {median.high:.3f}]" if math.isfinite(median.low) else ""
+    low, high = q[:, 1].mean(), q[:, 19].mean()
+    negative = np.mean([_below_zero(one) for one in q])
+    return f"{median.mean:.3f}{ends}", f"{low:.3f} to {high:.3f}", f"{negative:.0f}"
+
+
+def _below_zero(q: np.ndarray) -> float:
+    """Return the percentage of rates below zero, read off between two quantiles."""
+    if q[0] >= 0:
+        return 0.0
+    if q[-1] < 0:
+        return 100.0
+    above = int(np.argmax(q >= 0))  # the first quantile that is not negative
+    step = (0 - q[above - 1]) / (q[above] - q[above - 1])
+    return float(LEVELS[above - 1] + step * (LEVELS[above] - LEVELS[above - 1]))

@@ -1,0 +1,1 @@
+"""One run: its parameters, its life, what it leaves behind."""

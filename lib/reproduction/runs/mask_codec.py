@@ -1,0 +1,100 @@
+"""Learned masks as they stand in a record: packed, read again, and rearranged."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wheretolearn.suggestions import closest
+from wheretolearn.types import Rates
+
+Masks = dict[str, np.ndarray]
+"""For each parameter tensor, which weights move: arrays of bool of its shape."""
+
+ARRANGEMENTS = ("own", "shuffled", "random", "all")
+"""What :func:`rearrange` knows."""
+
+
+def of_rates(rates: Rates, params: Mapping[str, Tensor]) -> Masks:
+    """Return which weights have a rate other than zero."""
+    return {
+        n: (torch.as_tensor(rates.get(n, 0.0)).expand(p.shape) != 0).cpu().numpy()
+        for n, p in params.items()
+    }
+
+
+def pack(masks: Masks) -> dict[str, str]:
+    """Return masks as text: eight weights a byte, in C order, base64."""
+    return {
+        n: base64.b64encode(np.packbits(m.ravel()).tobytes()).decode() for n, m in masks.items()
+    }
+
+
+def unpack(packed: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> Masks:
+    """Return the masks behind the text.
+
+    Parameters
+    ----------
+    packed : mapping of str to str
+        From :func:`pack`.
+    shapes : mapping of str to tuple of int
+        Shape of each tensor.
+
+    Returns
+    -------
+    dict of str to ndarray of bool
+
+    Raises
+    ------
+    ValueError
+        If a tensor is missing or has another size.
+    """
+    masks = {}
+    for name, shape in shapes.items():
+        raw = base64.b64decode(packed.get(name, ""), validate=True)
+        size = int(np.prod(shape))
+        if len(raw) != -(-size // 8):
+            raise ValueError(f"the mask of {name} is missing or has another size than {shape}")
+        bits = np.unpackbits(np.frombuffer(raw, np.uint8), count=size)
+        masks[name] = bits.astype(bool).reshape(shape)
+    return masks
+
+
+def rearrange(masks: Masks, how: str, generator: np.random.Generator) -> Masks:
+    """Return masks that share some of what others have.
+
+    Parameters
+    ----------
+    masks : dict of str to ndarray of bool
+        Which weights move.
+    how : {"own", "shuffled", "random", "all"}
+        The same masks; the same number of weights in each tensor, at random places; the
+        same number of weights over all tensors, at random places; every weight.
+    generator : numpy.random.Generator
+        Source of the places.
+
+    Returns
+    -------
+    dict of str to ndarray of bool
+
+    Raises
+    ------
+    ValueError
+        For an unknown arrangement; the nearest one is suggested.
+    """
+    if how == "own":
+        return {n: m.copy() for n, m in masks.items()}
+    if how == "all":
+        return {n: np.ones_like(m) for n, m in masks.items()}
+    if how == "shuffled":
+        return {n: generator.permutation(m.ravel()).reshape(m.shape) for n, m in masks.items()}
+    if how != "random":
+        raise ValueError(f"unknown arrangement {how!r}{closest(how, ARRANGEMENTS)}")
+    bits = generator.permutation(np.concatenate([m.ravel() for m in masks.values()]))
+    ends = np.cumsum([m.size for m in masks.values()])
+    parts = np.split(bits, ends[:-1])
+    return {n: part.reshape(m.shape) for (n, m), part in zip(masks.items(), parts, strict=True)}

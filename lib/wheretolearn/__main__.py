@@ -1,5 +1,0 @@
-"""``python -m wheretolearn``."""
-
-from .cli import main
-
-main()

@@ -1,0 +1,1 @@
+"""Learners in the stream of OSAKA (Caccia et al., 2020)."""

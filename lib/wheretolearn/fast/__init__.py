@@ -1,0 +1,1 @@
+"""What is fast: other ways to compute what the readable code computes."""

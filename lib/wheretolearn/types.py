@@ -1,0 +1,44 @@
+"""What the parts of the library hand to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Params = dict[str, Tensor]
+"""Parameters by name, as in ``dict(module.named_parameters())``."""
+
+Rates = dict[str, Tensor | float]
+"""Inner-loop rates by name; a name that is absent does not move."""
+
+Forward = Callable[[Mapping[str, Tensor], Tensor], Tensor]
+"""``forward(params, inputs) -> outputs``: a network as a pure function."""
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+"""``criterion(outputs, targets) -> loss``: any differentiable scalar."""
+
+
+class Batch(NamedTuple):
+    """Inputs and targets of a few examples."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device; what was made in inference mode as a usual copy."""
+        moved = (t.to(device) for t in self)
+        return Batch(*(t.clone() if t.is_inference() else t for t in moved))
+
+
+class Task(NamedTuple):
+    """What the network adapts on, and what it is judged on."""
+
+    support: Batch
+    query: Batch
+
+    def to(self, device: torch.device) -> Task:
+        """Return the task on a device."""
+        return Task(self.support.to(device), self.query.to(device))
