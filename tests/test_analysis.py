@@ -10,8 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import ROOT
-from reproduction.report import analysis
+from reproduction.claims import figure1 as analysis
+from reproduction.claims import figure1 as figure1_
+from reproduction.claims import finding as finding_
+from reproduction.report import curves as curves_
+from reproduction.report import frame as frame_
 from reproduction.report import markdown as tables
+from reproduction.report import noise as noise_
 from reproduction.runs.statistics import t_interval
 from synthetic import made_up_record
 
@@ -58,7 +63,7 @@ def emergence_records(ends, *, rate=1.0, spread=0.01, seeds=SEEDS):
     ],
 )
 def test_emergence(ends, options, verdict):
-    finding = analysis.emergence(emergence_records(ends, **options), "p")
+    finding = figure1_.emergence(emergence_records(ends, **options), "p")
     assert finding.verdict.startswith(verdict), finding.evidence
     if verdict != "not testable":
         assert len(finding.evidence) == 5
@@ -68,8 +73,8 @@ def test_emergence(ends, options, verdict):
 def test_emergence_needs_every_level():
     records = emergence_records((0.3, 0.35, 0.4, 0.45, 0.5))
     without = [r for r in records if r["experiment"] != "p-sparse25"]
-    assert analysis.emergence(without, "p").verdict.startswith("not testable")
-    assert analysis.emergence(records, "q").verdict.startswith("not testable")
+    assert figure1_.emergence(without, "p").verdict.startswith("not testable")
+    assert figure1_.emergence(records, "q").verdict.startswith("not testable")
 
 
 def layer_records(ends, *, noise=0.01, seeds=SEEDS):
@@ -96,7 +101,7 @@ def layer_records(ends, *, noise=0.01, seeds=SEEDS):
     ],
 )
 def test_layer_order(ends, options, verdict):
-    finding = analysis.layer_order(layer_records(ends, **options), "p")
+    finding = figure1_.layer_order(layer_records(ends, **options), "p")
     assert finding.verdict.startswith(verdict), finding.evidence
 
 
@@ -111,12 +116,12 @@ def test_layer_order_is_of_kernels_at_the_end_from_50_percent():
     others = layer_records((0.1, 0.2, 0.3, 0.4, 0.9))
     for r in others:
         r["experiment"] = "p-sparse75"
-    finding = analysis.layer_order(records + others, "p")
+    finding = figure1_.layer_order(records + others, "p")
     assert finding.verdict == "supported"
     step = finding.evidence.set_index("statistic")["mean"]["layer4 − output"]
     assert step == pytest.approx(30)
     with pytest.raises(ValueError, match="p-sparse50 has no layer 'layer9'"):
-        analysis.layer_sparsity(records[0], "layer9")
+        curves_.layer_sparsity(records[0], "layer9")
 
 
 HARD = (-0.2, 0.1, 0.0, 0.2, -0.1)
@@ -153,18 +158,18 @@ def gains(*values):
     ],
 )
 def test_accuracy_gain(by_level, options, verdict):
-    finding = analysis.accuracy_gain(accuracy_records(by_level, **options), "p")
+    finding = figure1_.accuracy_gain(accuracy_records(by_level, **options), "p")
     assert finding.verdict.startswith(verdict), finding.evidence
 
 
 def test_the_lines_decide_the_gain(monkeypatch):
     """With a higher bar than 2 points the same gains decide otherwise."""
     records = accuracy_records(gains(0.03, 0.03, 0.04, 0.03, 0.03))
-    assert analysis.accuracy_gain(records, "p").verdict == "supported"
+    assert figure1_.accuracy_gain(records, "p").verdict == "supported"
     monkeypatch.setattr(analysis, "ABOVE", "interval above 2")
-    assert analysis.accuracy_gain(records, "p").verdict == "partly supported"  # best by 1 point
+    assert figure1_.accuracy_gain(records, "p").verdict == "partly supported"  # best by 1 point
     monkeypatch.setattr(analysis, "ABOVE", "interval above 9")
-    assert analysis.accuracy_gain(records, "p").verdict == "not supported"
+    assert figure1_.accuracy_gain(records, "p").verdict == "not supported"
 
 
 def test_gains_are_paired_by_seed_whatever_the_order():
@@ -172,19 +177,19 @@ def test_gains_are_paired_by_seed_whatever_the_order():
     by_level = gains(0.03, 0.03, 0.06, 0.03, 0.03)
     records = accuracy_records(by_level)
     np.random.default_rng(5).shuffle(records)
-    finding = analysis.accuracy_gain(records, "p")
+    finding = figure1_.accuracy_gain(records, "p")
     assert finding.verdict == "supported"
     assert finding.evidence["mean"].iloc[0] == pytest.approx(3, abs=1)
     assert (finding.evidence["high"] - finding.evidence["low"]).max() < 3
-    alone = analysis.accuracy_gain(accuracy_records(by_level, unpaired=True), "p")
+    alone = figure1_.accuracy_gain(accuracy_records(by_level, unpaired=True), "p")
     assert alone.verdict.startswith("not supported")
     # a seed without a partner is no pair
     maml = [made_up_record("p-maml", s, accuracy=a) for s, a in ((0, 0.5), (1, 0.7), (7, 0.1))]
     mine = [made_up_record("p-x", s, accuracy=a) for s, a in ((1, 0.75), (0, 0.51), (9, 0.9))]
-    gain = analysis.paired_gain(mine, maml)
+    gain = curves_.paired_gain(mine, maml)
     assert gain is not None
     assert (gain.n, gain.mean) == (2, pytest.approx(3.0))
-    assert analysis.paired_gain(mine[2:], maml) is None
+    assert curves_.paired_gain(mine[2:], maml) is None
 
 
 # --- runs that diverged
@@ -227,12 +232,12 @@ def test_diverged_runs_are_left_out_and_named(claim, diverged):
 
 def test_curve_needs_no_more_than_finished_runs():
     records = [made_up_record("p", s, sparsity=[0.0, 0.1 * s, 0.2 * s]) for s in (1, 2, 3)]
-    curve = analysis.curve(records, lambda r: r["curves"]["sparsity"])
+    curve = curves_.curve(records, lambda r: r["curves"]["sparsity"])
     assert curve.x.tolist() == [0, 1, 2]
     np.testing.assert_allclose(curve.mean, [0, 0.2, 0.4])
     assert curve.low[0] == curve.high[0] == 0
     assert 0.1 - 1e-9 <= curve.low[1] < 0.2 < curve.high[1] <= 0.3 + 1e-9
-    single = analysis.curve(records[:1], lambda r: r["curves"]["sparsity"])
+    single = curves_.curve(records[:1], lambda r: r["curves"]["sparsity"])
     np.testing.assert_allclose(single.mean, [0, 0.1, 0.2])
     assert np.isnan(single.low).all()
 
@@ -240,13 +245,13 @@ def test_curve_needs_no_more_than_finished_runs():
 @given(st.permutations(range(6)))
 def test_grouping_does_not_depend_on_the_order(order):
     records = [made_up_record(f"p{i % 2}", i // 2, diverged=i == 5) for i in range(6)]
-    groups = analysis.by_experiment([records[i] for i in order])
+    groups = frame_.by_experiment([records[i] for i in order])
     assert {n: [r["seed"] for r in g] for n, g in groups.items()} == {
         "p0": [0, 1, 2],
         "p1": [0, 1, 2],
     }
-    assert len(analysis.finished(records)) == 5
-    assert sorted(analysis.test_accuracies(groups["p1"])) == [0, 1]
+    assert len(frame_.finished(records)) == 5
+    assert sorted(curves_.test_accuracies(groups["p1"])) == [0, 1]
 
 
 # --- runs and thresholds are those that were stated
@@ -274,13 +279,13 @@ def test_runs_are_those_of_the_chapter():
     ],
 )
 def test_thresholds_act_where_they_are_stated(ends, row, holds):
-    finding = analysis.emergence(emergence_records(ends, spread=0.0), "p")
+    finding = figure1_.emergence(emergence_records(ends, spread=0.0), "p")
     assert finding.evidence["holds"].iloc[row] == holds
 
 
 def test_the_walk_is_that_of_adam():
     start = np.linspace(-0.05, 0.05, 7)
-    curve, end = analysis.adam_walk(start, 40, 0.01, lambda m: m < 0, np.random.default_rng(3))
+    curve, end = noise_.adam_walk(start, 40, 0.01, lambda m: m < 0, np.random.default_rng(3))
     gradients = np.random.default_rng(3)
     m = torch.tensor(start, dtype=torch.float32, requires_grad=True)
     optimizer = torch.optim.Adam([m], lr=0.01)
@@ -296,13 +301,13 @@ def test_the_walk_is_that_of_adam():
 
 def test_pure_noise_earns_what_the_chapter_says():
     """Masks without any signal pass (a), (b) and (d) of claim 1, and not (c)."""
-    noise = {level: analysis.noise_curve(level, 600, weights=2000).mean / 100 for level in LEVELS}
+    noise = {level: noise_.noise_curve(level, 600, weights=2000).mean / 100 for level in LEVELS}
     records = [
         made_up_record(f"p-sparse{level}", seed, sparsity=list(curve[::50] + jitter(seed, 0.002)))
         for level, curve in noise.items()
         for seed in SEEDS
     ]
-    finding = analysis.emergence(records, "p")
+    finding = figure1_.emergence(records, "p")
     assert finding.verdict == "partly supported"
     assert list(finding.evidence["holds"]) == [True, True, False, True, True]
 
@@ -324,7 +329,7 @@ def test_where_runs_end_beside_noise():
     maml = made_up_record("p-maml", 0)
     maml["parameters"] = {"method": "maml"}
     lost = made_up_record("p-sparse0", 9, diverged=True)
-    found = analysis.beside_noise([*records, maml, lost])
+    found = noise_.beside_noise([*records, maml, lost])
     sides = {level: b.side for level, b in found.items()}
     unclear = "not told apart"
     assert sides == {0: "above it", 25: unclear, 50: unclear, 100: "below it"}
@@ -332,7 +337,7 @@ def test_where_runs_end_beside_noise():
     assert found[25].final.mean > found[25].noise
     assert found[50].final.mean < found[50].noise
     assert found[0].final.n == len(SEEDS)
-    assert found[0].noise == analysis.noise_curve(0, 600).mean[-1]
+    assert found[0].noise == noise_.noise_curve(0, 600).mean[-1]
     words = tables.noise_in_words(records)
     assert words == "above it from 0 %, below it from 100 %, not told apart from 25 and 50 %"
     assert tables.noise_in_words(records[:5]) == "above it from nowhere, below it from 100 %"
@@ -342,8 +347,8 @@ def test_where_runs_end_beside_noise():
 
 def test_every_line_of_evidence_has_its_own_seeds():
     lines = [
-        analysis.evidence_line(f"of {len(v)}", t_interval(v), "above 0")
+        finding_.evidence_line(f"of {len(v)}", t_interval(v), "above 0")
         for v in ([1.0, 2.0], [1.0, 2.0, 4.0])
     ]
-    shown = tables.verdicts([analysis.Finding("1. so", "supported", pd.DataFrame(lines))])
+    shown = finding_.verdicts([finding_.Finding("1. so", "supported", pd.DataFrame(lines))])
     assert [row.split(" | ")[2] for row in shown.splitlines()[4:]] == ["2", "3"]

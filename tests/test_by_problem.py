@@ -11,7 +11,8 @@ from scipy import stats
 from conftest import ROOT
 from reproduction.plan import study
 from reproduction.report import mask_overlap as by_problem
-from reproduction.report.analysis import LAYERS
+from reproduction.report import naming as naming_
+from reproduction.report.curves import LAYERS
 from reproduction.runs import mask_codec as masks
 from reproduction.runs import records
 from reproduction.runs.statistics import t_interval
@@ -293,9 +294,9 @@ def test_stamp_says_once_what_is_common():
 
 
 def test_one_seed_has_no_interval():
-    assert by_problem.intervals([run_of(CUB, 0), run_of(MINI_5, 0)]) == "no interval"
-    assert by_problem.intervals([run_of(CUB, 0), run_of(CUB, 1, diverged=True)]) == "no interval"
-    assert "Student" in by_problem.intervals([run_of(CUB, 0), run_of(CUB, 1)])
+    assert naming_.intervals([run_of(CUB, 0), run_of(MINI_5, 0)]) == "no interval"
+    assert naming_.intervals([run_of(CUB, 0), run_of(CUB, 1, diverged=True)]) == "no interval"
+    assert "Student" in naming_.intervals([run_of(CUB, 0), run_of(CUB, 1)])
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 15])

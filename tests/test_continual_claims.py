@@ -5,10 +5,10 @@ import pytest
 
 from reproduction.claims import ledger
 from reproduction.claims import streams as continual_claims
+from reproduction.claims.finding import TOO_FEW
 from reproduction.claims.streams import FORMS, HIGHEST, form, retained_in_search, retains_more
 from reproduction.plan import streams as plan
 from reproduction.plan import study
-from reproduction.report.analysis import TOO_FEW
 from reproduction.report.load_records import results_folder
 from reproduction.runs.records import checksum, load, validate
 from reproduction.runs.statistics import t_interval

@@ -19,6 +19,7 @@ from reproduction.report import figure2, robustness, sparsity_profiles, trained_
 from reproduction.report import la_maml as la_maml_figures
 from reproduction.report import mask_overlap as by_problem
 from reproduction.report import osaka as osaka_figures
+from reproduction.report import plotkit as plotkit_
 from reproduction.report import probes as inside_the_loop
 from reproduction.report import tables_1_and_2 as paper_tables
 from reproduction.runs.experiment import Experiment
@@ -195,7 +196,7 @@ def test_a_new_method_is_in_table_1_and_its_figure(a_new_method):
 
 
 def test_unknown_methods_have_their_own_names_and_any_colour():
-    for looks in (figures.METHODS, la_maml_figures.LOOKS, osaka_figures.LOOKS):
+    for looks in (plotkit_.METHODS, la_maml_figures.LOOKS, osaka_figures.LOOKS):
         colours = {looks[f"method {i}"].rgb for i in range(40)}
         assert 1 < len(colours) <= 10
         assert looks["new"].name == "new"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reproduction.claims import few_shot as claims
-from reproduction.report import markdown as tables
+from reproduction.claims import finding as finding_
 from synthetic import made_up_record
 
 SEEDS = range(5)
@@ -164,7 +164,7 @@ def test_by_problem(apart, verdict):
     ]
     finding = claims.by_problem(records)
     assert finding.verdict.startswith(verdict), finding.evidence
-    assert "nan" not in tables.verdicts([finding])
+    assert "nan" not in finding_.verdicts([finding])
     assert claims.by_problem(records[:5]).verdict.startswith("not testable")
 
 

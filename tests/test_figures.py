@@ -1,4 +1,5 @@
-"""Figure 1 from records: one row for each setting, and nothing is dropped in silence."""
+"""Figure 1 from reproduction.report import naming as naming_
+from records: one row for each setting, and nothing is dropped in silence."""
 
 import matplotlib.text
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 from conftest import ROOT
 from reproduction.plan import study
 from reproduction.report import figure1 as figures
-from reproduction.report.analysis import by_experiment
-from reproduction.report.analysis import test_accuracies as accuracies_by_seed
+from reproduction.report import naming
+from reproduction.report.curves import test_accuracies as accuracies_by_seed
+from reproduction.report.frame import by_experiment
 from reproduction.runs.records import load
 from synthetic import made_up_record
 
@@ -64,9 +66,9 @@ def test_a_mixed_setting_is_refused():
         next(e for e in FIG1 if e.data == d) for d in ("omniglot", "miniimagenet")
     )
     with pytest.raises(ValueError, match="data is 'miniimagenet' and 'omniglot'"):
-        figures.setting([made_up(omniglot), made_up(photographs)])
+        naming.setting([made_up(omniglot), made_up(photographs)])
     with pytest.raises(ValueError, match="updates is 7 and 600"):
-        figures.stamp([made_up(omniglot), made_up(changed(omniglot, updates=7))])
+        naming.stamp([made_up(omniglot), made_up(changed(omniglot, updates=7))])
 
 
 def test_a_changed_run_has_a_row_too():

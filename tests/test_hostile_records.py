@@ -20,13 +20,15 @@ from myst_parser.config.main import MdParserConfig
 from myst_parser.parsers.mdit import create_md_parser
 
 from reproduction.bench import cost, plots, report
+from reproduction.claims import finding as finding_
 from reproduction.claims import ledger
 from reproduction.plan import study
-from reproduction.report import analysis, figure2, sparsity_profiles
 from reproduction.report import figure1 as figures
+from reproduction.report import figure2, sparsity_profiles
 from reproduction.report import markdown as tables
 from reproduction.report import osaka as osaka_figures
 from reproduction.report import tables_1_and_2 as paper_tables
+from reproduction.runs import statistics as analysis
 from synthetic import made_up_osaka_record, made_up_record
 
 ROOT = Path(__file__).parents[1]
@@ -141,10 +143,10 @@ def osaka(hostile: str) -> list[dict[str, Any]]:
     return found
 
 
-def verdict_about(hostile: str) -> analysis.Finding:
+def verdict_about(hostile: str) -> finding_.Finding:
     lost = [made_up_record(hostile, 0, diverged=True), made_up_record(hostile, 1)]
-    line = analysis.evidence_line("gain", analysis.t_interval([1.0, 2.0]), "above 0")
-    return analysis.Finding("3. so", "supported" + analysis.left_out(lost), pd.DataFrame([line]))
+    line = finding_.evidence_line("gain", analysis.t_interval([1.0, 2.0]), "above 0")
+    return finding_.Finding("3. so", "supported" + finding_.left_out(lost), pd.DataFrame([line]))
 
 
 def entry_about(hostile: str) -> ledger.Entry:
@@ -180,7 +182,7 @@ TABLE1 = paper_tables.columns_of_table1(ROOT / "results/paper")
 MARKDOWN: dict[str, Callable[[str], str]] = {
     "runs": lambda h: tables.runs(few_shot(MAML, h, experiment=h)),
     "taught": lambda h: tables.taught(few_shot(MAML, h, experiment=h)),
-    "verdicts": lambda h: tables.verdicts([verdict_about(h)]),
+    "verdicts": lambda h: finding_.verdicts([verdict_about(h)]),
     "missing": lambda h: tables.with_missing(("a",), [("b",)], [h]),
     "side by side": lambda h: paper_tables.side_by_side(TABLE1, few_shot(SPARSE, h)),
     "grey": lambda h: paper_tables.from_omniglot(few_shot("grey-5shot-maml", h)),

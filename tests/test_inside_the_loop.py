@@ -9,7 +9,7 @@ import pytest
 from reproduction.plan import study
 from reproduction.report import mask_overlap as by_problem
 from reproduction.report import probes as inside_the_loop
-from reproduction.report.analysis import LAYERS
+from reproduction.report.curves import LAYERS
 from reproduction.report.load_records import results_folder
 from reproduction.runs.records import load
 from reproduction.runs.statistics import t_interval

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from reproduction.claims import ledger, stated
+from reproduction.claims.finding import NOTHING, TOO_FEW, Finding, evidence_line
 from reproduction.plan import study
-from reproduction.report.analysis import NOTHING, TOO_FEW, Finding, evidence_line
 from reproduction.runs.osaka import OsakaExperiment
 from reproduction.runs.records import RecordError
 from reproduction.runs.statistics import Interval, t_interval

@@ -4,9 +4,9 @@ import pytest
 
 from reproduction.claims import ledger
 from reproduction.claims import osaka as osaka_claims
+from reproduction.claims.finding import TOO_FEW
 from reproduction.claims.osaka import accuracies, against_selected, sparse_rates_alone
 from reproduction.plan import study
-from reproduction.report.analysis import TOO_FEW
 from reproduction.runs import records
 from synthetic import made_up_osaka_record
 

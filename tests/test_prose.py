@@ -22,6 +22,7 @@ from reproduction.bench import results
 from reproduction.claims import few_shot as few_shot_claims
 from reproduction.claims import osaka as osaka_claims
 from reproduction.claims import streams as continual_claims
+from reproduction.claims.figure2 import robustness
 from reproduction.plan import streams as plan
 from reproduction.plan import study
 from reproduction.report import la_maml as la_maml_figures
@@ -31,15 +32,9 @@ from reproduction.report import mask_overlap as by_problem
 from reproduction.report import osaka as osaka_figures
 from reproduction.report import probes as inside_the_loop
 from reproduction.report import tables_1_and_2 as paper_tables
-from reproduction.report.analysis import (
-    LAYERS,
-    by_experiment,
-    finished,
-    layer_sparsity,
-    noise_curve,
-    paired_gain,
-)
-from reproduction.report.robustness import robustness
+from reproduction.report.curves import LAYERS, layer_sparsity, paired_gain
+from reproduction.report.frame import by_experiment, finished
+from reproduction.report.noise import noise_curve
 from reproduction.runs.osaka import OsakaRun, open_experiment
 from reproduction.runs.statistics import Interval, t_interval
 from wheretolearn.continual.osaka.methods import LEARNERS

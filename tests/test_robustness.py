@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reproduction.report import markdown as tables
+from reproduction.claims import finding as finding_
+from reproduction.claims.figure2 import robustness
 from reproduction.report.robustness import (
     Setting,
     by_setting,
     common_setting,
     panel,
-    robustness,
     where_the_gain_is,
 )
 from reproduction.runs.statistics import t_interval
@@ -110,7 +110,7 @@ def test_a_trend_without_runs_is_not_measured():
     assert np.isfinite(lines.loc["slope of sparsity on log inner rate", "mean"])
     assert np.isnan(lines.loc["slope of sparsity on log channels", "mean"])
     assert not lines.loc["slope of sparsity on log channels", "holds"]
-    row = next(x for x in tables.verdicts([finding]).splitlines() if "log channels" in x)
+    row = next(x for x in finding_.verdicts([finding]).splitlines() if "log channels" in x)
     assert "not run yet" in row
     assert row.endswith("| – |")
 

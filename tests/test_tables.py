@@ -2,8 +2,9 @@
 
 import pandas as pd
 
+from reproduction.claims import finding as finding_
+from reproduction.claims.finding import NOTHING, Finding, evidence_line
 from reproduction.report import markdown as tables
-from reproduction.report.analysis import NOTHING, Finding, evidence_line
 from reproduction.runs.statistics import t_interval
 from synthetic import made_up_record
 
@@ -30,7 +31,7 @@ def test_a_line_that_needs_nothing_neither_holds_nor_fails():
         evidence_line("gain", t_interval([1.0, 1.0]), "interval above 0"),
         evidence_line("beside it", t_interval([1e-15, 3e-15]), NOTHING),
     ]
-    text = tables.verdicts([Finding("so", "supported", pd.DataFrame(lines))])
+    text = finding_.verdicts([Finding("so", "supported", pd.DataFrame(lines))])
     gain, beside = text.splitlines()[-2:]
     assert gain.endswith("| interval above 0 | yes |")
     assert beside == "| beside it | 0.00 [0.00, 0.00] | 2 | – | – |"

@@ -11,11 +11,12 @@ import pytest
 
 from conftest import ROOT
 from reproduction.claims import few_shot as few_shot_claims
+from reproduction.claims import figure1 as analysis
+from reproduction.claims import figure1 as figure1_
 from reproduction.claims import ledger, readme, stated
 from reproduction.claims import streams as continual_claims
+from reproduction.claims.finding import NOTHING, evidence_line
 from reproduction.plan import few_shot, study
-from reproduction.report import analysis
-from reproduction.report.analysis import NOTHING, evidence_line
 from reproduction.runs.statistics import Interval
 
 CHAPTER = (ROOT / "book/preregistration.md").read_text(encoding="utf-8")
@@ -36,7 +37,7 @@ class Stated(NamedTuple):
 
 
 THRESHOLDS = [
-    Stated(analysis.EMERGES, "1", "from 0 % has its interval above {} %"),
+    Stated(figure1_.EMERGES, "1", "from 0 % has its interval above {} %"),
     Stated(analysis.THAWS, "1", "from 100 % has its interval below {} %"),
     Stated(analysis.SETTLES, "1", "ends below {} of the spread at the start"),
     Stated(few_shot_claims.LITTLE, "5c", "interval within ±{} points"),

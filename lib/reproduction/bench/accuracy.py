@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from reproduction.report.curves import test_accuracies as accuracies_by_seed
+
 from ..plan import study
-from ..report.analysis import test_accuracies as accuracies_by_seed
 from ..report.markdown import code, interval, table
 from ..runs.records import load
 from ..runs.statistics import Interval, t_interval

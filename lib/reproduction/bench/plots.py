@@ -7,7 +7,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..report.figure1 import set_theme
+from reproduction.report.plotkit import set_theme
+
 from .forms import USUAL
 from .results import Result
 

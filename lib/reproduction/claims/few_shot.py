@@ -17,20 +17,11 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
+from reproduction.claims.finding import ABOVE, NOTHING, TOO_FEW, Finding, evidence_line, left_out
+from reproduction.report.curves import LAYERS, layer_sparsity, paired_gain
+from reproduction.report.frame import by_experiment, finished
+
 from ..plan.few_shot import LONGER_RUNS
-from ..report.analysis import (
-    ABOVE,
-    LAYERS,
-    NOTHING,
-    TOO_FEW,
-    Finding,
-    by_experiment,
-    evidence_line,
-    finished,
-    layer_sparsity,
-    left_out,
-    paired_gain,
-)
 from ..runs.records import Record
 from ..runs.statistics import Interval, t_interval
 

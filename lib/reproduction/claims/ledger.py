@@ -18,11 +18,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from reproduction.claims.figure1 import accuracy_gain, emergence, layer_order
+from reproduction.claims.figure2 import robustness
+from reproduction.claims.finding import NOTHING, TOO_FEW, Finding, verdicts
+from reproduction.report.markdown import Markdown, bounds, inline, number, table
+
 from ..plan import few_shot, study
 from ..plan import streams as continual
-from ..report.analysis import NOTHING, TOO_FEW, Finding, accuracy_gain, emergence, layer_order
-from ..report.markdown import Markdown, bounds, inline, number, table, verdicts
-from ..report.robustness import robustness
 from ..runs.experiment import Experiment, Planned
 from ..runs.osaka import OsakaExperiment
 from ..runs.records import Record, check_data, load

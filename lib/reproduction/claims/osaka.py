@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from reproduction.claims.finding import ABOVE, TOO_FEW, Finding, evidence_line
+from reproduction.report.frame import by_experiment, finished
+
 from ..plan import study
 from ..plan.streams import ALPHAS, OSAKA
-from ..report.analysis import ABOVE, TOO_FEW, Finding, by_experiment, evidence_line, finished
 from ..runs.osaka import OsakaExperiment
 from ..runs.records import Record
 from ..runs.statistics import t_interval

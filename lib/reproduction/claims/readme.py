@@ -15,10 +15,11 @@ from pathlib import Path
 
 from PIL import Image
 
+from reproduction.report.frame import by_experiment, finished
+
 from ..plan import study
 from ..report import figure1 as figures
 from ..report import markdown as tables
-from ..report.analysis import by_experiment, finished
 from ..report.load_records import results_folder
 from ..report.robustness import where_the_gain_is
 from ..report.sparsity_profiles import noise_rates

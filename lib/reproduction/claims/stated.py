@@ -11,7 +11,10 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from ..report.analysis import ABOVE, EMERGES, LAYERS, NOTHING, SETTLES, THAWS
+from reproduction.claims.figure1 import EMERGES, SETTLES, THAWS
+from reproduction.claims.finding import ABOVE, NOTHING
+from reproduction.report.curves import LAYERS
+
 from ..report.robustness import LARGE_RATES
 from ..runs.experiment import Experiment
 from ..runs.osaka import OsakaExperiment

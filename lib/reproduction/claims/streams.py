@@ -7,16 +7,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
+from reproduction.claims.finding import ABOVE, NOTHING, TOO_FEW, Finding, evidence_line
+from reproduction.report.frame import by_experiment, finished
+
 from ..plan import streams as plan
-from ..report.analysis import (
-    ABOVE,
-    NOTHING,
-    TOO_FEW,
-    Finding,
-    by_experiment,
-    evidence_line,
-    finished,
-)
 from ..runs.records import Record
 from ..runs.statistics import t_interval
 

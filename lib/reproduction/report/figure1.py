@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,78 +15,16 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from reproduction.report.curves import LAYERS, Curve, curve, layer_sparsity
+from reproduction.report.curves import test_accuracies as accuracies_by_seed
+from reproduction.report.frame import by_experiment, finished
+from reproduction.report.naming import stamp
+from reproduction.report.noise import noise_curve
+from reproduction.report.plotkit import legend_above, set_theme
+
 from ..runs.experiment import Experiment
 from ..runs.records import Record
 from ..runs.statistics import Interval, bootstrap_interval
-from .analysis import LAYERS, Curve, by_experiment, curve, finished, layer_sparsity, noise_curve
-from .analysis import test_accuracies as accuracies_by_seed
-
-
-def set_theme() -> None:
-    """Set the style of every figure: seaborn's, on a transparent ground."""
-    sns.set_theme(
-        context="paper",
-        style="ticks",
-        palette="deep",
-        rc={
-            "figure.facecolor": "none",
-            "axes.facecolor": "none",
-            "savefig.facecolor": "none",
-            "savefig.transparent": True,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "figure.dpi": 110,
-            "legend.frameon": False,
-            "legend.fontsize": 7.5,
-            "text.parse_math": False,  # a dollar in the text of a record begins no formula
-        },
-    )
-
-
-class Look(NamedTuple):
-    """How a method is drawn, on every page."""
-
-    name: str
-    colour: int
-    """Place in seaborn's palette."""
-    marker: str = "o"
-    line: str = "-"
-
-    @property
-    def rgb(self) -> tuple[float, float, float]:
-        """Its colour; the palette begins anew where it ends."""
-        palette = sns.color_palette("deep")
-        return palette[self.colour % len(palette)]
-
-
-class Looks(dict[str, Look]):
-    """Looks by method.  One without a line of its own has its name as title, and some colour."""
-
-    def __missing__(self, method: str) -> Look:
-        """Return the same look for the same name, without keeping it."""
-        return Look(method, zlib.crc32(method.encode()))
-
-    def place(self, method: str) -> tuple[int, str]:
-        """Return what sorts methods: in the order of the table, those without a line last."""
-        return (list(self).index(method) if method in self else len(self), method)
-
-
-METHODS = Looks(
-    {
-        "maml": Look("MAML", 2, "^"),
-        "anil": Look("ANIL", 4, "v"),
-        "boil": Look("BOIL", 5, "D"),
-        "meta-sgd": Look("Meta-SGD", 6),
-        "sparse-maml": Look("sparse-MAML", 0),
-        "sparse-relu-maml": Look("sparse-ReLU-MAML", 3, "s"),
-        "sparse-maml-plus": Look("sparse-MAML+", 9),
-        "relu-maml": Look("true-ReLU variant", 7),
-        "exp-maml": Look("exponential variant", 8),
-        "masked-weights": Look("masked weights", 1),
-        "maml-second-order": Look("MAML, second order", 2),
-    }
-)
-"""Methods of the few-shot half, in the order of the tables."""
 
 
 @dataclass
@@ -163,59 +99,6 @@ def fig1_paper(folder: Path | str) -> Fig1:
         right_sparsity={int(i): _exact(v) for i, v in right["final_sparsity"].items()},
         maml=_exact(float(right["maml_accuracy"].iloc[0])),
         x_label="epoch (100 meta-updates)",
-    )
-
-
-ONE_PROBLEM = ("profile", "data", "ways", "shots", "image_size", "updates", "meta_batch")
-"""Parameters that a line about records gives once, so that all of them must have the same."""
-
-
-def setting(records: Sequence[Record]) -> str:
-    """Say in one line what some records of one problem were made with.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        At least one, all of one problem.
-
-    Returns
-    -------
-    str
-        Profile, data, sizes, steps, seeds; the seeds are those that every experiment has.
-
-    Raises
-    ------
-    ValueError
-        If the records are of several problems or budgets.
-    """
-    p = records[0]["parameters"]
-    for r in records:
-        for name in ONE_PROBLEM:
-            if r["parameters"][name] != p[name]:
-                raise ValueError(
-                    f"{r['experiment']} and {records[0]['experiment']} cannot stand under one "
-                    f"label: {name} is {r['parameters'][name]!r} and {p[name]!r}"
-                )
-
-    def value(name: str) -> str:
-        found = sorted({r["parameters"][name] for r in records})
-        return ", ".join(f"{v:g}" for v in found)
-
-    seeds = set.intersection(*({r["seed"] for r in g} for g in by_experiment(records).values()))
-    listed = ", ".join(map(str, sorted(seeds)))
-    return (
-        f"profile {p['profile']} · {p['data']} {p['ways']}-way {p['shots']}-shot · "
-        f"{p['image_size']} px · {value('width')} channels · K = {value('inner_steps')} · "
-        f"inner rate {value('inner_rate')} · {p['updates']} updates × {p['meta_batch']} tasks · "
-        f"{'seed' if len(seeds) == 1 else 'seeds'} {listed or '(none in common)'}"
-    )
-
-
-def stamp(records: Sequence[Record]) -> str:
-    """Return the setting and what the bands show, to print under a figure."""
-    several = any(len(group) > 1 for group in by_experiment(records).values())
-    return setting(records) + (
-        " · mean, 95 % bootstrap interval over seeds" if several else " · no interval"
     )
 
 
@@ -412,21 +295,3 @@ def _accuracy(ax: Axes, row: Fig1) -> None:
     ax.set(xlabel="initial sparsity (%)", ylabel="test accuracy (%)")
     sparsity_axis(twin, orange)
     legend_above(ax, ax, twin)
-
-
-def legend_above(ax: Axes, *shown: Axes) -> None:
-    """Put a legend of what some axes show over a panel, in one line."""
-    found = [a.get_legend_handles_labels() for a in shown]
-    handles = [h for group, _ in found for h in group]
-    names = [n for _, group in found for n in group]
-    ax.legend(
-        handles,
-        names,
-        loc="lower center",
-        bbox_to_anchor=(0.5, 0.98),
-        ncols=len(names),
-        handlelength=0.9,
-        handletextpad=0.4,
-        columnspacing=0.8,
-        borderaxespad=0.1,
-    )

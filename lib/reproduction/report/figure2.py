@@ -13,9 +13,12 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from reproduction.report.figure1 import rows_of_panels, sparsity_axis
+from reproduction.report.naming import stamp
+from reproduction.report.plotkit import legend_above
+
 from ..runs.records import Record
 from ..runs.statistics import Interval, bootstrap_interval
-from .figure1 import legend_above, rows_of_panels, sparsity_axis, stamp
 from .robustness import PANELS, Runs, at, by_setting, panel
 
 _PAPER = {"inner_steps": "steps", "inner_rate": "inner_rate", "width": "width"}  # names of files

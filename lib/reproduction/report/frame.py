@@ -121,14 +121,14 @@ def over_seeds(values: Iterable[float]) -> Interval | None:
     return t_interval(listed) if listed else None
 
 
-def finished(records: Iterable[Record]) -> list[Record]:
-    """Return the records of runs that did not diverge."""
-    return [r for r in records if r["status"] == "finished"]
-
-
 def by_experiment(records: Iterable[Record]) -> dict[str, list[Record]]:
     """Group records by the name of their experiment, each group ordered by seed."""
     groups: dict[str, list[Record]] = {}
     for record in sorted(records, key=lambda r: r["seed"]):
         groups.setdefault(record["experiment"], []).append(record)
     return groups
+
+
+def finished(records: Iterable[Record]) -> list[Record]:
+    """Return the records that did not diverge."""
+    return [r for r in records if r["status"] == "finished"]

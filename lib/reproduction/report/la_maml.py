@@ -21,6 +21,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
+from reproduction.report.curves import Curve
+from reproduction.report.figure1 import rows_of_panels
+from reproduction.report.frame import by_experiment, finished
+from reproduction.report.naming import cell, counted, intervals, minus, over_seeds, seeds_named
+from reproduction.report.plotkit import Look, Looks, legend_above
 from wheretolearn.continual.streams.pixels import RECIPES
 
 from ..plan import streams as plan
@@ -28,11 +33,7 @@ from ..plan import study
 from ..runs.records import Record
 from ..runs.statistics import t_interval
 from ..runs.streams import ContinualExperiment
-from .analysis import Curve, by_experiment, finished
-from .figure1 import Look, Looks, legend_above, rows_of_panels
 from .markdown import table, with_missing
-from .mask_overlap import counted, intervals, seeds_named
-from .probes import cell, minus, over_seeds
 
 LOOKS = Looks(
     {

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from reproduction.report.frame import finished
 from wheretolearn.continual.methods import settings
 
 from ..claims.streams import FORMS, retained_in_search
 from ..plan import streams as plan
 from ..runs.records import Record, load
 from . import load_records as layers
-from .analysis import finished
 from .la_maml import LOOKS, NOT_RUN
 from .markdown import Markdown, table
 

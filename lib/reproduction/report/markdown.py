@@ -10,10 +10,12 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
+from reproduction.report.curves import test_accuracies as accuracies_by_seed
+from reproduction.report.frame import by_experiment, finished
+from reproduction.report.noise import beside_noise
+
 from ..runs.records import Record
 from ..runs.statistics import Interval, bootstrap_interval, t_interval
-from .analysis import NOTHING, Finding, beside_noise, by_experiment, finished
-from .analysis import test_accuracies as accuracies_by_seed
 
 _LIVE = re.compile(
     r"[\x00-\x1f\x7f&<`|$\\*~]"  # HTML, code, tables, formulas, line breaks, emphasis
@@ -50,45 +52,6 @@ def plain(text: str) -> Markdown:
 def code(name: str) -> Markdown:
     """Return a name as code; one that could end the code is shown as :func:`plain` text."""
     return plain(name) if _NO_CODE.search(name) else Markdown(f"`{name}`")
-
-
-def verdicts(findings: Iterable[Finding]) -> str:
-    """Return the outcome of tests, a heading and a table for each.
-
-    Parameters
-    ----------
-    findings : iterable of Finding
-        From :mod:`reproduction.report.analysis`.
-
-    Returns
-    -------
-    str
-        Markdown.
-    """
-    parts = []
-    for claim, verdict, evidence in findings:
-        parts.append(f"**{inline(f'{claim}: {verdict}')}.**")
-        if len(evidence):
-            rows = [
-                (
-                    row.statistic,
-                    bounds(row.mean, row.low, row.high)
-                    if math.isfinite(row.mean)
-                    else "not run yet",
-                    str(row.seeds),
-                    row.needed,
-                    _held(row.holds, row.needed) if math.isfinite(row.mean) else "–",
-                )
-                for row in evidence.itertuples()
-            ]
-            header = ("statistic", "mean [95 % interval]", "seeds", "needed", "held")
-            parts.append(table(header, rows))
-    return "\n\n".join(parts)
-
-
-def _held(holds: bool, needed: str) -> str:
-    """Say whether a line of evidence holds; of one that needs nothing, nothing."""
-    return "–" if needed == NOTHING else "yes" if holds else "no"
 
 
 def number(x: float) -> str:

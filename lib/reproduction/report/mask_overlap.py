@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
@@ -21,34 +21,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
+from reproduction.report.curves import LAYERS, layer_sparsity
+from reproduction.report.figure1 import rows_of_panels
+from reproduction.report.frame import by_experiment, finished
+from reproduction.report.naming import counted, intervals, problem_name, setting
+
 from ..plan import study
 from ..plan.few_shot import BY_PROBLEM
 from ..runs import mask_codec as masks
 from ..runs.experiment import Experiment
 from ..runs.records import Record
 from ..runs.statistics import Interval, t_interval
-from .analysis import LAYERS, by_experiment, finished, layer_sparsity
-from .figure1 import rows_of_panels, setting
 from .markdown import code, interval, table
-
-NAMES = {
-    "miniimagenet": "miniImageNet",
-    "cub": "CUB (2010)",
-    "omniglot": "Omniglot",
-    "glyphs": "glyphs",
-}
-"""What data sets are called; the study's edition of CUB is that of 2010."""
 
 BINS = 20
 """Equally large groups of a tensor's initial mask numbers, within which chance is taken."""
 
 _MARKERS = "os^Dv"
-
-
-def problem_name(experiment: Experiment) -> str:
-    """Return data, ways and shots of an experiment, as tables name them."""
-    data = NAMES.get(experiment.data, experiment.data)
-    return f"{data}, {experiment.ways}-way {experiment.shots}-shot"
 
 
 def problems(profile: str) -> dict[str, str]:
@@ -60,48 +49,6 @@ def problems(profile: str) -> dict[str, str]:
         For a profile that is unknown or has no such experiments.
     """
     return {e.name: problem_name(e) for e in study.few_shot(profile, BY_PROBLEM)}
-
-
-def counted(group: Sequence[Record]) -> str:
-    """Return how many runs of an experiment finished, as a table says it."""
-    done = len(finished(group))
-    lost = f" ({len(group) - done} diverged)" if done < len(group) else ""
-    return f"{done}{lost}" if group else "not run yet"
-
-
-def intervals(records: Sequence[Record]) -> str:
-    """Return what a figure of means over seeds has to say of its intervals."""
-    several = any(len(group) > 1 for group in by_experiment(finished(records)).values())
-    return "mean, Student's 95 % interval over seeds" if several else "no interval"
-
-
-def seeds_named(records: Sequence[Record], name: Callable[[Record], str]) -> str:
-    """Name the seeds of what a figure shows, and experiments that lack some of them.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        Runs, of any number of experiments.
-    name : callable
-        What an experiment is called, given one of its records.
-
-    Returns
-    -------
-    str
-        For instance ``seeds 0, 1 (online: 0)``.
-    """
-    seeds = {
-        name(group[0]): sorted(r["seed"] for r in group)
-        for group in by_experiment(records).values()
-    }
-    every = sorted({s for own in seeds.values() for s in own})
-    fewer = [f"{n}: {_listed(own)}" for n, own in seeds.items() if own != every]
-    named = f"{'seed' if len(every) == 1 else 'seeds'} {_listed(every)}"
-    return f"{named} ({'; '.join(fewer)})" if fewer else named
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))
 
 
 def profile_table(records: Sequence[Record], profile: str) -> str:

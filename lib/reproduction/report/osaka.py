@@ -18,6 +18,11 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from reproduction.report.curves import Curve
+from reproduction.report.figure1 import rows_of_panels
+from reproduction.report.frame import by_experiment, finished
+from reproduction.report.naming import cell, counted, intervals, minus, over_seeds, seeds_named
+from reproduction.report.plotkit import Look, Looks
 from wheretolearn.continual.osaka.fast_slow import Adapter
 from wheretolearn.continual.osaka.methods import LEARNERS
 from wheretolearn.continual.osaka.metrics import AFTER, BEFORE, cumulative, unpack
@@ -30,11 +35,7 @@ from ..plan.streams import OSAKA
 from ..runs.osaka import OsakaExperiment
 from ..runs.records import Record
 from ..runs.statistics import t_interval
-from .analysis import Curve, by_experiment, finished
-from .figure1 import Look, Looks, rows_of_panels
 from .markdown import Markdown, bounds, code, interval, table, with_missing
-from .mask_overlap import counted, intervals, seeds_named
-from .probes import cell, minus, over_seeds
 
 Groups = Mapping[str, Sequence[Record]]
 

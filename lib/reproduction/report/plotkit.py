@@ -27,59 +27,6 @@ SMALL = 7.0
 GREY = "0.5"
 
 
-class Look(NamedTuple):
-    """How a method is called and drawn, on every page."""
-
-    name: str
-    colour: int
-    """Place in seaborn's palette."""
-    marker: str = "o"
-    line: str = "-"
-
-    @property
-    def rgb(self) -> tuple[float, float, float]:
-        """Its colour; the palette begins anew where it ends."""
-        palette = sns.color_palette("deep")
-        return palette[self.colour % len(palette)]
-
-
-class Looks(dict[str, Look]):
-    """Looks by method.  One without a line of its own has its name as title, and some colour."""
-
-    def __missing__(self, method: str) -> Look:
-        """Return the same look for the same name, without keeping it."""
-        return Look(method, zlib.crc32(method.encode()))
-
-    def place(self, method: str) -> tuple[int, str]:
-        """Return what sorts methods: in the order of the table, those without a line last."""
-        return (list(self).index(method) if method in self else len(self), method)
-
-
-def set_theme() -> None:
-    """Set the style of every figure: seaborn's, on a transparent ground."""
-    sns.set_theme(
-        context="paper",
-        style="ticks",
-        palette="deep",
-        rc={
-            "figure.facecolor": "none",
-            "axes.facecolor": "none",
-            "savefig.facecolor": "none",
-            "savefig.transparent": True,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "font.size": 8.5,
-            "axes.labelsize": 8,
-            "axes.titlesize": 8.5,
-            "xtick.labelsize": 7.5,
-            "ytick.labelsize": 7.5,
-            "legend.frameon": False,
-            "legend.fontsize": 7.5,
-            "text.parse_math": False,  # a dollar in the text of a record begins no formula
-        },
-    )
-
-
 def panels(titles: Sequence[str], height: float) -> tuple[Figure, list[SubFigure]]:
     """Make a figure with a titled row for each source, `height` inches each; rows are empty."""
     set_theme()
@@ -156,9 +103,76 @@ def _height(ax: Axes) -> float:
     return figure.get_size_inches()[1] if figure is not None else 1.0
 
 
+def set_theme() -> None:
+    """Set the style of every figure: seaborn's, on a transparent ground."""
+    sns.set_theme(
+        context="paper",
+        style="ticks",
+        palette="deep",
+        rc={
+            "figure.facecolor": "none",
+            "axes.facecolor": "none",
+            "savefig.facecolor": "none",
+            "savefig.transparent": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "figure.dpi": 110,
+            "legend.frameon": False,
+            "legend.fontsize": 7.5,
+            "text.parse_math": False,  # a dollar in the text of a record begins no formula
+        },
+    )
+
+
+class Look(NamedTuple):
+    """How a method is drawn, on every page."""
+
+    name: str
+    colour: int
+    """Place in seaborn's palette."""
+    marker: str = "o"
+    line: str = "-"
+
+    @property
+    def rgb(self) -> tuple[float, float, float]:
+        """Its colour; the palette begins anew where it ends."""
+        palette = sns.color_palette("deep")
+        return palette[self.colour % len(palette)]
+
+
+class Looks(dict[str, Look]):
+    """Looks by method.  One without a line of its own has its name as title, and some colour."""
+
+    def __missing__(self, method: str) -> Look:
+        """Return the same look for the same name, without keeping it."""
+        return Look(method, zlib.crc32(method.encode()))
+
+    def place(self, method: str) -> tuple[int, str]:
+        """Return what sorts methods: in the order of the table, those without a line last."""
+        return (list(self).index(method) if method in self else len(self), method)
+
+
+METHODS = Looks(
+    {
+        "maml": Look("MAML", 2, "^"),
+        "anil": Look("ANIL", 4, "v"),
+        "boil": Look("BOIL", 5, "D"),
+        "meta-sgd": Look("Meta-SGD", 6),
+        "sparse-maml": Look("sparse-MAML", 0),
+        "sparse-relu-maml": Look("sparse-ReLU-MAML", 3, "s"),
+        "sparse-maml-plus": Look("sparse-MAML+", 9),
+        "relu-maml": Look("true-ReLU variant", 7),
+        "exp-maml": Look("exponential variant", 8),
+        "masked-weights": Look("masked weights", 1),
+        "maml-second-order": Look("MAML, second order", 2),
+    }
+)
+"""Methods of the few-shot half, in the order of the tables."""
+
+
 def legend_above(ax: Axes, *shown: Axes) -> None:
     """Put a legend of what some axes show over a panel, in one line."""
-    found = [a.get_legend_handles_labels() for a in shown or (ax,)]
+    found = [a.get_legend_handles_labels() for a in shown]
     handles = [h for group, _ in found for h in group]
     names = [n for _, group in found for n in group]
     ax.legend(
@@ -166,7 +180,7 @@ def legend_above(ax: Axes, *shown: Axes) -> None:
         names,
         loc="lower center",
         bbox_to_anchor=(0.5, 0.98),
-        ncols=max(1, len(names)),
+        ncols=len(names),
         handlelength=0.9,
         handletextpad=0.4,
         columnspacing=0.8,

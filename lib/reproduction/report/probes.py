@@ -15,21 +15,30 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from reproduction.report.curves import LAYERS
+from reproduction.report.curves import test_accuracies as accuracies_by_seed
+from reproduction.report.figure1 import rows_of_panels
+from reproduction.report.frame import by_experiment, finished
+from reproduction.report.naming import (
+    BySeed,
+    cell,
+    counted,
+    intervals,
+    minus,
+    over_seeds,
+    problem_name,
+    setting,
+)
+from reproduction.report.plotkit import METHODS, Look, legend_above
+
 from ..plan import study
 from ..plan.few_shot import FEATURES, LONGER, LONGER_RUNS, PROBED, TABLE1
 from ..runs.experiment import Experiment
 from ..runs.probes import STEPS
 from ..runs.records import Record
 from ..runs.statistics import Interval, t_interval
-from .analysis import LAYERS, by_experiment, finished
-from .analysis import test_accuracies as accuracies_by_seed
-from .figure1 import METHODS, Look, legend_above, rows_of_panels, setting
-from .markdown import interval, table
-from .mask_overlap import counted, intervals, problem_name
+from .markdown import table
 from .mask_overlap import kept as agreement_with_start
-
-BySeed = Mapping[int, float]
-
 
 EXCHANGED = {
     "own": "the learned mask",
@@ -68,22 +77,6 @@ def answers(group: Sequence[Record], probe: str) -> dict[int, float]:
     """
     found = {r["seed"]: r["final"].get("probes", {}).get(probe) for r in group}
     return {s: 100 * a["mean"] for s, a in found.items() if a and a["mean"] is not None}
-
-
-def minus(a: BySeed, b: BySeed) -> dict[int, float]:
-    """Return the differences of two things that were measured with the same seeds."""
-    return {s: a[s] - b[s] for s in sorted(a.keys() & b.keys())}
-
-
-def over_seeds(values: BySeed) -> Interval | None:
-    """Return Student's 95 % interval over seeds, or None without a number."""
-    return t_interval(list(values.values())) if values else None
-
-
-def cell(values: BySeed) -> str:
-    """Return the interval over seeds as a table shows it, or a dash without a number."""
-    found = over_seeds(values)
-    return "–" if found is None else interval(found)
 
 
 def _methods(planned: Iterable[Experiment], probe: str) -> dict[str, Experiment]:

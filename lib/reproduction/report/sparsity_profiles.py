@@ -14,13 +14,17 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from reproduction.report.curves import Curve, curve
+from reproduction.report.figure1 import rows_of_panels
+from reproduction.report.frame import by_experiment, finished
+from reproduction.report.naming import NETWORKS, NOT_RUN, setting, shots, stamp
+from reproduction.report.noise import adam_walk, noise_curve
+from reproduction.report.plotkit import METHODS, legend_above
+
 from ..runs.experiment import Experiment
 from ..runs.records import Record
 from ..runs.statistics import Interval, t_interval
-from .analysis import Curve, adam_walk, by_experiment, curve, finished, noise_curve
-from .figure1 import METHODS, legend_above, rows_of_panels, setting, stamp
 from .markdown import code, interval, plain, table
-from .tables_1_and_2 import NETWORKS, NOT_RUN, shots
 
 _GREY = "0.5"
 LEVELS = np.linspace(0, 100, 21)

@@ -14,6 +14,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from reproduction.report.figure1 import rows_of_panels
+from reproduction.report.frame import finished
+from reproduction.report.naming import NETWORKS, NOT_RUN, setting, shots
+from reproduction.report.plotkit import METHODS, legend_above
+
 from ..plan import study
 from ..plan.few_shot import (
     GREY_ELSEWHERE,
@@ -27,23 +32,13 @@ from ..runs.experiment import Experiment
 from ..runs.records import Record, load
 from ..runs.statistics import Interval, t_interval
 from . import load_records as layers
-from .analysis import finished
-from .figure1 import METHODS, legend_above, rows_of_panels, setting
 from .markdown import Markdown, interval, plain, table
 
 TITLES = {method: look.name for method, look in METHODS.items()}
 """Methods by the end of their experiments' names, in the order of the tables."""
 
-NETWORKS = {"convnet4": "ConvNet-4", "resnet12": "ResNet-12", "mlp": "MLP"}
-"""Networks as the tables call them."""
 
 _GREY = "0.5"
-NOT_RUN = "not run yet"
-
-
-def shots(number: int) -> str:
-    """Return a number of shots in words, such as ``5 shots``."""
-    return "1 shot" if number == 1 else f"{number} shots"
 
 
 class Reported(NamedTuple):
@@ -491,7 +486,7 @@ def gains(column: Column, records: Sequence[Record], profile: str) -> list[Gain]
     Returns
     -------
     list of Gain
-        In the order of :data:`reproduction.report.figure1.METHODS`.
+        In the order of :data:`reproduction.report.plotkit.METHODS`.
     """
     planned = _planned(column, profile)
     found = []

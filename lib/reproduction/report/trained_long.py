@@ -16,11 +16,12 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from scipy import stats
 
+from reproduction.report.frame import by_experiment, finished
+from reproduction.report.plotkit import set_theme
+
 from ..plan import study
 from ..runs.records import Record
 from ..runs.statistics import Interval, t_interval
-from .analysis import by_experiment, finished
-from .figure1 import set_theme
 from .markdown import bounds, number, table
 
 LEARNED = 10.0

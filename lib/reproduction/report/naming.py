@@ -1,0 +1,151 @@
+"""How runs, problems and settings are named in tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from reproduction.report.frame import by_experiment, finished
+from reproduction.report.markdown import interval
+from reproduction.runs.experiment import Experiment
+from reproduction.runs.records import Record
+from reproduction.runs.statistics import Interval, t_interval
+
+NAMES = {
+    "miniimagenet": "miniImageNet",
+    "cub": "CUB (2010)",
+    "omniglot": "Omniglot",
+    "glyphs": "glyphs",
+}
+"""What data sets are called; the study's edition of CUB is that of 2010."""
+
+
+def problem_name(experiment: Experiment) -> str:
+    """Return data, ways and shots of an experiment, as tables name them."""
+    data = NAMES.get(experiment.data, experiment.data)
+    return f"{data}, {experiment.ways}-way {experiment.shots}-shot"
+
+
+def counted(group: Sequence[Record]) -> str:
+    """Return how many runs of an experiment finished, as a table says it."""
+    done = len(finished(group))
+    lost = f" ({len(group) - done} diverged)" if done < len(group) else ""
+    return f"{done}{lost}" if group else "not run yet"
+
+
+def intervals(records: Sequence[Record]) -> str:
+    """Return what a figure of means over seeds has to say of its intervals."""
+    several = any(len(group) > 1 for group in by_experiment(finished(records)).values())
+    return "mean, Student's 95 % interval over seeds" if several else "no interval"
+
+
+def seeds_named(records: Sequence[Record], name: Callable[[Record], str]) -> str:
+    """Name the seeds of what a figure shows, and experiments that lack some of them.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Runs, of any number of experiments.
+    name : callable
+        What an experiment is called, given one of its records.
+
+    Returns
+    -------
+    str
+        For instance ``seeds 0, 1 (online: 0)``.
+    """
+    seeds = {
+        name(group[0]): sorted(r["seed"] for r in group)
+        for group in by_experiment(records).values()
+    }
+    every = sorted({s for own in seeds.values() for s in own})
+    fewer = [f"{n}: {_listed(own)}" for n, own in seeds.items() if own != every]
+    named = f"{'seed' if len(every) == 1 else 'seeds'} {_listed(every)}"
+    return f"{named} ({'; '.join(fewer)})" if fewer else named
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+ONE_PROBLEM = ("profile", "data", "ways", "shots", "image_size", "updates", "meta_batch")
+"""Parameters that a line about records gives once, so that all of them must have the same."""
+
+
+def setting(records: Sequence[Record]) -> str:
+    """Say in one line what some records of one problem were made with.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        At least one, all of one problem.
+
+    Returns
+    -------
+    str
+        Profile, data, sizes, steps, seeds; the seeds are those that every experiment has.
+
+    Raises
+    ------
+    ValueError
+        If the records are of several problems or budgets.
+    """
+    p = records[0]["parameters"]
+    for r in records:
+        for name in ONE_PROBLEM:
+            if r["parameters"][name] != p[name]:
+                raise ValueError(
+                    f"{r['experiment']} and {records[0]['experiment']} cannot stand under one "
+                    f"label: {name} is {r['parameters'][name]!r} and {p[name]!r}"
+                )
+
+    def value(name: str) -> str:
+        found = sorted({r["parameters"][name] for r in records})
+        return ", ".join(f"{v:g}" for v in found)
+
+    seeds = set.intersection(*({r["seed"] for r in g} for g in by_experiment(records).values()))
+    listed = ", ".join(map(str, sorted(seeds)))
+    return (
+        f"profile {p['profile']} · {p['data']} {p['ways']}-way {p['shots']}-shot · "
+        f"{p['image_size']} px · {value('width')} channels · K = {value('inner_steps')} · "
+        f"inner rate {value('inner_rate')} · {p['updates']} updates × {p['meta_batch']} tasks · "
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {listed or '(none in common)'}"
+    )
+
+
+def stamp(records: Sequence[Record]) -> str:
+    """Return the setting and what the bands show, to print under a figure."""
+    several = any(len(group) > 1 for group in by_experiment(records).values())
+    return setting(records) + (
+        " · mean, 95 % bootstrap interval over seeds" if several else " · no interval"
+    )
+
+
+NETWORKS = {"convnet4": "ConvNet-4", "resnet12": "ResNet-12", "mlp": "MLP"}
+"""Networks as the tables call them."""
+
+
+NOT_RUN = "not run yet"
+
+
+def shots(number: int) -> str:
+    """Return a number of shots in words, such as ``5 shots``."""
+    return "1 shot" if number == 1 else f"{number} shots"
+
+
+BySeed = Mapping[int, float]
+
+
+def minus(a: BySeed, b: BySeed) -> dict[int, float]:
+    """Return the differences of two things that were measured with the same seeds."""
+    return {s: a[s] - b[s] for s in sorted(a.keys() & b.keys())}
+
+
+def over_seeds(values: BySeed) -> Interval | None:
+    """Return Student's 95 % interval over seeds, or None without a number."""
+    return t_interval(list(values.values())) if values else None
+
+
+def cell(values: BySeed) -> str:
+    """Return the interval over seeds as a table shows it, or a dash without a number."""
+    found = over_seeds(values)
+    return "–" if found is None else interval(found)

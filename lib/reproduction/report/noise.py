@@ -1,0 +1,135 @@
+"""What pure noise would have made of a mask."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from reproduction.report.curves import (
+    Curve,
+)
+from reproduction.report.frame import by_experiment, finished
+from reproduction.runs.records import Record
+from reproduction.runs.statistics import Interval, t_interval
+
+
+def adam_walk(
+    start: np.ndarray,
+    updates: int,
+    rule_rate: float,
+    share: Callable[[np.ndarray], np.ndarray],
+    generator: np.random.Generator,
+) -> tuple[Curve, np.ndarray]:
+    """Let numbers walk as Adam makes them walk where gradients are pure noise.
+
+    Parameters
+    ----------
+    start : ndarray
+        The numbers before the first update.
+    updates : int
+        Meta-updates.
+    rule_rate : float
+        Adam's rate; its other numbers are those of ``torch.optim.Adam``.
+    share : callable
+        ``share(m)`` says of each number whether it counts.
+    generator : numpy.random.Generator
+        Source of the gradients.
+
+    Returns
+    -------
+    curve : Curve
+        How many count, in percent, without an interval, at each update.
+    end : ndarray
+        The numbers after the last update.
+    """
+    m = start.astype(np.float32)
+    first, second = np.zeros_like(m), np.zeros_like(m)
+    shares = [100 * share(m).mean()]
+    for t in range(1, updates + 1):
+        gradient = generator.standard_normal(m.shape, np.float32)
+        first += (1 - 0.9) * (gradient - first)
+        second += (1 - 0.999) * (gradient**2 - second)
+        spread = np.sqrt(second / (1 - 0.999**t)) + 1e-8
+        m -= rule_rate * first / (1 - 0.9**t) / spread
+        shares.append(100 * share(m).mean())
+    nothing = np.full(updates + 1, np.nan)
+    return Curve(np.arange(updates + 1), np.array(shares), nothing, nothing), m
+
+
+@functools.cache
+def noise_curve(
+    level: int, updates: int, rule_rate: float = 7.5e-3, weights: int = 20_000
+) -> Curve:
+    """Return the sparsity that Adam makes of a mask whose gradients are pure noise.
+
+    The null hypothesis of the left panel: every weight makes a random walk.
+
+    Parameters
+    ----------
+    level : int
+        Initial sparsity, percent.
+    updates : int
+        Meta-updates.
+    rule_rate : float, default 0.0075
+        Adam's rate.
+    weights : int, default 20000
+        Weights to simulate, from a fixed seed.
+
+    Returns
+    -------
+    Curve
+        In percent, without an interval, at each update.
+    """
+    generator = np.random.default_rng(0)
+    start = generator.random(weights) - level / 100
+    return adam_walk(start, updates, rule_rate, lambda m: m < 0, generator)[0]
+
+
+class BesideNoise(NamedTuple):
+    """Where runs from one initial sparsity end, and where pure noise would."""
+
+    final: Interval
+    """Final sparsity, percent, with Student's 95 % interval over seeds."""
+    noise: float
+    """That of masks driven by pure noise for as many updates."""
+
+    @property
+    def side(self) -> str:
+        """On which side of noise the interval lies."""
+        if self.final.low > self.noise:
+            return "above it"
+        return "below it" if self.final.high < self.noise else "not told apart"
+
+
+def beside_noise(records: Iterable[Record]) -> dict[int, BesideNoise]:
+    """Compare final sparsities with what pure noise would have made of the same masks.
+
+    Parameters
+    ----------
+    records : iterable of dict
+        Records of Figure 1 on one problem.
+
+    Returns
+    -------
+    dict
+        By initial sparsity in percent, in order.
+
+    Raises
+    ------
+    ValueError
+        If several experiments start from one sparsity.
+    """
+    found = {}
+    for group in by_experiment(finished(records)).values():
+        p = group[0]["parameters"]
+        if p["method"] == "sparse-maml":
+            level = round(100 * p["init_sparsity"])
+            if level in found:
+                raise ValueError(f"records of several settings start from {level} %")
+            final = t_interval([100 * r["final"]["sparsity"] for r in group])
+            noise = float(noise_curve(level, p["updates"], p["rule_rate"]).mean[-1])
+            found[level] = BesideNoise(final, noise)
+    return dict(sorted(found.items()))
