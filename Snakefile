@@ -11,7 +11,7 @@ import sys
 from hashlib import sha256
 from pathlib import Path
 
-from wheretolearn import study
+from reproduction.plan import study
 from reproduction.publish.failures import Failures
 from reproduction.plan.resources import megabytes, minutes
 
