@@ -16,20 +16,7 @@ SUFFIX = "-bf16"
 
 
 def in_bf16(results: Path | str) -> str:
-    """Compare the test accuracies of twins, seed by seed.
-
-    Parameters
-    ----------
-    results : path
-        Folder of the records.
-
-    Returns
-    -------
-    str
-        Markdown: means with Student's 95 % intervals over the seeds that both have, and the
-        test that was stated beforehand: a loss is significant where the interval over all
-        pairs lies below zero.
-    """
+    """Compare the test accuracies of twins, seed by seed."""
     rows, differences = [], []
     alone: dict[str, Interval] = {}
     for experiment in study.few_shot("study", study.SPEED):

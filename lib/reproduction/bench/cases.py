@@ -63,10 +63,7 @@ class FewShot(Case):
         return self.tasks * self.repeats
 
     def small(self) -> FewShot:
-        """Return the same network on few and small images, to compare gradients in float64.
-
-        On their way through four poolings, 21 pixels meet odd and even sides.
-        """
+        """Return the same network on few and small images, to compare gradients in float64."""
         return replace(self, image_size=21, shots=1, queries=1, steps=2, tasks=2)
 
 
@@ -154,19 +151,7 @@ class Problem(NamedTuple):
 
 
 def make_problem(case: FewShot, dtype: torch.dtype = torch.float32) -> Problem:
-    """Draw the numbers of a case, the same ones whenever it is called.
-
-    Parameters
-    ----------
-    case : FewShot
-        What to draw.
-    dtype : torch.dtype, default torch.float32
-        Of parameters and images; the numbers are drawn in float32.
-
-    Returns
-    -------
-    Problem
-    """
+    """Draw the numbers of a case, the same ones whenever it is called."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = make_network(

@@ -32,14 +32,7 @@ def make_product(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def forward_backward_flops(case: FewShot) -> int:
-    """Return the operations of a forward and backward pass of one image.
-
-    They are counted by torch's ``FlopCounterMode`` while the usual network runs on tensors
-    without content: a multiplication and an addition count as two; convolutions and matrix
-    products only.  Backward, each layer has a gradient for its weights and one for its
-    inputs, but the first layer needs none for the images; so it is a little less than
-    three times the forward pass.
-    """
+    """Return the operations of a forward and backward pass of one image."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         network = usual_network(case)
         images = torch.empty(2, case.channels, case.image_size, case.image_size)
@@ -48,11 +41,7 @@ def forward_backward_flops(case: FewShot) -> int:
 
 
 def task_flops(case: FewShot) -> int:
-    """Return the operations that one task of a meta-step needs, see above.
-
-    Each form is charged with these, whatever it does: K forward and backward passes of the
-    support, and one of the query.
-    """
+    """Return the operations that one task of a meta-step needs, see above."""
     images = case.ways * (case.steps * case.shots + case.queries)
     return images * forward_backward_flops(case)
 
@@ -91,10 +80,7 @@ def convolutions(case: FewShot) -> list[Convolution]:
 
 
 def make_convolutions(case: FewShot) -> Callable[[], None]:
-    """Return a function that does the convolutions of a case, and their gradients, once.
-
-    Their inputs are random and stand channels-last in memory, the faster order.
-    """
+    """Return a function that does the convolutions of a case, and their gradients, once."""
 
     def random(shape: tuple[int, ...]) -> Tensor:
         return torch.randn(shape).contiguous(memory_format=torch.channels_last)

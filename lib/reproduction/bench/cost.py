@@ -53,17 +53,7 @@ class Share(NamedTuple):
 
 
 def shares(profile: str) -> list[Share]:
-    """Return the parts of a profile, from the definitions of its experiments.
-
-    Parameters
-    ----------
-    profile : str
-        One of :data:`reproduction.plan.study.PROFILES`.
-
-    Returns
-    -------
-    list of Share
-    """
+    """Return the parts of a profile, from the definitions of its experiments."""
     groups: dict[tuple[str, str], list[Experiment]] = {}
     for e in study.few_shot(profile):
         what = f"{e.data}, {e.network}, {e.image_size} px, {e.width} channels"
@@ -127,10 +117,7 @@ def benchmark_rates(result: Result) -> dict[str, float]:
 
 
 def record_rates(records: Sequence[Record], experiments: Iterable[Experiment]) -> list[float]:
-    """Return the GFLOP/s of finished runs: operations of the experiment over wall time.
-
-    Validations, tests, drawing of episodes and checkpoints are part of the time.
-    """
+    """Return the GFLOP/s of finished runs: operations of the experiment over wall time."""
     flops = {e.name: e.flops() for e in experiments}
     return [
         flops[r["experiment"]] / r["provenance"]["wall_seconds"] / 1e9
@@ -140,17 +127,7 @@ def record_rates(records: Sequence[Record], experiments: Iterable[Experiment]) -
 
 
 def waiting(records: Iterable[Record]) -> str:
-    """Say what share of their time runs waited for episodes.
-
-    Parameters
-    ----------
-    records : iterable of dict
-        Records; those that are older than the measurement are left out.
-
-    Returns
-    -------
-    str
-    """
+    """Say what share of their time runs waited for episodes."""
     times = [r["provenance"] for r in _once(records)]
     shares = [
         t["input_seconds"] / t["wall_seconds"]
@@ -166,18 +143,7 @@ def waiting(records: Iterable[Record]) -> str:
 
 
 def spent(halves: Mapping[str, Sequence[Record]]) -> str:
-    """Return how many runs there are, and how long they took.
-
-    Parameters
-    ----------
-    halves : mapping of str to sequence of dict
-        Records by what to call them; one that is given twice counts once.
-
-    Returns
-    -------
-    str
-        Markdown: hours of wall time, of one core each.
-    """
+    """Return how many runs there are, and how long they took."""
     rows = []
     for name, records in halves.items():
         own = _once(records)
@@ -192,20 +158,7 @@ def _once(records: Iterable[Record]) -> list[Record]:
 
 
 def measured(result: Result, runs: Mapping[str, Sequence[float]]) -> str:
-    """Return measured rates as a table.
-
-    Parameters
-    ----------
-    result : dict
-        A benchmark.
-    runs : mapping of str to sequence of float
-        GFLOP/s of the runs of a study, see :func:`record_rates`, by what to call them.
-
-    Returns
-    -------
-    str
-        Markdown.
-    """
+    """Return measured rates as a table."""
     rows = [
         (f"benchmark: {title}", f"{rate:.0f}", "")
         for title, rate in benchmark_rates(result).items()
@@ -218,27 +171,7 @@ def measured(result: Result, runs: Mapping[str, Sequence[float]]) -> str:
 
 
 def times(profile: str, result: Result, utilisation: float) -> str:
-    """Return how long all runs of a profile take, by device, as a table.
-
-    Parameters
-    ----------
-    profile : str
-        One of :data:`reproduction.plan.study.PROFILES`.
-    result : dict
-        A benchmark, for the rates of a CPU core.
-    utilisation : float
-        Share of a GPU's float32 peak that is assumed to be reached, in (0, 1].
-
-    Returns
-    -------
-    str
-        Markdown; device-days when one device works through all runs.
-
-    Raises
-    ------
-    ValueError
-        If `utilisation` lies outside (0, 1].
-    """
+    """Return how long all runs of a profile take, by device, as a table."""
     if not 0 < utilisation <= 1:
         raise ValueError(f"utilisation must lie in (0, 1], got {utilisation}")
     flops = total_flops(profile)
@@ -271,19 +204,7 @@ def times(profile: str, result: Result, utilisation: float) -> str:
 
 
 def of_page(figure: str) -> str:
-    """Say what the runs with the paper's settings cost that a page shows.
-
-    Parameters
-    ----------
-    figure : str
-        Name of the notebook.
-
-    Returns
-    -------
-    str
-        One line of Markdown: runs, how many of them other pages show as well, and hours on a
-        core and on a GPU.
-    """
+    """Say what the runs with the paper's settings cost that a page shows."""
     chosen = study.few_shot("paper", figure)
     elsewhere = {
         e.name

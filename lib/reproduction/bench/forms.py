@@ -22,15 +22,7 @@ from .usual import Usual, usual_network
 
 
 class Library:
-    """The library's meta-learner.
-
-    Parameters
-    ----------
-    case, problem
-        As of :class:`reproduction.bench.usual.Form`.
-    **settings
-        Of :class:`wheretolearn.MetaLearner`.
-    """
+    """The library's meta-learner."""
 
     def __init__(self, case: FewShot, problem: Problem, **settings: Any) -> None:
         self.learner = MetaLearner(
@@ -106,26 +98,7 @@ def contenders(case: Case) -> dict[str, str]:
 
 
 def make_turn(name: str, case: Case) -> Callable[[], object]:
-    """Return a function that does one turn.
-
-    Parameters
-    ----------
-    name : str
-        One of :func:`contenders`, a key of ``ceiling.PRODUCTS``, or :data:`CONVOLUTIONS`.
-    case : Case
-        The work.
-
-    Returns
-    -------
-    callable
-        For a contender it does :attr:`Case.repeats` meta-steps, for the others one product
-        or one pass through the convolutions.
-
-    Raises
-    ------
-    Unavailable
-        If its library cannot be imported.
-    """
+    """Return a function that does one turn."""
     if name in PRODUCTS:
         a, b, out = make_product(PRODUCTS[name])
         return lambda: torch.mm(a, b, out=out)
@@ -148,26 +121,7 @@ def make_turn(name: str, case: Case) -> Callable[[], object]:
 
 
 def difference(name: str, case: Case) -> float:
-    r"""Return how far a contender's meta-gradient is from the usual form's.
-
-    Parameters
-    ----------
-    name : str
-        One of :func:`contenders`.
-    case : Case
-        Few-shot cases are made small, see :meth:`FewShot.small`.
-
-    Returns
-    -------
-    float
-        :math:`\|a - b\| / \|b\|`, for the initialisation or the rule, whichever is larger.
-        Both in float64; a contender of lower precision starts from float32.
-
-    Raises
-    ------
-    Unavailable
-        If its library cannot be imported.
-    """
+    """Return how far a contender's meta-gradient is from the usual form's."""
     if isinstance(case, LaMaml):
         got, want = (la_maml.make_glance(n, case, torch.float64)() for n in (name, USUAL))
         return max(apart(a, b) for a, b in zip(got, want, strict=True))

@@ -19,25 +19,7 @@ TITLES = {"usual": "usual form", "two gradients": "two gradients a step", "libra
 def make_glance(
     name: str, case: LaMaml, dtype: torch.dtype = torch.float32
 ) -> Callable[[], tuple[Params, Params]]:
-    """Return a function that computes one meta-gradient, always the same one.
-
-    Inputs are noise: they have no zeros that could be left out, as the black pixels of real
-    digits can.
-
-    Parameters
-    ----------
-    name : str
-        A key of :data:`TITLES`.
-    case : LaMaml
-        The work.
-    dtype : torch.dtype, default torch.float32
-        Of all numbers.
-
-    Returns
-    -------
-    callable
-        It returns gradients for the weights and for the rates.
-    """
+    """Return a function that computes one meta-gradient, always the same one."""
     generator = torch.Generator().manual_seed(0)
 
     def batch(rows: int) -> Batch:

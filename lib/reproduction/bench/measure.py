@@ -22,20 +22,7 @@ Seconds = dict[str, list[float]]
 
 
 def measure_case(case: Case, chosen: Sequence[str] | None = None) -> dict[str, Any]:
-    """Compare the contenders of a case, then let them take turns.
-
-    Parameters
-    ----------
-    case : Case
-        The work.
-    chosen : sequence of str, optional
-        Names of contenders; all by default.  The usual form must be among them.
-
-    Returns
-    -------
-    dict
-        An entry of ``cases`` in ``bench.schema.json``.
-    """
+    """Compare the contenders of a case, then let them take turns."""
     titles = contenders(case)
     rows: list[dict[str, Any]] = [{"contender": n, "title": titles[n]} for n in chosen or titles]
     with Worker() as worker:
@@ -89,27 +76,7 @@ def judge(name: str, answer: dict[str, Any], case: Case) -> dict[str, Any]:
 def take_turns(
     case: Case, names: Sequence[str], ceilings: Sequence[str] = ()
 ) -> tuple[Seconds, dict[str, float | None]]:
-    """Give each contender a process, and let one after the other do a turn, round by round.
-
-    Every other round goes in the opposite order, so that what slows the machine for a while
-    hits all alike.
-
-    Parameters
-    ----------
-    case : Case
-        The work.
-    names : sequence of str
-        Contenders.
-    ceilings : sequence of str
-        Those without a meta-step; they share one process.
-
-    Returns
-    -------
-    seconds : dict of str to list of float
-        Of each turn.
-    peaks : dict of str to float or None
-        Most memory that each contender used beyond its bare process, MB.
-    """
+    """Give each contender a process, and let one after the other do a turn, round by round."""
     seconds: Seconds = {n: [] for n in (*names, *ceilings)}
     with ExitStack() as stack:
         workers = {n: stack.enter_context(Worker()) for n in names}
@@ -130,13 +97,7 @@ def take_turns(
 def memory_growth(
     case: FewShot, steps: Sequence[int], names: Sequence[str] = (USUAL, LIBRARY)
 ) -> list[dict[str, Any]]:
-    """Measure peak memory by the number of inner steps, each in a process of its own.
-
-    Returns
-    -------
-    list of dict
-        Entries of ``memory`` in ``bench.schema.json``.
-    """
+    """Measure peak memory by the number of inner steps, each in a process of its own."""
     found = []
     for name in names:
         peaks = []
@@ -161,13 +122,7 @@ def memory_growth(
 
 
 def profile(case: FewShot) -> dict[str, Any]:
-    """Measure where the library's time goes in a case, in a process of its own.
-
-    Returns
-    -------
-    dict
-        An entry of ``profiles`` in ``bench.schema.json``.
-    """
+    """Measure where the library's time goes in a case, in a process of its own."""
     with Worker() as worker:
         worker.ask("open", LIBRARY, as_json(case))
         shares = worker.ask("profile", LIBRARY)
@@ -175,13 +130,7 @@ def profile(case: FewShot) -> dict[str, Any]:
 
 
 def two_processes(case: Case, rounds: int, name: str = LIBRARY) -> dict[str, Any]:
-    """Measure how much more two processes do than one, when each has a core.
-
-    Returns
-    -------
-    dict
-        An entry of ``two_processes`` in ``bench.schema.json``.
-    """
+    """Measure how much more two processes do than one, when each has a core."""
     gains = []
     with Worker() as first, Worker() as second:
         pair = [first, second]

@@ -23,13 +23,7 @@ class Unavailable(RuntimeError):
 
 
 def import_peer(name: str) -> ModuleType:
-    """Import an optional library.
-
-    Raises
-    ------
-    Unavailable
-        Whatever the reason, which the message gives.
-    """
+    """Import an optional library."""
     try:
         return importlib.import_module(name)
     except Exception as error:  # compiled extensions fail in many ways
@@ -37,12 +31,7 @@ def import_peer(name: str) -> ModuleType:
 
 
 class Higher(Form):
-    """``higher``: a stateless copy of the module and its differentiable SGD.
-
-    With ``track_higher_grads=False`` nothing is kept over the steps: the gradient for the
-    initialisation is the one at the adapted copy, and a callback masks the inner gradients
-    and sums them, which is what the masks' gradient needs.
-    """
+    """``higher``: a stateless copy of the module and its differentiable SGD."""
 
     def __init__(self, case: FewShot, problem: Problem) -> None:
         super().__init__(case, problem)

@@ -14,18 +14,7 @@ from .results import Result
 
 
 def draw(result: Result) -> Figure:
-    """Draw how fast each contender is in each case, over the usual form.
-
-    Parameters
-    ----------
-    result : dict
-        From :func:`reproduction.bench.results.read`.
-
-    Returns
-    -------
-    Figure
-        One panel for each case; bars are medians, black lines quartiles over rounds.
-    """
+    """Draw how fast each contender is in each case, over the usual form."""
     set_theme()
     cases = result["cases"]
     rows = -(-len(cases) // 2)

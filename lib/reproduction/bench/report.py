@@ -18,18 +18,7 @@ CEILINGS = {
 
 
 def speeds(case: Mapping[str, Any]) -> str:
-    """Return who did how much in one case.
-
-    Parameters
-    ----------
-    case : dict
-        An entry of ``cases``.
-
-    Returns
-    -------
-    str
-        Markdown: median and quartiles over rounds.
-    """
+    """Return who did how much in one case."""
     header = [
         "form",
         f"{case['unit']}s a second",

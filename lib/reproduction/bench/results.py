@@ -31,10 +31,7 @@ class ResultError(ValueError):
 
 
 class Spread(NamedTuple):
-    """Median and quartiles of what was measured round by round.
-
-    Of fewer than five rounds, the extremes stand in the quartiles' place.
-    """
+    """Median and quartiles of what was measured round by round."""
 
     median: float
     low: float
@@ -74,19 +71,7 @@ class Target(NamedTuple):
 
 
 def targets(result: Mapping[str, Any]) -> list[Target]:
-    """Return the targets, set before the engine was written, and what a result says to them.
-
-    Parameters
-    ----------
-    result : dict
-        At least the parts that were measured.
-
-    Returns
-    -------
-    list of Target
-        Speed-ups over the usual form, shares of the rate of a float32 matrix product,
-        growth of memory, and the gain of a second process.
-    """
+    """Return the targets, set before the engine was written, and what a result says to them."""
     cases = {c["case"]: c for c in result["cases"]}
 
     def of(case: str, contender: str, field: str) -> float | None:
@@ -115,25 +100,7 @@ def targets(result: Mapping[str, Any]) -> list[Target]:
 
 
 def complete(parts: Mapping[str, Any], wall_seconds: float) -> Result:
-    """Add to what was measured where and when it was, and the targets.
-
-    Parameters
-    ----------
-    parts : dict
-        ``cases``, ``memory``, ``two_processes`` and ``quick``.
-    wall_seconds : float
-        How long it took.
-
-    Returns
-    -------
-    dict
-        Validated.
-
-    Raises
-    ------
-    ResultError
-        If a part breaks the schema.
-    """
+    """Add to what was measured where and when it was, and the targets."""
     origin = records.provenance(
         torch.device("cpu"), threads=1, wall_seconds=wall_seconds, input_seconds=0, interruptions=0
     )
@@ -170,42 +137,20 @@ def memory_gb() -> float:
 
 
 def validate(result: Result, where: str = "result") -> Result:
-    """Return the result if it keeps to the schema.
-
-    Raises
-    ------
-    ResultError
-        With the field that does not.
-    """
+    """Return the result if it keeps to the schema."""
     if found := fault(result, __package__, "bench"):
         raise ResultError(f"{where}: {found}")
     return result
 
 
 def write(path: Path | str, result: Result) -> None:
-    """Validate a result and write it atomically.
-
-    Raises
-    ------
-    ResultError
-        If it breaks the schema.
-    reproduction.runs.records.WriteError
-        If it cannot be written.
-    """
+    """Validate a result and write it atomically."""
     text = json.dumps(validate(result), indent=1, allow_nan=False)
     records.write_atomically(path, text.encode() + b"\n")
 
 
 def read(path: Path | str) -> Result:
-    """Read and validate a result.
-
-    Raises
-    ------
-    ResultError
-        If the file is not JSON or breaks the schema.
-    FileNotFoundError
-        If there is none.
-    """
+    """Read and validate a result."""
     try:
         result = json.loads(Path(path).read_bytes().decode("utf-8"))
     except (ValueError, RecursionError) as error:  # of JSON or of UTF-8, or nested too deeply
@@ -214,13 +159,7 @@ def read(path: Path | str) -> Result:
 
 
 def latest(folder: Path | str) -> Result:
-    """Return the result of a folder that was measured last.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    """
+    """Return the result of a folder that was measured last."""
     found = [read(path) for path in sorted(Path(folder).glob("*.json"))]
     if not found:
         raise FileNotFoundError(f"no result of a benchmark in {folder}; `make bench` makes one")

@@ -83,20 +83,7 @@ def usual_network(case: FewShot) -> nn.Module:
 
 
 class Form(ABC):
-    """One way to compute the meta-gradient, and the Adam that uses it.
-
-    Parameters
-    ----------
-    case : FewShot
-        For the network and the number of inner steps.
-    problem : Problem
-        Where meta-training starts.
-
-    Attributes
-    ----------
-    params, rule_params : dict of str to Tensor
-        Initialisation and mask; after :meth:`step` their ``grad`` is the meta-gradient.
-    """
+    """One way to compute the meta-gradient, and the Adam that uses it."""
 
     def __init__(self, case: FewShot, problem: Problem) -> None:
         self.steps, self.rule = case.steps, problem.rule

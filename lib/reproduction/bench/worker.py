@@ -22,10 +22,7 @@ class WorkerError(RuntimeError):
 
 
 class Worker:
-    """The parent's end of a child process with one thread.
-
-    Use it as a context manager; at the end of the block the child is gone.
-    """
+    """The parent's end of a child process with one thread."""
 
     def __init__(self) -> None:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in __exit__
@@ -56,13 +53,7 @@ class Worker:
             self._died()
 
     def receive(self) -> Any:
-        """Wait for the answer to the earliest open request.
-
-        Raises
-        ------
-        WorkerError
-            If the child died.
-        """
+        """Wait for the answer to the earliest open request."""
         assert self._process.stdout is not None
         return json.loads(self._process.stdout.readline() or self._died())
 

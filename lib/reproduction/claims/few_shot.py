@@ -56,25 +56,7 @@ def _about(
     others: Collection[str] = (),
     shown: Collection[str] = (),
 ) -> Callable[[Callable[[Iterable[Record], str], Finding]], Test]:
-    """Give a test the finished runs that it needs, and its verdict word of the diverged ones.
-
-    Parameters
-    ----------
-    network : str
-        What the names of the runs begin with, unless it is said otherwise.
-    speaks_for : collection of str
-        How the names go on of runs of the method that the claim speaks for; empty if it speaks
-        for every record.
-    others : collection of str
-        The same of the other runs that it needs.
-    shown : collection of str
-        The same of runs behind lines that decide nothing: where they diverged, the line is absent.
-
-    Returns
-    -------
-    callable
-        A decorator of tests.
-    """
+    """Give a test the finished runs that it needs, and its verdict word of the diverged ones."""
 
     def decorate(test: Callable[[Iterable[Record], str], Finding]) -> Test:
         @functools.wraps(test)
@@ -111,20 +93,7 @@ def _both(*methods: str) -> list[str]:
 
 @_about("convnet4", _both("sparse-maml"), _both("boil", "maml", "anil"))
 def convnet4_order(records: Iterable[Record], of: str) -> Finding:
-    """Test claim 5 on ConvNet-4: sparse-MAML > BOIL > MAML > ANIL.
-
-    Parameters
-    ----------
-    records : iterable of dict
-        Records of Table 1.
-    of : str
-        What the names of the runs begin with; ``longer`` are runs with 5 shots only.
-
-    Returns
-    -------
-    Finding
-        Differences of test accuracy in percentage points, paired by seed.
-    """
+    """Test claim 5 on ConvNet-4: sparse-MAML > BOIL > MAML > ANIL."""
     claim = "5a. ConvNet-4: sparse-MAML > BOIL > MAML > ANIL"
     groups = by_experiment(records)
     order = ("sparse-maml", "boil", "maml", "anil")
@@ -147,10 +116,7 @@ def convnet4_order(records: Iterable[Record], of: str) -> Finding:
 
 @_about("resnet12", _both("sparse-relu-maml"), _both("maml", "anil", "boil", "sparse-maml"))
 def resnet12_best(records: Iterable[Record], of: str) -> Finding:
-    """Test claim 5 on ResNet-12: sparse-ReLU-MAML is best.
-
-    Parameters and result are those of :func:`convnet4_order`.
-    """
+    """Test claim 5 on ResNet-12: sparse-ReLU-MAML is best."""
     claim = "5b. ResNet-12: sparse-ReLU-MAML is best"
     groups = by_experiment(records)
     others = ("maml", "anil", "boil", "sparse-maml")
@@ -174,11 +140,7 @@ LITTLE = 2
 
 @_about("resnet12", _both("sparse-maml"), _both("anil"))
 def resnet12_masks(records: Iterable[Record], of: str) -> Finding:
-    """Test the rest of claim 5: with ResNet-12 binary masks give little over ANIL.
-
-    Parameters and result are those of :func:`convnet4_order`.  This test was stated when its runs
-    were known.
-    """
+    """Test the rest of claim 5: with ResNet-12 binary masks give little over ANIL."""
     claim = "5c. ResNet-12: binary masks give little over ANIL"
     groups = by_experiment(records)
     pairs = [_compare(groups, f"{of}-{shots}shot", "sparse-maml", "anil") for shots in (1, 5)]
@@ -198,10 +160,7 @@ def resnet12_masks(records: Iterable[Record], of: str) -> Finding:
     shown=["1shot-sparse-maml", "1shot-maml"],
 )
 def cross_domain(records: Iterable[Record], of: str) -> Finding:
-    """Test claim 6: the gain on CUB at 5 shots, alone and against the gain at home.
-
-    Parameters and result are those of :func:`convnet4_order`.
-    """
+    """Test claim 6: the gain on CUB at 5 shots, alone and against the gain at home."""
     claim = "6. Across domains gains over MAML are largest at 5 shots on CUB and Cars"
     groups = by_experiment(records)
 
@@ -233,20 +192,7 @@ def cross_domain(records: Iterable[Record], of: str) -> Finding:
 
 @_about("convnet4", ["5shot-sparse-relu-maml"])
 def relu_sparsity(records: Iterable[Record], of: str) -> Finding:
-    """Test claim 7: rates learned under a ReLU become zero, and not in all layers alike.
-
-    Parameters
-    ----------
-    records : iterable of dict
-        Records that include ``convnet4-5shot-sparse-relu-maml``.
-    of : str
-        What the names of the runs begin with.
-
-    Returns
-    -------
-    Finding
-        In percent and percentage points.
-    """
+    """Test claim 7: rates learned under a ReLU become zero, and not in all layers alike."""
     claim = "7. Sparsity also emerges when rates are learned under a ReLU"
     group = by_experiment(records).get(f"{of}-5shot-sparse-relu-maml", [])
     if len(group) < 2:
@@ -268,20 +214,7 @@ def relu_sparsity(records: Iterable[Record], of: str) -> Finding:
 
 @_about("")
 def by_problem(records: Iterable[Record], of: str) -> Finding:
-    """Test claim 8: profiles of sparsity differ between problems more than within.
-
-    Parameters
-    ----------
-    records : iterable of dict
-        Runs of sparse-MAML on several problems; each experiment is a problem.
-    of : str
-        Nothing: all records count.
-
-    Returns
-    -------
-    Finding
-        The pseudo-F and its p-value (Anderson, 2001), without an interval.
-    """
+    """Test claim 8: profiles of sparsity differ between problems more than within."""
     claim = "8. The pattern of sparsity differs from problem to problem"
     groups = {n: g for n, g in by_experiment(records).items() if len(g) >= 2}
     if len(groups) < 2:
@@ -305,21 +238,7 @@ def by_problem(records: Iterable[Record], of: str) -> Finding:
 
 
 def pseudo_f(points: np.ndarray, labels: np.ndarray) -> float:
-    """Return the ratio of variance between groups to that within, each by its freedom.
-
-    Parameters
-    ----------
-    points : ndarray, [n, d]
-        Observations.
-    labels : ndarray of int, [n]
-        Group of each, 0, 1, ...
-
-    Returns
-    -------
-    float
-        Zero if the groups have the same centre; infinite if only what is within them is all
-        equal.  What rounding alone could make counts as equal.
-    """
+    """Return the ratio of variance between groups to that within, each by its freedom."""
     sizes = np.bincount(labels)
     centres = np.stack([points[labels == k].mean(0) for k in range(len(sizes))])
     between = (sizes * ((centres - points.mean(0)) ** 2).sum(1)).sum() / (len(sizes) - 1)
@@ -332,10 +251,7 @@ def pseudo_f(points: np.ndarray, labels: np.ndarray) -> float:
 
 @_about("convnet4", ["5shot-sparse-maml"], ["5shot-maml"])
 def longer_loops(records: Iterable[Record], of: str) -> Finding:
-    """Test claim 11: what more inner steps cost MAML and sparse-MAML, at 5 shots.
-
-    Parameters and result are those of :func:`convnet4_order`.
-    """
+    """Test claim 11: what more inner steps cost MAML and sparse-MAML, at 5 shots."""
     claim = "11. Longer inner loops without overfitting"
     groups = by_experiment(records)
     losses, runs = {}, []
@@ -361,10 +277,7 @@ def longer_loops(records: Iterable[Record], of: str) -> Finding:
 
 @_about("convnet4", ["5shot-sparse-maml-own-masks"], ["5shot-sparse-maml-shuffled-masks"])
 def pattern_and_density(records: Iterable[Record], of: str) -> Finding:
-    """Test the first question of claim 12: own masks against shuffled ones.
-
-    Parameters and result are those of :func:`convnet4_order`.
-    """
+    """Test the first question of claim 12: own masks against shuffled ones."""
     claim = "12a. The pattern of the mask adds to its density"
     groups = by_experiment(records)
     name = f"{of}-5shot-sparse-maml"
@@ -379,10 +292,7 @@ def pattern_and_density(records: Iterable[Record], of: str) -> Finding:
 
 @_about("convnet4", ["5shot-sparse-maml"], ["5shot-maml"])
 def features_move_less(records: Iterable[Record], of: str) -> Finding:
-    """Test the second question of claim 12: similarity of features before and after.
-
-    Parameters and result are those of :func:`convnet4_order`; linear CKA times 100.
-    """
+    """Test the second question of claim 12: similarity of features before and after."""
     claim = "12b. Features move less under sparse-MAML than under MAML"
     groups = by_experiment(records)
     name = "movement/layer4"

@@ -30,20 +30,7 @@ def _name(prefix: str, percent: int) -> str:
 
 
 def emergence(records: Iterable[Record], prefix: str) -> Finding:
-    """Test claim 1: sparsity emerges and converges from every initial level.
-
-    Parameters
-    ----------
-    records : iterable of dict
-        Records of Figure 1 on one problem.
-    prefix : str
-        What the names of the experiments start with, such as ``fig1-omniglot``.
-
-    Returns
-    -------
-    Finding
-        In percent, except for the ratio.
-    """
+    """Test claim 1: sparsity emerges and converges from every initial level."""
     claim = "1. Gradient sparsity emerges and settles, whatever the initial sparsity"
     records = list(records)
     groups = by_experiment(finished(records))
@@ -94,11 +81,7 @@ def emergence(records: Iterable[Record], prefix: str) -> Finding:
 
 
 def layer_order(records: Iterable[Record], prefix: str) -> Finding:
-    """Test claim 2: from 50 %, earlier layers end sparser than later ones.
-
-    Parameters and result are those of :func:`emergence`; differences in
-    percentage points.
-    """
+    """Test claim 2: from 50 %, earlier layers end sparser than later ones."""
     claim = "2. Earlier layers get sparser; the output layer stays most plastic"
     records = list(records)
     group = by_experiment(finished(records)).get(_name(prefix, 50), [])
@@ -132,11 +115,7 @@ def _rank_correlation(values: np.ndarray) -> float:
 
 
 def accuracy_gain(records: Iterable[Record], prefix: str) -> Finding:
-    """Test claim 3: more accurate than MAML at every initial sparsity, best around 50 %.
-
-    Parameters and result are those of :func:`emergence`; accuracies in
-    percentage points, paired by seed.
-    """
+    """Test claim 3: more accurate than MAML at every initial sparsity, best around 50 %."""
     claim = "3. More accurate than MAML at every initial sparsity; best around 50 %"
     records = list(records)
     groups = by_experiment(records)

@@ -21,18 +21,7 @@ from reproduction.runs.statistics import Interval, t_interval
 
 
 def robustness(records: Iterable[Record]) -> Finding:
-    """Test claim 4: no worse anywhere, alive at large rates, and the trends of sparsity.
-
-    Parameters
-    ----------
-    records : iterable of dict
-        Records of Figure 2 on one problem.
-
-    Returns
-    -------
-    Finding
-        In percentage points; slopes in points for each factor of e.
-    """
+    """Test claim 4: no worse anywhere, alive at large rates, and the trends of sparsity."""
     claim = "4. No worse than MAML at any steps, rate and width; survives large inner rates"
     maml, sparse, settings, seeds = _paired(records)
     rates = {s.inner_rate: s for s in (panel(settings, "inner_rate") if settings else [])}

@@ -141,12 +141,7 @@ def _figure_1() -> list[Claim]:
 
 
 def claims() -> list[Claim]:
-    """Return every claim, in the order of its number.
-
-    Returns
-    -------
-    list of Claim
-    """
+    """Return every claim, in the order of its number."""
     five_shot = partial(_of_table1, columns=["convnet4-5shot"])
     both = ("convnet4-5shot", "convnet4-1shot")
     figure_2 = study.few_shot("study", few_shot.FIG2)
@@ -326,27 +321,7 @@ def _trained_longer(claim: Claim) -> Claim:
 
 
 def entries(results: Path, page: str | None = None) -> list[Entry]:
-    """Apply every test to the records that there are of the runs that it needs.
-
-    Runs with other seeds than the planned ones are not looked at.
-
-    Parameters
-    ----------
-    results : Path
-        The folder of the records, with the paper's numbers in ``paper``.
-    page : str, optional
-        Only the claims whose evidence this notebook shows.
-
-    Returns
-    -------
-    list of Entry
-        In the order of :func:`claims`.
-
-    Raises
-    ------
-    reproduction.runs.records.RecordError
-        If a record cannot be trusted, or runs of a claim were made on different data.
-    """
+    """Apply every test to the records that there are of the runs that it needs."""
     return [
         _entry(claim, load(results, claim.runs), results / "paper")
         for claim in claims()
@@ -389,17 +364,7 @@ def _check_evidence(claim: Claim, found: Sequence[tuple[str, str]]) -> None:
 
 
 def as_data(found: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Return the ledger as plain data, as it stands in ``results/claims.json``.
-
-    Parameters
-    ----------
-    found : sequence of Entry
-        From :func:`entries`.
-
-    Returns
-    -------
-    list of dict
-    """
+    """Return the ledger as plain data, as it stands in ``results/claims.json``."""
     return [
         {
             "claim": e.claim.number,
@@ -431,19 +396,7 @@ def write(path: Path, found: Sequence[Entry]) -> None:
 
 
 def overview(found: Sequence[Entry], link: str = "{}.html") -> str:
-    """Return the ledger as a table in Markdown.
-
-    Parameters
-    ----------
-    found : sequence of Entry
-        From :func:`entries`.
-    link : str
-        How a page is linked to, with ``{}`` for its name.
-
-    Returns
-    -------
-    str
-    """
+    """Return the ledger as a table in Markdown."""
     rows = []
     for e in found:
         name = inline(f"{e.claim.number}. {e.claim.says}")
@@ -516,13 +469,7 @@ def evidence(found: Sequence[Entry]) -> str:
 
 
 def power(found: Sequence[Entry]) -> str:
-    """Return what the seeds at hand could have shown, as a table in Markdown.
-
-    For each headline with an interval: half of the interval's width.  Where the paper gives its
-    number and it is a difference: with what probability the interval would lie above zero if the
-    effect were that large and its spread over seeds what it is here, and at how many seeds this
-    probability reaches 80 %.
-    """
+    """Return what the seeds at hand could have shown, as a table in Markdown."""
     rows = []
     for e in found:
         line = e.headline
@@ -554,18 +501,7 @@ def power(found: Sequence[Entry]) -> str:
 
 
 def in_doubt(found: Sequence[Entry]) -> str:
-    """Say how likely effects of the paper's size were to be seen where nothing was supported.
-
-    Parameters
-    ----------
-    found : sequence of Entry
-        From :func:`entries`.
-
-    Returns
-    -------
-    str
-        Paragraphs and lists in Markdown.
-    """
+    """Say how likely effects of the paper's size were to be seen where nothing was supported."""
     parts, open_ones = [], []
     for e in found:
         effect, line = _effect(e), e.headline
@@ -602,20 +538,7 @@ def in_doubt(found: Sequence[Entry]) -> str:
 
 
 def against(found: Sequence[Entry], number: str) -> str:
-    """Say which of the statistics that a verdict rests on lie below zero, interval and all.
-
-    Parameters
-    ----------
-    found : sequence of Entry
-        From :func:`entries`.
-    number : str
-        Number of a claim whose statistics are gains, in percentage points.
-
-    Returns
-    -------
-    str
-        A sentence in Markdown; empty where there is none.
-    """
+    """Say which of the statistics that a verdict rests on lie below zero, interval and all."""
     said = [
         f"{line['statistic']}: {bounds(line['mean'], line['low'], line['high'])}"
         for e in found
@@ -627,18 +550,7 @@ def against(found: Sequence[Entry], number: str) -> str:
 
 
 def nothing_to_prevent(found: Sequence[Entry]) -> str:
-    """Say where claim 11 has nothing to show, for MAML does not lose by longer loops.
-
-    Parameters
-    ----------
-    found : sequence of Entry
-        From :func:`entries`.
-
-    Returns
-    -------
-    str
-        Sentences in Markdown; empty where MAML does lose, or may.
-    """
+    """Say where claim 11 has nothing to show, for MAML does not lose by longer loops."""
     said = []
     for e in found:
         lines = e.finding.evidence.to_dict("records") if len(e.finding.evidence) else []
@@ -653,22 +565,7 @@ def nothing_to_prevent(found: Sequence[Entry]) -> str:
 
 
 def chance(effect: float, spread: float, seeds: int) -> float:
-    """Return how likely Student's 95 % interval of a mean lies above zero.
-
-    Parameters
-    ----------
-    effect : float
-        The true mean.
-    spread : float
-        The true standard deviation over seeds.
-    seeds : int
-        Number of seeds.
-
-    Returns
-    -------
-    float
-        From the non-central t distribution.
-    """
+    """Return how likely Student's 95 % interval of a mean lies above zero."""
     if spread == 0:
         return float(effect > 0)
     shift = effect * math.sqrt(seeds) / spread

@@ -23,18 +23,7 @@ AS_SELECTED, SAME_BUT_DENSE = "c-maml", "c-maml-pap"
 
 
 def accuracies(group: Iterable[Record]) -> dict[int, float]:
-    """Return accuracies over the whole stream in percent, by seed.
-
-    Parameters
-    ----------
-    group : iterable of dict
-        Records of one learner in one kind of stream.
-
-    Returns
-    -------
-    dict of int to float
-        A run that diverged counts as chance.
-    """
+    """Return accuracies over the whole stream in percent, by seed."""
     return {
         r["seed"]: 100 * r["final"]["accuracy"] if finished([r]) else 100 / r["parameters"]["ways"]
         for r in group
@@ -51,26 +40,12 @@ def runs(other: str) -> list[OsakaExperiment]:
 
 
 def against_selected(records: Iterable[Record]) -> Finding:
-    """Test claim 10a: more accurate than C-MAML as its authors selected it.
-
-    Parameters
-    ----------
-    records : iterable of dict
-        Records of OSAKA.
-
-    Returns
-    -------
-    Finding
-        Gains in accuracy over all steps, percentage points, paired by seed.
-    """
+    """Test claim 10a: more accurate than C-MAML as its authors selected it."""
     return _gains("10a. sparse-C-MAML > C-MAML as selected", AS_SELECTED, records)
 
 
 def sparse_rates_alone(records: Iterable[Record]) -> Finding:
-    """Test claim 10b: more accurate than the same learner with rates that are never cut off.
-
-    Parameters and result are those of :func:`against_selected`.
-    """
+    """Test claim 10b: more accurate than the same learner with rates that are never cut off."""
     return _gains("10b. Sparse rates alone: sparse-C-MAML > C-MAML + PAP", SAME_BUT_DENSE, records)
 
 
@@ -118,17 +93,7 @@ def _gains(claim: str, other: str, records: Iterable[Record]) -> Finding:
 
 
 def setting(experiments: Sequence[OsakaExperiment]) -> str:
-    """Say in one line what some experiments have in common, and what they go through.
-
-    Parameters
-    ----------
-    experiments : sequence of OsakaExperiment
-        At least one.
-
-    Returns
-    -------
-    str
-    """
+    """Say in one line what some experiments have in common, and what they go through."""
 
     def values(name: str) -> str:
         return ", ".join(f"{v:g}" for v in sorted({getattr(e, name) for e in experiments}))

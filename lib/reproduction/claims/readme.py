@@ -44,21 +44,7 @@ def results(
     of_figure2: Sequence[Record] = (),
     of_table1: Sequence[Record] = (),
 ) -> str:
-    """Return the summary of the verdicts as Markdown.
-
-    Parameters
-    ----------
-    found : sequence of reproduction.claims.ledger.Entry
-        The ledger.
-    records : sequence of dict
-        Those of Figure 1, to be compared with noise.
-    of_figure2, of_table1 : sequence of dict
-        Those of Figure 2 and of Table 1.
-
-    Returns
-    -------
-    str
-    """
+    """Return the summary of the verdicts as Markdown."""
     notes = [
         f"**Claims 1 and 3.** {beside_noise(records)}Masks driven by pure noise would earn *partly "
         "supported* on claim 1; noise orders no layers. Claim 3 has no such control yet.",
@@ -92,18 +78,7 @@ def _note(about: str, said: str) -> str:
 
 
 def what_training_adds(records: Sequence[Record]) -> str:
-    """Say how much meta-training adds to MAML, which bounds what methods can differ by.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        Those of Table 1.
-
-    Returns
-    -------
-    str
-        Sentences; empty without runs of MAML with 5 shots, short and longer.
-    """
+    """Say how much meta-training adds to MAML, which bounds what methods can differ by."""
     groups = by_experiment(finished(records))
     names = ("convnet4-5shot-maml", "convnet4-1shot-maml", "longer-5shot-maml")
     if any(len(groups.get(name, [])) < 2 for name in names):
@@ -120,18 +95,7 @@ def what_training_adds(records: Sequence[Record]) -> str:
 
 
 def beside_noise(records: Sequence[Record]) -> str:
-    """Say where sparsity ends beside what pure noise would make, problem by problem.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        Those of Figure 1.
-
-    Returns
-    -------
-    str
-        A sentence and a blank; empty without records.
-    """
+    """Say where sparsity ends beside what pure noise would make, problem by problem."""
     titles = {"omniglot": "Omniglot", "miniimagenet": "miniImageNet"}
     words = {t: tables.noise_in_words(_of(records, name)) for name, t in titles.items()}
     said = "; ".join(f"on {title} {found}" for title, found in words.items() if found)
@@ -145,22 +109,7 @@ def beside_noise(records: Sequence[Record]) -> str:
 
 
 def digest(records: Sequence[Record], published: Path) -> str:
-    """Return the SHA-256 of what the picture shows: some records, and the paper's Figure 1.
-
-    The code that draws is left out on purpose: a digest of it would change with every comment.
-    One of the drawn picture would change with the version of the library that draws.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        Of each, the checksum counts.
-    published : Path
-        Folder of the paper's numbers.
-
-    Returns
-    -------
-    str
-    """
+    """Return the SHA-256 of what the picture shows: some records, and the paper's Figure 1."""
     parts = [r["content_sha256"] for r in records]
     for path in sorted(published.glob("fig1_*.csv")):
         parts += [path.name, path.read_text(encoding="utf-8")]
@@ -178,13 +127,7 @@ def fill(
     of_figure2: Sequence[Record] = (),
     of_table1: Sequence[Record] = (),
 ) -> str:
-    """Return the README with its generated part made anew, as :func:`results` makes it.
-
-    Raises
-    ------
-    ValueError
-        If the markers are missing.
-    """
+    """Return the README with its generated part made anew, as :func:`results` makes it."""
     if not _BLOCK.search(text):
         raise ValueError("README.md has lost its markers for generated results")
     return _BLOCK.sub(lambda m: m[1] + results(found, records, of_figure2, of_table1) + m[2], text)

@@ -98,17 +98,7 @@ ACCURACY_GAIN = Stated(
 
 
 def robustness(runs: Iterable[Experiment]) -> Stated:
-    """Return the test of claim 4, which has a line for each setting of Figure 2.
-
-    Parameters
-    ----------
-    runs : iterable of Experiment
-        All of Figure 2.
-
-    Returns
-    -------
-    Stated
-    """
+    """Return the test of claim 4, which has a line for each setting of Figure 2."""
     runs = list(runs)
     settings = sorted({(e.inner_steps, e.inner_rate, e.width) for e in runs})
     rates = [f"{r:g}" for r in LARGE_RATES]
@@ -131,19 +121,7 @@ def robustness(runs: Iterable[Experiment]) -> Stated:
 
 
 def convnet4_order(of: str, shots: Sequence[int]) -> Stated:
-    """Return the test of claim 5 on ConvNet-4.
-
-    Parameters
-    ----------
-    of : str
-        What the names of the runs begin with.
-    shots : sequence of int
-        Numbers of shots that it asks about.
-
-    Returns
-    -------
-    Stated
-    """
+    """Return the test of claim 5 on ConvNet-4."""
     order = ("sparse-maml", "boil", "maml", "anil")
     neighbours = list(itertools.pairwise(order))
     return Stated(

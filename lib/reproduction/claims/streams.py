@@ -31,19 +31,7 @@ HIGHEST = "RA on the stream where its interval begins highest"
 
 
 def retained_in_search(search: Iterable[Record]) -> dict[str, dict[str, float]]:
-    """Return what each form of sparse-La-MAML retains with its best settings.
-
-    Parameters
-    ----------
-    search : iterable of dict
-        Records of :func:`reproduction.plan.streams.search`.
-
-    Returns
-    -------
-    dict of str to dict of str to float
-        Retained accuracy on the validation stream, percent, by form and stream, where all
-        settings were tried; that of chance, if all of them diverged.
-    """
+    """Return what each form of sparse-La-MAML retains with its best settings."""
     runs = {r["experiment"]: r for r in search}
     found: dict[str, dict[str, float]] = {learner: {} for learner in FORMS}
     for learner, by_stream in found.items():
@@ -58,20 +46,7 @@ def retained_in_search(search: Iterable[Record]) -> dict[str, dict[str, float]]:
 
 
 def form(search: Iterable[Record]) -> str | None:
-    """Return which form of sparse-La-MAML is compared with La-MAML.
-
-    Parameters
-    ----------
-    search : iterable of dict
-        Records of :func:`reproduction.plan.streams.search`.
-
-    Returns
-    -------
-    str or None
-        The one that retains more on the validation streams, averaged over the three, each with
-        the best of its settings; of equal ones the first of :data:`FORMS`.  None while some of
-        the runs that decide it are missing.
-    """
+    """Return which form of sparse-La-MAML is compared with La-MAML."""
     found = retained_in_search(search)
     if any(len(by_stream) < len(plan.STREAMS) for by_stream in found.values()):
         return None
@@ -79,25 +54,7 @@ def form(search: Iterable[Record]) -> str | None:
 
 
 def retains_more(records: Iterable[Record], form: str = plan.SPARSE_FORM) -> Finding:
-    """Test claim 9: sparse-La-MAML interferes less than La-MAML, and retains more.
-
-    Parameters
-    ----------
-    records : iterable of dict
-        Records of the study, of runs with chosen settings.
-    form : str, optional
-        Which of :data:`FORMS` is compared; by default the one that :func:`form` decided on.
-
-    Returns
-    -------
-    Finding
-        Differences in percentage points, paired by seed.
-
-    Raises
-    ------
-    ValueError
-        For an unknown form.
-    """
+    """Test claim 9: sparse-La-MAML interferes less than La-MAML, and retains more."""
     if form not in FORMS:
         raise ValueError(f"sparse-La-MAML has no form {form!r}; known are {', '.join(FORMS)}")
     claim = f"9. sparse-La-MAML ({FORMS[form]}) interferes less than La-MAML and retains more"

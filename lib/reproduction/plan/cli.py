@@ -24,10 +24,7 @@ from . import study
 
 @dataclass
 class RunCommand:
-    """Run one experiment with one seed and write its record.
-
-    A run that was interrupted goes on where it was.
-    """
+    """Run one experiment with one seed and write its record."""
 
     experiment: Annotated[str, tyro.conf.Positional]
     """Name of the experiment; see ``wheretolearn list``."""
@@ -262,18 +259,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def one_line(program: str) -> Iterator[None]:
-    """Within, errors that a user can mend end the program with a line on standard error.
-
-    Parameters
-    ----------
-    program : str
-        Its name, for the line.
-
-    Raises
-    ------
-    SystemExit
-        Instead of a ``ValueError``, an ``OSError``, a ``DataError``, or a lack of memory.
-    """
+    """Within, errors that a user can mend end the program with a line on standard error."""
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - closed by the caller
     try:
         yield

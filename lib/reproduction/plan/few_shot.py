@@ -48,17 +48,7 @@ STARTS_HALF_FROZEN = ("sparse-maml", "sparse-maml-plus", "masked-weights")
 
 
 def fig1(base: Experiment) -> list[Experiment]:
-    """Return the runs of Figure 1 on one problem: MAML, and sparse-MAML by initial sparsity.
-
-    Parameters
-    ----------
-    base : Experiment
-        The problem and the budget; its name is the prefix of the names.
-
-    Returns
-    -------
-    list of Experiment
-    """
+    """Return the runs of Figure 1 on one problem: MAML, and sparse-MAML by initial sparsity."""
     return [base.replace(name=f"{base.name}-maml", method="maml", init_sparsity=0.0)] + [
         base.replace(
             name=f"{base.name}-sparse{percent}",
@@ -70,22 +60,7 @@ def fig1(base: Experiment) -> list[Experiment]:
 
 
 def of_method(base: Experiment, method: str, **changes: object) -> Experiment:
-    """Return the run of a method: masks start half frozen, everything else is the base's.
-
-    Parameters
-    ----------
-    base : Experiment
-        The problem and the budget; its name is the prefix of the name.
-    method : str
-        A key of ``wheretolearn.rules.METHODS``.
-    **changes
-        Further fields.
-
-    Returns
-    -------
-    Experiment
-        Called ``<base>-<method>``, unless `changes` say otherwise.
-    """
+    """Return the run of a method: masks start half frozen, everything else is the base's."""
     own: dict[str, object] = {
         "name": f"{base.name}-{method}",
         "method": method,
@@ -103,20 +78,7 @@ class Grid(NamedTuple):
 
 
 def fig2(base: Experiment, grid: Grid) -> list[Experiment]:
-    """Return MAML and sparse-MAML over inner rates, inner steps and widths.
-
-    Parameters
-    ----------
-    base : Experiment
-        The setting that the three panels share.
-    grid : Grid
-        The values.
-
-    Returns
-    -------
-    list of Experiment
-        Called ``<base>-<method>`` at the base's setting, else with the change at the end.
-    """
+    """Return MAML and sparse-MAML over inner rates, inner steps and widths."""
     short = {"inner_rate": "rate", "inner_steps": "steps", "width": "width"}
     found = {}
     for panel, values in grid._asdict().items():
@@ -182,18 +144,7 @@ GREY_METHODS = ("maml", "sparse-maml")
 
 
 def table1(bases: Bases) -> dict[str, list[Experiment]]:
-    """Return the runs of Table 1, by column.
-
-    Parameters
-    ----------
-    bases : Bases
-        Where to start from.
-
-    Returns
-    -------
-    dict of str to list of Experiment
-        One run for each method, called ``<column>-<method>``.  Those with ConvNet-4 are probed.
-    """
+    """Return the runs of Table 1, by column."""
     return {
         column.name: [
             of_method(
@@ -220,21 +171,7 @@ def _probes(method: str, bases: Bases) -> tuple[str, ...]:
 
 
 def trained_longer(run: Experiment, longer: Mapping[str, int]) -> Experiment:
-    """Return a run of Table 1 again, trained for longer.
-
-    Parameters
-    ----------
-    run : Experiment
-        From :func:`table1`, with ConvNet-4.
-    longer : mapping of str to int
-        What changes: updates, validations.
-
-    Returns
-    -------
-    Experiment
-        Called ``longer-<shots>shot-<method>``, at the same inner rate; it answers what claims 6,
-        11 and 12 ask.
-    """
+    """Return a run of Table 1 again, trained for longer."""
     steps = ("steps",) if run.method in ("maml", "sparse-maml") else ()
     return run.replace(
         name=run.name.replace("convnet4", LONGER_RUNS, 1),
@@ -244,17 +181,7 @@ def trained_longer(run: Experiment, longer: Mapping[str, int]) -> Experiment:
 
 
 def after_figure_2(bases: Bases) -> dict[str, list[Experiment]]:
-    """Return the runs of Table 1 and of all pages that look into them, by page.
-
-    Parameters
-    ----------
-    bases : Bases
-        Where to start from.
-
-    Returns
-    -------
-    dict of str to list of Experiment
-    """
+    """Return the runs of Table 1 and of all pages that look into them, by page."""
     columns = table1(bases)
     every = [run for column in columns.values() for run in column]
     convnets = [run for run in every if run.network == "convnet4"]
@@ -296,19 +223,7 @@ def after_figure_2(bases: Bases) -> dict[str, list[Experiment]]:
 
 
 def without_twins(figures: Mapping[str, Sequence[Experiment]]) -> dict[str, list[Experiment]]:
-    """Let figures take the runs of earlier ones where all but the names is equal.
-
-    Parameters
-    ----------
-    figures : mapping of str to sequence of Experiment
-        Experiments by figure.
-
-    Returns
-    -------
-    dict of str to list of Experiment
-        The same trainings; of several that differ in nothing but name and figure, the first
-        takes the places of all.
-    """
+    """Let figures take the runs of earlier ones where all but the names is equal."""
     first: dict[Experiment, Experiment] = {}
     return {
         name: [first.setdefault(run.replace(name="any", figure=""), run) for run in runs]
@@ -317,20 +232,7 @@ def without_twins(figures: Mapping[str, Sequence[Experiment]]) -> dict[str, list
 
 
 def search(column: Sequence[Experiment], rates: Sequence[float]) -> list[Experiment]:
-    """Return short runs of each method at each inner rate, to choose from.
-
-    Parameters
-    ----------
-    column : sequence of Experiment
-        From :func:`table1`.
-    rates : sequence of float
-        Inner rates to try.
-
-    Returns
-    -------
-    list of Experiment
-        Of half the updates, called ``<name>-rate<rate>``; they never see test classes.
-    """
+    """Return short runs of each method at each inner rate, to choose from."""
     return [
         run.replace(
             name=f"{run.name}-rate{rate}",
@@ -349,19 +251,7 @@ def search(column: Sequence[Experiment], rates: Sequence[float]) -> list[Experim
 
 
 def best_rates(records: Iterable[Record]) -> dict[str, float]:
-    """Return the inner rate with the best validation accuracy for each run of a search.
-
-    Parameters
-    ----------
-    records : iterable of dict
-        Records of :func:`search`.
-
-    Returns
-    -------
-    dict of str to float
-        By the name of the run that the rate is for.  The untrained network does not count, a rate
-        at which the search diverged is not chosen, and of equal ones the smaller is.
-    """
+    """Return the inner rate with the best validation accuracy for each run of a search."""
     found: dict[str, dict[float, float]] = {}
     for r in records:
         if r["status"] == "finished":
@@ -371,10 +261,7 @@ def best_rates(records: Iterable[Record]) -> dict[str, float]:
 
 
 def trained_validation(record: Record) -> float:
-    """Return the best validation accuracy of a run, that before training left out.
-
-    The search was begun when the untrained network still counted, so its records may say more.
-    """
+    """Return the best validation accuracy of a run, that before training left out."""
     return max(record["curves"]["val_accuracy"][1:])
 
 
@@ -384,19 +271,7 @@ def exact_maml(maml: Experiment) -> Experiment:
 
 
 def with_masks_of(sparse: Experiment, elsewhere: Experiment | None = None) -> list[Experiment]:
-    """Return runs that learn the weights only, under masks that were learned before.
-
-    Parameters
-    ----------
-    sparse : Experiment
-        The run of sparse-MAML whose masks are kept, shuffled and scattered.
-    elsewhere : Experiment, optional
-        A run of sparse-MAML on another problem, with the same network.
-
-    Returns
-    -------
-    list of Experiment
-    """
+    """Return runs that learn the weights only, under masks that were learned before."""
     base = sparse.replace(figure=FEATURES, probes=())
     runs = [
         base.replace(name=f"{sparse.name}-{how}-masks", masks_from=sparse.name, masks_as=how)
@@ -415,20 +290,7 @@ class Repeated(NamedTuple):
 
 
 def long_runs(base: Experiment, chosen: Mapping[str, float]) -> list[Repeated]:
-    """Return the runs that decide claims about accuracy, the decisive ones first.
-
-    Parameters
-    ----------
-    base : Experiment
-        5-way 5-shot at K = 15 and inner rate 0.1, trained until it has learned; its name is
-        the prefix of the names.
-    chosen : mapping of str to float
-        Inner rates by method, as far as :func:`long_search` has chosen them.
-
-    Returns
-    -------
-    list of Repeated
-    """
+    """Return the runs that decide claims about accuracy, the decisive ones first."""
     away = ("on:cub", "on:cars")
     looked_into = ("steps", "movement", *away)
     maml, sparse, anil = (
@@ -472,18 +334,7 @@ def long_runs(base: Experiment, chosen: Mapping[str, float]) -> list[Repeated]:
 
 
 def long_search(base: Experiment) -> list[Experiment]:
-    """Return the runs that choose the rate of each method for :func:`long_runs`.
-
-    Parameters
-    ----------
-    base : Experiment
-        As there.
-
-    Returns
-    -------
-    list of Experiment
-        Of three quarters of the updates; they never see test classes.
-    """
+    """Return the runs that choose the rate of each method for :func:`long_runs`."""
     tried = {
         "maml": (0.05, 0.1, 0.2),
         "sparse-maml": (0.1, 0.2, 0.5),

@@ -27,47 +27,13 @@ _CUDA_MB = 3000  # the host's share of CUDA's libraries and context
 
 
 def minutes(experiment: Planned, gpu: bool = False, attempt: int = 1) -> int:
-    """Return the time to ask for.
-
-    Parameters
-    ----------
-    experiment : Planned
-        All parameters of the run.
-    gpu : bool, default False
-        Whether it runs on a GPU (:data:`GPU_FLOPS`) or on one CPU core.
-    attempt : int, default 1
-        Number of the try; the time is asked for so many times.
-
-    Returns
-    -------
-    int
-        Minutes.
-    """
+    """Return the time to ask for."""
     seconds = experiment.flops() / GPU_FLOPS if gpu else experiment.seconds()
     return math.ceil(seconds / 60 * MARGIN * attempt) + _MINIMUM_MINUTES
 
 
 def megabytes(experiment: Planned, gpu: bool = False, attempt: int = 1) -> int:
-    """Return the memory to ask for, on the host.
-
-    In the first order it is that of one step on the larger of the two batches of a
-    task, support and query, whatever the number of inner steps; twice what the network
-    keeps for its backward pass.  The second order also keeps every inner step.
-
-    Parameters
-    ----------
-    experiment : Planned
-        All parameters of the run.
-    gpu : bool, default False
-        Whether the network is on a GPU, and the host only feeds it.
-    attempt : int, default 1
-        Number of the try; the memory is asked for so many times.
-
-    Returns
-    -------
-    int
-        Megabytes.
-    """
+    """Return the memory to ask for, on the host."""
     if gpu:
         return (_PROCESS_MB + _CUDA_MB) * attempt
     if not isinstance(experiment, Experiment):  # a stream's data, and a small network

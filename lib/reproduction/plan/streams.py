@@ -93,32 +93,7 @@ the script that their settings come from, GEM with gradients in double precision
 
 
 def grid(learner: str, stream: str) -> list[Settings]:
-    """Return the settings that are tried for a learner, around the published ones of La-MAML.
-
-    A mask has no published settings; what is tried for it was narrowed down on held-out images:
-    on the small embedded stream, where the rates that La-MAML has for its numbers never freeze a
-    mask, and by a look at two tasks of Rotations.  That was too narrow: of the first six lines
-    of the masked form the one with the smallest rates was best on Permutations and on Many
-    Permutations, so as many were added.  La-MAML has as many lines as both forms of
-    sparse-La-MAML together, of which one is chosen.
-
-    Parameters
-    ----------
-    learner : str
-        One of :data:`TUNED`.
-    stream : str
-        One of :data:`STREAMS`.
-
-    Returns
-    -------
-    list of dict
-        Six of them, twelve for each form of sparse-La-MAML, twenty-four for La-MAML.
-
-    Raises
-    ------
-    ValueError
-        If the learner is not searched for.
-    """
+    """Return the settings that are tried for a learner, around the published ones of La-MAML."""
     if learner not in TUNED:
         raise ValueError(f"the settings of {learner!r} are not searched for")
     base = settings("la-maml", stream)
@@ -208,21 +183,7 @@ def _chosen(learner: str, stream: str) -> Settings:
 
 
 def la_maml(profile: str = "study") -> list[ContinualExperiment]:
-    """Return every learner on every stream of the study.
-
-    Parameters
-    ----------
-    profile : {"study", "paper"}
-        For ``paper``, all settings are those published, where there are any, and Split CIFAR-100
-        is among the streams.
-
-    Returns
-    -------
-    list of ContinualExperiment
-        With published settings called ``<stream>-<learner>``, with chosen ones
-        ``<stream>-<learner>-tuned``; ``la-maml-random`` has the rates that were chosen for
-        sparse-La-MAML.
-    """
+    """Return every learner on every stream of the study."""
     if profile == "paper":
         streams = (*STREAMS, "split-cifar100")
         return [
@@ -276,18 +237,7 @@ def search() -> list[ContinualExperiment]:
 
 
 def best_lines(records: Iterable[Record]) -> dict[str, int]:
-    """Return which line of its grid retained most, for each learner and stream of a search.
-
-    Parameters
-    ----------
-    records : iterable of dict
-        Records of :func:`search`.
-
-    Returns
-    -------
-    dict of str to int
-        By ``<stream>-<learner>``.  A line that diverged is not chosen; of equal ones the first is.
-    """
+    """Return which line of its grid retained most, for each learner and stream of a search."""
     found: dict[str, dict[int, float]] = {}
     for r in records:
         if r["status"] == "finished":
@@ -348,22 +298,7 @@ ALPHAS = (0.98, 0.90)
 
 
 def osaka(profile: str = "study", ways: int = 5, **changes: Any) -> list[OsakaExperiment]:
-    """Return the learners in OSAKA's stream at both probabilities.
-
-    Parameters
-    ----------
-    profile : str
-        Name of the profile.
-    ways : int, default 5
-        Classes of a context.
-    **changes
-        Further fields.
-
-    Returns
-    -------
-    list of OsakaExperiment
-        Called ``osaka<alpha>-<ways>way-<learner>``, the probability in percent.
-    """
+    """Return the learners in OSAKA's stream at both probabilities."""
     return [
         OsakaExperiment(
             name=f"osaka{100 * alpha:.0f}-{ways}way-{learner}",
@@ -383,12 +318,7 @@ IN_TEN_WAYS = ("online-adam", "c-maml", "c-maml-um", "c-maml-pap", "sparse-c-mam
 
 
 def osaka_study() -> list[OsakaExperiment]:
-    """Return what a few CPU cores can afford of :func:`osaka`.
-
-    The network has 16 channels instead of 64, and pretraining takes at most 4 episodes for an
-    update and ends after 20 epochs.  With 5 classes the streams are whole; with 10 they have 2,000
-    steps, and some learners only.
-    """
+    """Return what a few CPU cores can afford of :func:`osaka`."""
     few = [
         e.replace(settings={"meta_batch": min(4, e.chosen["meta_batch"])})
         if LEARNERS_OF_OSAKA[e.learner].pretraining == "meta"
@@ -400,11 +330,7 @@ def osaka_study() -> list[OsakaExperiment]:
 
 
 def osaka_quick(profile: str = "quick") -> list[OsakaExperiment]:
-    """Return some learners on glyphs, with a narrow network and a short stream.
-
-    Contexts are short, so that some come; the numbers of rules learn fast, so that some tensors
-    freeze before the stream ends.
-    """
+    """Return some learners on glyphs, with a narrow network and a short stream."""
     small: dict[str, Any] = {
         "stream": "glyph-scripts",
         "steps": 120 if profile == "quick" else 12,

@@ -410,25 +410,7 @@ def few_shot(profile: str, figure: str | None = None) -> list[Experiment]:
 
 
 def experiments(profile: str, figure: str | None = None) -> list[Planned]:
-    """Return the experiments of a profile.
-
-    Parameters
-    ----------
-    profile : str
-        One of :data:`PROFILES`.
-    figure : str, optional
-        Only those that this figure shows.
-
-    Returns
-    -------
-    list of Planned
-        Each once.
-
-    Raises
-    ------
-    ValueError
-        For an unknown profile or figure; the nearest known name is suggested.
-    """
+    """Return the experiments of a profile."""
     if profile not in FIGURES:
         raise ValueError(f"unknown profile {profile!r}{closest(profile, PROFILES)}")
     figures = FIGURES[profile]
@@ -439,13 +421,7 @@ def experiments(profile: str, figure: str | None = None) -> list[Planned]:
 
 
 def find(profile: str, name: str) -> Planned:
-    """Return an experiment by name.
-
-    Raises
-    ------
-    ValueError
-        For an unknown name; the nearest known one is suggested.
-    """
+    """Return an experiment by name."""
     known = {e.name: e for e in experiments(profile)}
     if name not in known:
         raise ValueError(f"profile {profile!r} has no experiment {name!r}{closest(name, known)}")
@@ -453,13 +429,7 @@ def find(profile: str, name: str) -> Planned:
 
 
 def find_few_shot(profile: str, name: str) -> Experiment:
-    """Return a few-shot experiment by name, as :func:`find` returns any.
-
-    Raises
-    ------
-    ValueError
-        For an unknown name, or that of an experiment with a stream.
-    """
+    """Return a few-shot experiment by name, as :func:`find` returns any."""
     found = find(profile, name)
     if not isinstance(found, Experiment):
         raise ValueError(f"{name!r} is no few-shot experiment")
@@ -484,10 +454,7 @@ def record_path(experiment: Planned, seed: int) -> str:
 
 
 def waits(experiment: Planned) -> bool:
-    """Return whether a setting of a run is still to be chosen by the profile ``search``.
-
-    Its place in figures and ledger is kept, but it is not run with a setting that nobody chose.
-    """
+    """Return whether a setting of a run is still to be chosen by the profile ``search``."""
     if experiment.profile != "study":
         return False
     if isinstance(experiment, Experiment):
@@ -502,21 +469,7 @@ def waits(experiment: Planned) -> bool:
 
 
 def plan(profile: str, figure: str | None = None) -> list[Run]:
-    """List the runs of a profile, seed by seed, so that early stops leave whole seeds.
-
-    Runs that wait for a search (:func:`waits`) are left out.
-
-    Parameters
-    ----------
-    profile : str
-        One of :data:`PROFILES`.
-    figure : str, optional
-        Only those of this figure.
-
-    Returns
-    -------
-    list of Run
-    """
+    """List the runs of a profile, seed by seed, so that early stops leave whole seeds."""
     chosen = [(e, e.seconds()) for e in experiments(profile, figure) if not waits(e)]
     runs = [
         Run(e.name, s, e.figure, profile, record_path(e, s), cost)

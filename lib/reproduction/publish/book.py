@@ -37,33 +37,7 @@ class BookError(RuntimeError):
 def execute_notebook(
     source: Path | str, target: Path | str, parameters: Mapping[str, object] | None = None
 ) -> Path:
-    """Execute a notebook with parameters.
-
-    Parameters
-    ----------
-    source : Path or str
-        The notebook; left unchanged.  It runs in its own folder, as it does in
-        Jupyter.
-    target : Path or str
-        Where the executed notebook goes, all at once at the end.
-    parameters : mapping of str to object, optional
-        New values of variables of the cell tagged ``parameters``.
-
-    Returns
-    -------
-    Path
-        `target`.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such notebook.
-    ValueError
-        If the notebook has no such parameter; the nearest name is suggested.
-    NotebookError
-        If a cell fails.  What was executed so far stays beside `target`, with the
-        ending ``.failed.ipynb``.
-    """
+    """Execute a notebook with parameters."""
     import papermill  # noqa: PLC0415 - one second that building the book need not wait for
 
     source, target = Path(source).resolve(), Path(target).resolve()
@@ -116,11 +90,7 @@ def _parameters(notebook: Path) -> list[str]:
 
 @contextmanager
 def _private_kernel() -> Iterator[dict[str, object]]:
-    """Yield papermill options for a kernel of this interpreter, with files of its own.
-
-    TCP ports are chosen before they are taken, and kernels that start at the same
-    time race for them; sockets in a folder of one's own have no such race.
-    """
+    """Yield papermill options for a kernel of this interpreter, with files of its own."""
     from jupyter_client import AsyncKernelManager  # noqa: PLC0415
     from jupyter_client.kernelspec import KernelSpec  # noqa: PLC0415
     from traitlets.config import Config  # noqa: PLC0415
@@ -182,28 +152,7 @@ def _shown(path: Path) -> str:
 def build_book(
     notebooks: Path | str, out: Path | str = BUILD / "html", root: Path | str = "."
 ) -> Path:
-    """Build the book strictly: every warning and every broken reference is an error.
-
-    Parameters
-    ----------
-    notebooks : Path or str
-        Folder of executed notebooks; they are published as ``notebooks/``.
-    out : Path or str, default ``_build/html``
-        Folder of the book.  It is replaced when the new book is complete, and kept
-        when there is an error.
-    root : Path or str, default "."
-        The repository, with ``_config.yml``, ``_toc.yml`` and ``book/``.
-
-    Returns
-    -------
-    Path
-        The first page of the book.
-
-    Raises
-    ------
-    BookError
-        If the build has a warning or an error.
-    """
+    """Build the book strictly: every warning and every broken reference is an error."""
     root, out = Path(root).resolve(), Path(out).resolve()
     stage = root / BUILD / "stage"
     stage_book(notebooks, stage, root)
@@ -235,20 +184,7 @@ def build_book(
 
 
 def stage_book(notebooks: Path | str, stage: Path | str, root: Path | str = ".") -> None:
-    """Lay out the sources of the book under the paths that they have in the repository.
-
-    Launch buttons are made from the path of a document, so the staged paths must
-    be those of the repository.
-
-    Parameters
-    ----------
-    notebooks : Path or str
-        Folder of executed notebooks.
-    stage : Path or str
-        Where to; emptied first.
-    root : Path or str, default "."
-        The repository.
-    """
+    """Lay out the sources of the book under the paths that they have in the repository."""
     stage, root = Path(stage), Path(root)
     shutil.rmtree(stage, ignore_errors=True)
     shutil.copytree(root / "book", stage / "book")
@@ -276,21 +212,7 @@ def _for_readers(notebook: dict) -> dict:
 
 
 def run_pipeline(arguments: Sequence[str]) -> int:
-    """Run Snakemake on the Snakefile of the working directory, one at a time.
-
-    Snakemake's own lock outlives a killed process and then asks for a manual
-    unlock; the lock taken here belongs to the process and ends with it.
-
-    Parameters
-    ----------
-    arguments : sequence of str
-        Further arguments of Snakemake, for instance ``["--config", "profile=quick"]``.
-
-    Returns
-    -------
-    int
-        The exit status: 0 if all went well.
-    """
+    """Run Snakemake on the Snakefile of the working directory, one at a time."""
     from filelock import FileLock, Timeout  # noqa: PLC0415
     from snakemake.cli import main as snakemake  # noqa: PLC0415
 
@@ -336,18 +258,7 @@ def _value(name: str, text: str) -> object:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line ``python -m reproduction.publish``.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        Instead of those of the process.
-
-    Returns
-    -------
-    int
-        The exit status.
-    """
+    """Run the command line ``python -m reproduction.publish``."""
     parser = argparse.ArgumentParser(prog="python -m reproduction.publish", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     notebook = commands.add_parser("notebook", help="execute a notebook")

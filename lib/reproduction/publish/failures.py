@@ -31,11 +31,7 @@ class Failure:
 
 
 class Failures(logging.Handler):
-    """Follows the events of Snakemake, whatever executes its jobs.
-
-    Attach it to Snakemake's logger; ``str()`` of it is the summary.  A job that fails
-    and then succeeds when it is tried again is no failure.
-    """
+    """Follows the events of Snakemake, whatever executes its jobs."""
 
     def __init__(self) -> None:
         super().__init__()

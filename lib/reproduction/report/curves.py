@@ -16,23 +16,7 @@ LAYERS = ("layer1", "layer2", "layer3", "layer4", "output")
 
 
 def layer_sparsity(record: Record, layer: str) -> np.ndarray:
-    """Return the sparsity of a layer over training, a share in [0, 1] per evaluation.
-
-    The share is that of the layer's kernel (its tensor of two or more dimensions):
-    a convolution's bias stands before batch normalisation and has no effect, so
-    its mask stays where it was drawn.
-
-    Parameters
-    ----------
-    record : dict
-        A record.
-    layer : str
-        Name of the layer, such as ``layer1`` or ``output``.
-
-    Returns
-    -------
-    ndarray of float, [evaluations]
-    """
+    """Return the sparsity of a layer over training, a share in [0, 1] per evaluation."""
     names = (f"{layer}.conv.weight", f"{layer}.weight")
     name = next((n for n in names if n in record["tensors"]), None)
     if name is None:
@@ -52,20 +36,7 @@ class Curve(NamedTuple):
 def curve(
     records: Sequence[Record], values: Callable[[Record], Sequence[float] | np.ndarray]
 ) -> Curve:
-    """Average a curve over seeds.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        Finished runs of one experiment.
-    values : callable
-        From a record to one number per evaluation.
-
-    Returns
-    -------
-    Curve
-        With percentile-bootstrap intervals; NaN ends for a single seed.
-    """
+    """Average a curve over seeds."""
     x = np.asarray(records[0]["curves"]["update"])
     points = [bootstrap_interval(v) for v in np.asarray([values(r) for r in records]).T]
     return Curve(
@@ -83,20 +54,7 @@ def test_accuracies(records: Iterable[Record]) -> dict[int, float]:
 
 
 def paired_gain(a: Iterable[Record], b: Iterable[Record]) -> Interval | None:
-    """Compare test accuracies of two experiments, paired by seed.
-
-    Parameters
-    ----------
-    a, b : iterable of dict
-        Records; runs with the same seed saw the same episodes and started from the
-        same initialisation.
-
-    Returns
-    -------
-    Interval or None
-        Mean of a − b in percentage points with Student's 95 % interval; None without
-        a common seed.
-    """
+    """Compare test accuracies of two experiments, paired by seed."""
     first, second = test_accuracies(a), test_accuracies(b)
     common = sorted(first.keys() & second.keys())
     return t_interval([first[s] - second[s] for s in common]) if common else None

@@ -62,18 +62,7 @@ def _exact(value: float) -> Interval:
 
 
 def fig1_paper(folder: Path | str) -> Fig1:
-    """Read the paper's Figure 1, as digitised from the published image.
-
-    Parameters
-    ----------
-    folder : path
-        Folder of the ``fig1_*.csv`` files, ``results/paper``.
-
-    Returns
-    -------
-    Fig1
-        Means only; accuracies are read off to about ±0.1 points, sparsities to ±1.
-    """
+    """Read the paper's Figure 1, as digitised from the published image."""
     folder = Path(folder)
 
     def lines(table: pd.DataFrame, by: str) -> dict:
@@ -106,26 +95,7 @@ _OF_A_CURVE = ("name", "figure", "method", "init_sparsity", "probes")  # not of 
 
 
 def fig1(title: str, records: Sequence[Record]) -> list[Fig1]:
-    """Collect Figure 1 from records: a row for each problem, and for each other setting.
-
-    Parameters
-    ----------
-    title : str
-        Heading; of several rows each adds what it is about.
-    records : sequence of dict
-        Runs of MAML, and of sparse-MAML by initial sparsity; what is missing stays empty.  A run
-        of another method has no place, and is named as not drawn.
-
-    Returns
-    -------
-    list of Fig1
-        At least one.
-
-    Raises
-    ------
-    ValueError
-        If several experiments, or runs of one seed, belong to one place of a row.
-    """
+    """Collect Figure 1 from records: a row for each problem, and for each other setting."""
     rows: dict[str, list[Record]] = {}
     usual = Experiment(name="", figure="").parameters()  # older records lack newer parameters
     for r in records:
@@ -193,17 +163,7 @@ def _percent(c: Curve) -> Curve:
 
 
 def draw_fig1(*rows: Fig1) -> Figure:
-    """Draw Figure 1: a row of three panels for each source.
-
-    Parameters
-    ----------
-    *rows : Fig1
-        Sources, such as the paper and the study.
-
-    Returns
-    -------
-    Figure
-    """
+    """Draw Figure 1: a row of three panels for each source."""
     figure, parts = rows_of_panels([row.title for row in rows], height=3.5)
     for part, row in zip(parts, rows, strict=True):
         left, centre, right = part.subplots(1, 3, width_ratios=[1, 1, 1.15])
@@ -227,21 +187,7 @@ def draw_fig1(*rows: Fig1) -> Figure:
 
 
 def rows_of_panels(titles: Sequence[str], height: float) -> tuple[Figure, list[SubFigure]]:
-    """Make a figure with a titled row for each source.
-
-    Parameters
-    ----------
-    titles : sequence of str
-        One for each row.
-    height : float
-        Of a row, inches.
-
-    Returns
-    -------
-    figure : Figure
-    parts : list of SubFigure
-        Its rows, empty.
-    """
+    """Make a figure with a titled row for each source."""
     set_theme()
     figure = plt.figure(figsize=(9.2, height * len(titles)), layout="constrained")
     parts = list(np.atleast_1d(np.asarray(figure.subfigures(len(titles), 1, hspace=0.06))))

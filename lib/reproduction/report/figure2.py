@@ -53,18 +53,7 @@ class Fig2:
 
 
 def fig2_paper(folder: Path | str) -> Fig2:
-    """Read the paper's Figure 2, as digitised from the published image.
-
-    Parameters
-    ----------
-    folder : path
-        Folder of the ``fig2_*.csv`` files, ``results/paper``.
-
-    Returns
-    -------
-    Fig2
-        Means only.
-    """
+    """Read the paper's Figure 2, as digitised from the published image."""
     out = Fig2(
         title="The paper",
         stamp="published figure, read off the image (±0.1 accuracy, ±1 sparsity points) · "
@@ -85,19 +74,7 @@ def fig2_paper(folder: Path | str) -> Fig2:
 
 
 def fig2(title: str, records: Sequence[Record]) -> Fig2:
-    """Collect Figure 2 from the records of one problem.
-
-    Parameters
-    ----------
-    title : str
-        Heading of the row.
-    records : sequence of dict
-        Records of MAML and sparse-MAML; what is missing stays empty.
-
-    Returns
-    -------
-    Fig2
-    """
+    """Collect Figure 2 from the records of one problem."""
     if not records:
         return Fig2(title=title, stamp="not run yet")
     found = by_setting(records)
@@ -128,17 +105,7 @@ def _note_diverged(shown: Panel, x: float, runs: dict[str, Runs]) -> None:
 
 
 def draw_fig2(*rows: Fig2) -> Figure:
-    """Draw Figure 2: a row of three panels for each source.
-
-    Parameters
-    ----------
-    *rows : Fig2
-        Sources, such as the paper and the study.
-
-    Returns
-    -------
-    Figure
-    """
+    """Draw Figure 2: a row of three panels for each source."""
     figure, parts = rows_of_panels([row.title for row in rows], height=3.4)
     for part, row in zip(parts, rows, strict=True):
         axes = part.subplots(1, 3)

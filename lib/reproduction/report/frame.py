@@ -31,18 +31,7 @@ _NUMBERS_OF_THE_RUN = ("update", "best_update", "loss", "test_loss")  # not shar
 
 
 def frame(records: Iterable[Record]) -> pd.DataFrame:
-    """Return the numbers at the end of some runs, a row for each.
-
-    Parameters
-    ----------
-    records : iterable of dict
-        Of any kinds.
-
-    Returns
-    -------
-    DataFrame
-        With the columns :data:`COLUMNS`.
-    """
+    """Return the numbers at the end of some runs, a row for each."""
     rows = [
         (
             r["experiment"],
@@ -80,10 +69,8 @@ def _numbers(record: Record) -> Iterator[tuple[str, float]]:
 
 
 def kernels(tensors: Iterable[str]) -> dict[str, str]:
-    """Return the tensors that layers learn with, by layer: kernels of convolutions, and matrices.
-
-    Biases and normalisation are left out: a bias before a normalisation has no effect, so its
-    mask stays where it was drawn.
+    """Return the tensors that layers learn with, by layer: kernels of convolutions, and
+    matrices.
     """
     owners = (name.removesuffix(".weight") for name in tensors if name.endswith(".weight"))
     return {
@@ -108,10 +95,7 @@ def mean(table: pd.DataFrame, experiment: str, metric: str) -> Interval | None:
 
 
 def paired(table: pd.DataFrame, a: str, b: str, metric: str) -> Interval | None:
-    """Return the mean difference a − b of two experiments over the seeds that both have.
-
-    Runs with the same seed saw the same episodes and started from the same initialisation.
-    """
+    """Return the mean difference a − b of two experiments over the seeds that both have."""
     return over_seeds((by_seed(table, a, metric) - by_seed(table, b, metric)).dropna())
 
 

@@ -104,18 +104,7 @@ Quoted = Mapping[tuple[str, str], Mapping[str, Reported]]
 
 
 def reported(folder: Path | str) -> dict[tuple[str, str], dict[str, Reported]]:
-    """Read the numbers that La-MAML's authors reported.
-
-    Parameters
-    ----------
-    folder : path
-        Folder of ``la_maml_reported.csv``, ``results/paper``.
-
-    Returns
-    -------
-    dict
-        By learner and stream, then by metric.
-    """
+    """Read the numbers that La-MAML's authors reported."""
     numbers = pd.read_csv(Path(folder) / "la_maml_reported.csv")
     return {
         (_METHODS[row["method"]], _BENCHMARKS[row["benchmark"]]): {
@@ -129,20 +118,7 @@ def reported(folder: Path | str) -> dict[tuple[str, str], dict[str, Reported]]:
 
 
 def planned(profile: str, figure: str = plan.LA_MAML) -> list[ContinualExperiment]:
-    """Return the experiments of a profile, those left out that change one thing of another.
-
-    Parameters
-    ----------
-    profile : str
-        Name of the profile.
-    figure : str, default "continual_la_maml"
-        Notebook that shows them.
-
-    Returns
-    -------
-    list of ContinualExperiment
-        By stream, then in the order of :data:`LOOKS`, published settings before tuned ones.
-    """
+    """Return the experiments of a profile, those left out that change one thing of another."""
     chosen = [
         e
         for e in study.experiments(profile, figure)
@@ -185,44 +161,14 @@ def _best(
 
 
 def finals(group: Iterable[Record], name: str) -> dict[int, float]:
-    """Return a number at the end of the runs of an experiment, times 100, by seed.
-
-    Parameters
-    ----------
-    group : iterable of dict
-        Records of one experiment.
-    name : str
-        A key of their ``final``.
-
-    Returns
-    -------
-    dict of int to float
-        Of finished runs that have one.
-    """
+    """Return a number at the end of the runs of an experiment, times 100, by seed."""
     return {
         r["seed"]: 100 * r["final"][name] for r in finished(group) if r["final"][name] is not None
     }
 
 
 def results_table(records: Sequence[Record], profile: str, quoted: Quoted | None = None) -> str:
-    """Return retained accuracy, interference and learning accuracy, a table for each stream.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        Runs through streams.
-    profile : str
-        Whose experiments have a line, run or not.
-    quoted : mapping, optional
-        From :func:`reported`.
-
-    Returns
-    -------
-    str
-        Markdown.  The last column says how many reported standard deviations RA lies above the
-        reported mean, for runs with published settings.  A learner without a run of which nothing
-        was reported is named below the table.
-    """
+    """Return retained accuracy, interference and learning accuracy, a table for each stream."""
     groups, quoted = by_experiment(records), quoted or {}
     parts = []
     for stream, experiments in _by_stream(planned(profile)).items():
@@ -253,20 +199,7 @@ def _beside(e: ContinualExperiment, group: Sequence[Record], quoted: Quoted) -> 
 
 
 def distance(group: Iterable[Record], there: Reported) -> float | None:
-    """Return how many reported standard deviations RA lies above the reported mean.
-
-    Parameters
-    ----------
-    group : iterable of dict
-        Records of one experiment.
-    there : Reported
-        What was reported of the same learner.
-
-    Returns
-    -------
-    float or None
-        None without a finished run.
-    """
+    """Return how many reported standard deviations RA lies above the reported mean."""
     here = over_seeds(finals(group, "ra"))
     return None if here is None else (here.mean - there.mean) / there.std
 
@@ -274,20 +207,7 @@ def distance(group: Iterable[Record], there: Reported) -> float | None:
 def draw_results(
     title: str, records: Sequence[Record], profile: str, quoted: Quoted | None = None
 ) -> Figure:
-    """Draw retained accuracy and interference: a row for each stream, a point for each learner.
-
-    Parameters
-    ----------
-    title : str
-        Heading.
-    records, profile, quoted
-        As for :func:`results_table`.
-
-    Returns
-    -------
-    Figure
-        The margin says how many seeds there are, or why none.
-    """
+    """Draw retained accuracy and interference: a row for each stream, a point for each learner."""
     groups, quoted = by_experiment(records), quoted or {}
     streams = _by_stream(planned(profile))
     tallest = max(len(experiments) for experiments in streams.values())
@@ -360,37 +280,13 @@ def _key(ax: Axes, quoted: bool) -> None:
 
 
 def matrix(group: Iterable[Record]) -> np.ndarray | None:
-    """Return the mean matrix of accuracies of an experiment.
-
-    Parameters
-    ----------
-    group : iterable of dict
-        Records of one experiment.
-
-    Returns
-    -------
-    ndarray or None
-        Percent, shape [tasks, tasks]; None without a finished run.
-    """
+    """Return the mean matrix of accuracies of an experiment."""
     found = [r["curves"]["accuracy"] for r in finished(group)]
     return 100 * np.mean(found, axis=0) if found else None
 
 
 def draw_matrices(title: str, records: Sequence[Record], profile: str) -> Figure:
-    """Draw the matrices of accuracies of some learners, a row for each stream.
-
-    Parameters
-    ----------
-    title : str
-        Heading.
-    records, profile
-        As for :func:`results_table`.
-
-    Returns
-    -------
-    Figure
-        Means over seeds; of two settings the tuned one.
-    """
+    """Draw the matrices of accuracies of some learners, a row for each stream."""
     groups = by_experiment(records)
     streams = _by_stream(planned(profile))
     figure, parts = rows_of_panels(_titles(title, streams), height=3.0)
@@ -432,21 +328,7 @@ def seen(record: Record) -> list[float]:
 
 
 def course(group: Iterable[Record], values: Callable[[Record], Sequence[float | None]]) -> Curve:
-    """Average what was found after each task over seeds.
-
-    Parameters
-    ----------
-    group : iterable of dict
-        Records of one experiment.
-    values : callable
-        From a record to one number for each task, or None where there is none.
-
-    Returns
-    -------
-    Curve
-        Over the number of tasks learned, with Student's intervals.  Tasks at which no finished
-        run has a number are left out.
-    """
+    """Average what was found after each task over seeds."""
     by_task = zip(*(values(r) for r in finished(group)), strict=True)
     known = [(t, [v for v in column if v is not None]) for t, column in enumerate(by_task, 1)]
     points = [(t, t_interval(column)) for t, column in known if column]
@@ -457,40 +339,13 @@ def course(group: Iterable[Record], values: Callable[[Record], Sequence[float | 
 
 
 def draw_course(title: str, records: Sequence[Record], profile: str) -> Figure:
-    """Draw what is known along a stream: of its first task, and of all tasks seen.
-
-    Parameters
-    ----------
-    title : str
-        Heading.
-    records, profile
-        As for :func:`results_table`.
-
-    Returns
-    -------
-    Figure
-        A row for each stream; of two settings the tuned one.
-    """
+    """Draw what is known along a stream: of its first task, and of all tasks seen."""
     names = {"on the first task": first_task, "mean over the tasks seen": seen}
     return _courses(title, records, profile, (plan.LA_MAML, COMPARED), names, "accuracy (%)")
 
 
 def draw_cosines(title: str, records: Sequence[Record], profile: str) -> Figure:
-    """Draw how far gradients on new and on earlier tasks agree, along a stream.
-
-    Parameters
-    ----------
-    title : str
-        Heading.
-    records, profile
-        As for :func:`results_table`.
-
-    Returns
-    -------
-    Figure
-        Cosines of whole gradients, of both as the rates let them act, and of the new one as they
-        let it act with the old one whole.
-    """
+    """Draw how far gradients on new and on earlier tasks agree, along a stream."""
     names = {label: partial(cosines, kind=kind) for kind, label in COSINES.items()}
     shown = (plan.SPARSITY, plan.WITH_RATES)
     return _courses(title, records, profile, shown, names, "cosine × 100", zero=True)
@@ -585,19 +440,7 @@ def _nothing(ax: Axes, group: Sequence[Record], alone: bool = True) -> None:
 
 
 def frozen_share(record: Record, tensor: str | None = None) -> list[float]:
-    """Return the share of weights that cannot move after each task, percent.
-
-    Parameters
-    ----------
-    record : dict
-        A record of a learner with rates.
-    tensor : str, optional
-        One tensor; all together by default.
-
-    Returns
-    -------
-    list of float
-    """
+    """Return the share of weights that cannot move after each task, percent."""
     counts, sizes = record["curves"]["frozen"], record["tensors"]
     names = list(sizes) if tensor is None else [tensor]
     total = sum(sizes[n] for n in names)
@@ -605,58 +448,20 @@ def frozen_share(record: Record, tensor: str | None = None) -> list[float]:
 
 
 def released_share(record: Record) -> float:
-    """Return how many weights were released from one task to the next over a stream, percent.
-
-    Parameters
-    ----------
-    record : dict
-        A record of a learner with rates.
-
-    Returns
-    -------
-    float
-        Of all weights; one that freezes and is released twice counts twice.
-    """
+    """Return how many weights were released from one task to the next over a stream, percent."""
     released = sum(map(sum, record["curves"]["thawed"].values()))
     return 100 * released / sum(record["tensors"].values())
 
 
 def kernels(record: Record) -> dict[str, str]:
-    """Return the kernels of a network, and what their layers are called.
-
-    Parameters
-    ----------
-    record : dict
-        A record.
-
-    Returns
-    -------
-    dict of str to str
-        From the name of a tensor to ``layer 1``, ..., ``output``, input to output.
-    """
+    """Return the kernels of a network, and what their layers are called."""
     names = [n for n in record["tensors"] if n.endswith("weight")]
     titles = [f"layer {i}" for i in range(1, len(names))]
     return dict(zip(names, [*titles, "output"], strict=True))
 
 
 def draw_sparsity(title: str, records: Sequence[Record], profile: str) -> Figure:
-    """Draw the share of frozen weights of each layer along a stream, a panel for each learner.
-
-    Parameters
-    ----------
-    title : str
-        Heading.
-    records : sequence of dict
-        Runs of learners with rates.
-    profile : str
-        Whose experiments have a panel, run or not.
-
-    Returns
-    -------
-    Figure
-        Kernels drawn through, biases dashed; a row for each stream, of two settings the tuned
-        one.
-    """
+    """Draw the share of frozen weights of each layer along a stream, a panel for each learner."""
     groups = by_experiment(records)
     streams = _by_stream(planned(profile, plan.SPARSITY))
     figure, parts = rows_of_panels(_titles(title, streams), height=3.2)
@@ -694,19 +499,7 @@ def _layers(ax: Axes, done: Sequence[Record]) -> None:
 
 
 def sparsity_table(records: Sequence[Record], profile: str) -> str:
-    """Return the share of frozen weights at the end of a stream, a table for each stream.
-
-    Parameters
-    ----------
-    records, profile
-        As for :func:`draw_sparsity`.
-
-    Returns
-    -------
-    str
-        Markdown: percent of each layer's kernel and of all weights, biases included; and how many
-        of all weights were released on the way.
-    """
+    """Return the share of frozen weights at the end of a stream, a table for each stream."""
     groups = by_experiment(records)
     parts = []
     for stream, experiments in _by_stream(planned(profile, plan.SPARSITY)).items():
@@ -730,19 +523,7 @@ def sparsity_table(records: Sequence[Record], profile: str) -> str:
 
 
 def cosine_table(records: Sequence[Record], profile: str) -> str:
-    """Return the mean cosines between gradients on new and on earlier tasks.
-
-    Parameters
-    ----------
-    records, profile
-        As for :func:`draw_sparsity`.
-
-    Returns
-    -------
-    str
-        Markdown, a table for each stream: cosines times 100, means over the tasks after the
-        first, and their differences paired by seed.
-    """
+    """Return the mean cosines between gradients on new and on earlier tasks."""
     groups = by_experiment(records)
     parts = []
     for stream, experiments in _by_stream(planned(profile, plan.SPARSITY)).items():
@@ -781,19 +562,7 @@ def cosine_table(records: Sequence[Record], profile: str) -> str:
 
 
 def slips_table(records: Sequence[Record]) -> str:
-    """Return what the slips of the released code do to La-MAML on Rotations.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        The study's records.
-
-    Returns
-    -------
-    str
-        Markdown: differences to La-MAML with published settings, percentage points, paired by
-        seed.
-    """
+    """Return what the slips of the released code do to La-MAML on Rotations."""
     groups = by_experiment(records)
     base = groups.get("rotations-la-maml", [])
     rows = []
@@ -823,23 +592,7 @@ experiment's name."""
 
 
 def changed_table(records: Sequence[Record], quoted: Quoted, change: str) -> str:
-    """Return what a change does to learners of MER's script, beside what was reported.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        The study's records.
-    quoted : mapping
-        From :func:`reported`.
-    change : str
-        A key of :data:`CHANGED`.
-
-    Returns
-    -------
-    str
-        Markdown, a table for each of RA and BTI: without the change, with it, and as reported;
-        percent.
-    """
+    """Return what a change does to learners of MER's script, beside what was reported."""
     groups = by_experiment(records)
     parts = []
     for name in ("ra", "bti"):
@@ -855,19 +608,7 @@ def changed_table(records: Sequence[Record], quoted: Quoted, change: str) -> str
 
 
 def compared_table(records: Sequence[Record]) -> str:
-    """Return how sparse-La-MAML differs from the other learners that were searched for.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        The study's records.
-
-    Returns
-    -------
-    str
-        Markdown: the form that claim 9 is about less each of the others, with settings of the
-        search, percentage points, paired by seed.
-    """
+    """Return how sparse-La-MAML differs from the other learners that were searched for."""
     groups = by_experiment(records)
     rows = []
     for e in planned("study"):
@@ -889,22 +630,7 @@ def stamp(
     experiments: Iterable[ContinualExperiment],
     shows: str = "",
 ) -> str:
-    """Say what the runs of one stream were made with, which are missing and which diverged.
-
-    Parameters
-    ----------
-    groups : mapping of str to sequence of dict
-        Records by the name of their experiment.
-    experiments : iterable of ContinualExperiment
-        What is shown, or would be, all of one stream.
-    shows : str, optional
-        What the figure shows of the runs; means with intervals by default.
-
-    Returns
-    -------
-    str
-        Plain text of one or more lines.
-    """
+    """Say what the runs of one stream were made with, which are missing and which diverged."""
     experiments = list(experiments)
     shown = [r for e in experiments for r in groups.get(e.name, [])]
     if not shown:

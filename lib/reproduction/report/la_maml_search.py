@@ -23,19 +23,7 @@ def search_records() -> list[Record]:
 
 
 def search_table(records: Sequence[Record]) -> str:
-    """Return the search of settings: retained accuracy on validation streams.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        From :func:`search_records`.
-
-    Returns
-    -------
-    str
-        Markdown: percent, a line for each learner and setting, a column for each stream.  The
-        best line of a learner on a stream stands out once all of its lines were tried.
-    """
+    """Return the search of settings: retained accuracy on validation streams."""
     found = {r["experiment"]: r for r in records}
     best = _best_of_complete(records)
     rows = []
@@ -49,20 +37,7 @@ def search_table(records: Sequence[Record]) -> str:
 
 
 def chosen_table(records: Sequence[Record]) -> str:
-    """Return what the search chose.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        From :func:`search_records`.
-
-    Returns
-    -------
-    str
-        Markdown: a line for each learner, and for each stream the settings and their retained
-        accuracy on the validation stream, percent, once all of the learner's lines were tried;
-        or that all of them diverged.
-    """
+    """Return what the search chose."""
     found = {r["experiment"]: r for r in records}
     best = _best_of_complete(records)
     rows = []
@@ -96,18 +71,7 @@ def _place(changes: Mapping[str, float]) -> tuple[float, ...]:
 
 
 def tried(changes: Mapping[str, float]) -> str:
-    """Return a line of the grid in words.
-
-    Parameters
-    ----------
-    changes : mapping of str to float
-        A line of :func:`reproduction.plan.streams.grid` on Rotations.
-
-    Returns
-    -------
-    str
-        Rates of La-MAML and its relatives are told as multiples of the published one.
-    """
+    """Return a line of the grid in words."""
     if "rate" in changes:
         glances = "1 glance" if changes["glances"] == 1 else "as many glances as La-MAML"
         return f"rate {changes['rate']:g}, {glances}"
@@ -134,18 +98,7 @@ def _searched(record: Record | None, best: bool) -> str:
 
 
 def forms_table(records: Sequence[Record]) -> str:
-    """Return what the two forms of sparse-La-MAML retain in the search, each at its best.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        From :func:`search_records`.
-
-    Returns
-    -------
-    str
-        Markdown: percent; the better mean stands out once all was tried.
-    """
+    """Return what the two forms of sparse-La-MAML retain in the search, each at its best."""
     found = retained_in_search(records)
     whole = {f: by for f, by in found.items() if len(by) == len(plan.STREAMS)}
     means = {f: float(np.mean(list(by.values()))) for f, by in whole.items()}

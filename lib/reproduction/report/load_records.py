@@ -18,15 +18,7 @@ from ..runs.records import Record, load
 
 
 def results_folder() -> Path:
-    """Return the folder of the records.
-
-    It is ``WHERETOLEARN_RESULTS`` if that is set, else the ``results`` folder of the project
-    that the working directory lies in, or that this library lies in, else ``results`` here.
-
-    Returns
-    -------
-    Path
-    """
+    """Return the folder of the records."""
     if chosen := os.environ.get("WHERETOLEARN_RESULTS"):
         return Path(chosen)
     here = Path.cwd()
@@ -37,25 +29,12 @@ def results_folder() -> Path:
 
 
 def study_records(figure: str) -> list[Record]:
-    """Return the study's records behind a figure, as they came with the project.
-
-    Parameters
-    ----------
-    figure : str
-        Name of the notebook.
-
-    Returns
-    -------
-    list of dict
-    """
+    """Return the study's records behind a figure, as they came with the project."""
     return load(results_folder(), study.experiments("study", figure))
 
 
 def paper_records(figure: str) -> list[Record]:
-    """Return the records of a figure with the paper's settings, as far as somebody ran them.
-
-    Parameters and result are those of :func:`study_records`.
-    """
+    """Return the records of a figure with the paper's settings, as far as somebody ran them."""
     return load(results_folder(), study.experiments("paper", figure))
 
 
@@ -68,34 +47,7 @@ def own_records(
     data: str | None = None,
     fresh: bool | str = False,
 ) -> list[Record]:
-    """Return the records of the reader's own runs; what is missing is trained now.
-
-    Papermill's command line passes lists and truth values as texts, which are read.
-
-    Parameters
-    ----------
-    figure : str
-        Name of the notebook.
-    profile : str, default "quick"
-        ``quick``, ``study``, ``search``, ``paper`` or ``smoke``.
-    seeds : sequence of int, int or str, optional
-        Which seeds, such as ``[0, 1]`` or ``"[0, 1]"``; those of the profile by default.
-    device : str, default "auto"
-        ``auto``, ``cpu``, ``cuda``, ``mps`` or ``xpu``.
-    data : str, optional
-        Root of the data.
-    fresh : bool or str, default False
-        Train everything again, into ``results/own/``, even what has a record.
-
-    Returns
-    -------
-    list of dict
-
-    Raises
-    ------
-    ValueError
-        For an unknown profile or figure, or something that is no seed.
-    """
+    """Return the records of the reader's own runs; what is missing is trained now."""
     seeds, fresh = _read("seeds", seeds), _read("fresh", fresh)
     if not isinstance(fresh, bool):
         raise ValueError(f"fresh is true or false, got {fresh!r}")

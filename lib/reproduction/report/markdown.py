@@ -65,21 +65,7 @@ def bounds(mean: float, low: float, high: float) -> str:
 
 
 def runs(records: Sequence[Record]) -> str:
-    """Return one line for each experiment: accuracy, sparsity, seeds, time.
-
-    What is tested is the network at its best validation; the update at which that was stands
-    beside the accuracy, seed by seed.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        Records of any experiments.
-
-    Returns
-    -------
-    str
-        Markdown.
-    """
+    """Return one line for each experiment: accuracy, sparsity, seeds, time."""
     rows = []
     for name, group in by_experiment(records).items():
         done = finished(group)
@@ -109,18 +95,7 @@ def runs(records: Sequence[Record]) -> str:
 
 
 def taught(records: Sequence[Record]) -> str:
-    """Return what meta-training added to the validation accuracy of the untrained network.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        Few-shot records.  All validations of a run have the same episodes.
-
-    Returns
-    -------
-    str
-        Markdown: one line for each experiment, percent, with Student's 95 % interval over seeds.
-    """
+    """Return what meta-training added to the validation accuracy of the untrained network."""
     rows = []
     for name, group in by_experiment(finished(records)).items():
         first, last = ([100 * r["curves"]["val_accuracy"][i] for r in group] for i in (0, -1))
@@ -145,18 +120,7 @@ def added(group: Sequence[Record]) -> Interval:
 
 
 def against_noise(records: Sequence[Record]) -> str:
-    """Compare final sparsities with what pure noise would have made of the same masks.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        Records of Figure 1 on one problem.
-
-    Returns
-    -------
-    str
-        Markdown: one line for each initial sparsity.
-    """
+    """Compare final sparsities with what pure noise would have made of the same masks."""
     rows = [
         (f"{level} %", interval(b.final), f"{b.noise:.1f}", b.side)
         for level, b in beside_noise(records).items()
@@ -166,18 +130,7 @@ def against_noise(records: Sequence[Record]) -> str:
 
 
 def noise_in_words(records: Sequence[Record]) -> str:
-    """Say from which initial sparsities runs end above noise, and from which below.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        Records of Figure 1 on one problem.
-
-    Returns
-    -------
-    str
-        Part of a sentence; empty without records.
-    """
+    """Say from which initial sparsities runs end above noise, and from which below."""
     sides: dict[str, list[str]] = {"above it": [], "below it": [], "not told apart": []}
     for level, b in beside_noise(records).items():
         sides[b.side].append(str(level))
@@ -205,22 +158,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def with_missing(
     header: Sequence[str], rows: Sequence[Sequence[str]], missing: Sequence[str]
 ) -> str:
-    """Return a table, and below it what has no line there because it was not run yet.
-
-    Parameters
-    ----------
-    header : sequence of str
-        Titles of the columns.
-    rows : sequence of sequence of str
-        Cells; without any there is no table.
-    missing : sequence of str
-        Names of what was not run yet.
-
-    Returns
-    -------
-    str
-        Markdown.
-    """
+    """Return a table, and below it what has no line there because it was not run yet."""
     parts = [table(header, rows)] if rows else []
     if missing:
         parts.append("Not run yet" + (f": {'; '.join(map(plain, missing))}." if rows else "."))
@@ -228,17 +166,5 @@ def with_missing(
 
 
 def folded(summary: str, text: str) -> str:
-    """Return Markdown that shows a summary, and the rest when it is clicked.
-
-    Parameters
-    ----------
-    summary : str
-        Plain text.
-    text : str
-        Markdown.
-
-    Returns
-    -------
-    str
-    """
+    """Return Markdown that shows a summary, and the rest when it is clicked."""
     return f"<details>\n<summary>{plain(summary)}</summary>\n\n{text}\n\n</details>"

@@ -41,31 +41,12 @@ _MARKERS = "os^Dv"
 
 
 def problems(profile: str) -> dict[str, str]:
-    """Return what the problems of a profile are called, by the name of the experiment.
-
-    Raises
-    ------
-    ValueError
-        For a profile that is unknown or has no such experiments.
-    """
+    """Return what the problems of a profile are called, by the name of the experiment."""
     return {e.name: problem_name(e) for e in study.few_shot(profile, BY_PROBLEM)}
 
 
 def profile_table(records: Sequence[Record], profile: str) -> str:
-    """Return the final sparsity of each kernel, by problem.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        Runs of sparse-MAML.
-    profile : str
-        Whose problems have a line, run or not.
-
-    Returns
-    -------
-    str
-        Markdown: percent, with Student's 95 % intervals over seeds.
-    """
+    """Return the final sparsity of each kernel, by problem."""
     groups = by_experiment(records)
     rows = []
     for experiment, name in problems(profile).items():
@@ -87,19 +68,7 @@ def _sparsities(group: Sequence[Record]) -> dict[str, Interval]:
 
 
 def draw_profiles(title: str, records: Sequence[Record], profile: str) -> Figure:
-    """Draw the final sparsity over the layers, a line for each problem.
-
-    Parameters
-    ----------
-    title : str
-        Heading.
-    records, profile
-        As for :func:`profile_table`.
-
-    Returns
-    -------
-    Figure
-    """
+    """Draw the final sparsity over the layers, a line for each problem."""
     figure, (part,) = rows_of_panels([title], height=3.3)
     ax = part.subplots()
     groups = by_experiment(records)
@@ -132,20 +101,7 @@ def draw_profiles(title: str, records: Sequence[Record], profile: str) -> Figure
 
 
 def stamp(records: Sequence[Record], profile: str, shows: str) -> str:
-    """Say what all problems were run with, and after it what each has of its own.
-
-    Parameters
-    ----------
-    records, profile
-        As for :func:`profile_table`.
-    shows : str
-        What the figure shows of the runs.
-
-    Returns
-    -------
-    str
-        Plain text of one or more lines.
-    """
+    """Say what all problems were run with, and after it what each has of its own."""
     groups = by_experiment(records)
     parts = {
         name: setting(groups[experiment]).split(" · ")
@@ -165,29 +121,7 @@ def stamp(records: Sequence[Record], profile: str, shows: str) -> str:
 
 
 def agreement(a: np.ndarray, b: np.ndarray, given: np.ndarray) -> float:
-    r"""Return how much two masks agree beyond chance (Cohen's kappa, by strata).
-
-    .. math:: \kappa = \frac{p_o - p_e}{1 - p_e}, \qquad
-       p_e = \sum_h \frac{n_h}{n} \big( a_h b_h + (1 - a_h)(1 - b_h) \big)
-
-    Here :math:`p_o` is the share of weights of which both masks say the same, move or
-    freeze, and :math:`p_e` what is expected of it if the moving weights of each mask were
-    scattered over each stratum :math:`h` at random: :math:`n_h` of the n weights, of which
-    shares :math:`a_h` and :math:`b_h` move.
-
-    Parameters
-    ----------
-    a, b : ndarray of bool, [n]
-        Which weights move.
-    given : ndarray of int, [n]
-        Stratum of each weight, such as its layer.
-
-    Returns
-    -------
-    float
-        1 if the masks are equal, 0 at chance, negative below it; NaN where chance leaves
-        nothing open, such as for masks that move everything.
-    """
+    """Return how much two masks agree beyond chance (Cohen's kappa, by strata)."""
     _, stratum = np.unique(given, return_inverse=True)
     size = np.bincount(stratum)
     share_a, share_b = (np.bincount(stratum, weights=m) / size for m in (a, b))
@@ -210,22 +144,7 @@ class Mask(NamedTuple):
 
 
 def read_masks(records: Sequence[Record]) -> list[Mask]:
-    """Return the masks of runs whose records hold them.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        Runs of sparse-MAML with ConvNet-4, of experiments of the study.
-
-    Returns
-    -------
-    list of Mask
-
-    Raises
-    ------
-    ValueError
-        If a record's masks do not fit its network, or its experiment is unknown.
-    """
+    """Return the masks of runs whose records hold them."""
     found = []
     for r in records:
         if not r["final"].get("masks"):  # as those of runs that diverged
@@ -262,44 +181,14 @@ def _kernels(experiment: Experiment) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def start_of(experiment: Experiment, seed: int) -> dict[str, np.ndarray]:
-    """Draw again the numbers m that a run's mask started from.
-
-    Parameters
-    ----------
-    experiment : Experiment
-        A run with a learned mask.
-    seed : int
-        Its seed.
-
-    Returns
-    -------
-    dict of str to ndarray
-        By tensor, of its shape.
-    """
+    """Draw again the numbers m that a run's mask started from."""
     params = {n: torch.empty(shape) for n, shape in _shapes(experiment).items()}
     numbers = experiment.rule.init(params, torch.Generator().manual_seed(seed))
     return {n: m.numpy() for n, m in numbers.items()}
 
 
 def pairs(records: Sequence[Record]) -> pd.DataFrame:
-    """Compare the masks of all runs, two by two.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        Runs of sparse-MAML on several problems.
-
-    Returns
-    -------
-    DataFrame
-        One line for each pair and layer whose kernels have one shape, and one for ``all`` of
-        them together, with chance taken layer by layer.  Columns: ``a`` and ``b``, the
-        experiments; ``seed_a`` and ``seed_b``; ``start``, ``other`` for two seeds, ``same``
-        for one seed and masks that started from the same numbers, ``shifted`` for one seed
-        whose numbers fell on other weights; ``layer``; ``kappa``, the :func:`agreement`; and
-        ``beyond``, where they started from the same numbers, the agreement beyond what
-        these explain: chance is taken within :data:`BINS` groups of them.
-    """
+    """Compare the masks of all runs, two by two."""
     lines = []
     for a, b in itertools.combinations(read_masks(records), 2):
         common = [n for n in a.moves if n in b.moves and a.moves[n].shape == b.moves[n].shape]
@@ -352,18 +241,7 @@ def _bin(values: np.ndarray, bins: int) -> np.ndarray:
 
 
 def kept(records: Sequence[Record]) -> pd.DataFrame:
-    """Compare each run's mask with the one that it started from.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        Runs of sparse-MAML.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``a``, ``seed_a``, ``seed_b`` (the same), ``layer`` and ``kappa``.
-    """
+    """Compare each run's mask with the one that it started from."""
     lines = []
     for m in read_masks(records):
         drawn = {n: s >= 0 for n, s in m.start.items()}
@@ -374,24 +252,7 @@ def kept(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def over_seeds(lines: pd.DataFrame, column: str) -> Interval | None:
-    """Return the mean of a column over pairs of runs, with an interval over seeds.
-
-    Pairs that share a seed are not independent, so the interval is the jackknife's: seeds are
-    left out one by one, with all pairs that they are in.
-
-    Parameters
-    ----------
-    lines : DataFrame
-        From :func:`pairs` or :func:`kept`.
-    column : str
-        ``kappa`` or ``beyond``.
-
-    Returns
-    -------
-    Interval or None
-        With Student's quantile; the ends are NaN where leaving out a seed leaves nothing.
-        None without a number.
-    """
+    """Return the mean of a column over pairs of runs, with an interval over seeds."""
     lines = lines.dropna(subset=[column])
     if lines.empty:
         return None
@@ -407,18 +268,7 @@ def over_seeds(lines: pd.DataFrame, column: str) -> Interval | None:
 
 
 def overlap_table(records: Sequence[Record]) -> str:
-    """Return the overlap of masks by layer, within problems and between them.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        Runs of sparse-MAML on several problems.
-
-    Returns
-    -------
-    str
-        Markdown: kappa, means over pairs with intervals over seeds.
-    """
+    """Return the overlap of masks by layer, within problems and between them."""
     found, old = pairs(records), kept(records)
     within = found["a"] == found["b"]
     columns = {
@@ -446,22 +296,7 @@ def _cell(value: Interval | None) -> str:
 
 
 def matrix(lines: pd.DataFrame, column: str, names: Sequence[str]) -> np.ndarray:
-    """Arrange means over pairs of runs problem by problem.
-
-    Parameters
-    ----------
-    lines : DataFrame
-        From :func:`pairs`, of one layer.
-    column : str
-        ``kappa`` or ``beyond``.
-    names : sequence of str
-        Experiments, in order.
-
-    Returns
-    -------
-    ndarray, [problems, problems]
-        Symmetric; NaN where nothing can be compared.
-    """
+    """Arrange means over pairs of runs problem by problem."""
     found = np.full((len(names), len(names)), math.nan)
     for (i, a), (j, b) in itertools.product(enumerate(names), repeat=2):
         here = {(a, b), (b, a)}
@@ -471,19 +306,7 @@ def matrix(lines: pd.DataFrame, column: str, names: Sequence[str]) -> np.ndarray
 
 
 def draw_overlap(title: str, records: Sequence[Record], profile: str) -> Figure:
-    """Draw the overlap of masks problem by problem, as heat maps with numbers.
-
-    Parameters
-    ----------
-    title : str
-        Heading.
-    records, profile
-        As for :func:`profile_table`.
-
-    Returns
-    -------
-    Figure
-    """
+    """Draw the overlap of masks problem by problem, as heat maps with numbers."""
     named = problems(profile)
     found = pairs(records)
     every = found[found["layer"] == "all"]

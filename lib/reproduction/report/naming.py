@@ -39,20 +39,7 @@ def intervals(records: Sequence[Record]) -> str:
 
 
 def seeds_named(records: Sequence[Record], name: Callable[[Record], str]) -> str:
-    """Name the seeds of what a figure shows, and experiments that lack some of them.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        Runs, of any number of experiments.
-    name : callable
-        What an experiment is called, given one of its records.
-
-    Returns
-    -------
-    str
-        For instance ``seeds 0, 1 (online: 0)``.
-    """
+    """Name the seeds of what a figure shows, and experiments that lack some of them."""
     seeds = {
         name(group[0]): sorted(r["seed"] for r in group)
         for group in by_experiment(records).values()
@@ -72,23 +59,7 @@ ONE_PROBLEM = ("profile", "data", "ways", "shots", "image_size", "updates", "met
 
 
 def setting(records: Sequence[Record]) -> str:
-    """Say in one line what some records of one problem were made with.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        At least one, all of one problem.
-
-    Returns
-    -------
-    str
-        Profile, data, sizes, steps, seeds; the seeds are those that every experiment has.
-
-    Raises
-    ------
-    ValueError
-        If the records are of several problems or budgets.
-    """
+    """Say in one line what some records of one problem were made with."""
     p = records[0]["parameters"]
     for r in records:
         for name in ONE_PROBLEM:

@@ -23,28 +23,7 @@ def adam_walk(
     share: Callable[[np.ndarray], np.ndarray],
     generator: np.random.Generator,
 ) -> tuple[Curve, np.ndarray]:
-    """Let numbers walk as Adam makes them walk where gradients are pure noise.
-
-    Parameters
-    ----------
-    start : ndarray
-        The numbers before the first update.
-    updates : int
-        Meta-updates.
-    rule_rate : float
-        Adam's rate; its other numbers are those of ``torch.optim.Adam``.
-    share : callable
-        ``share(m)`` says of each number whether it counts.
-    generator : numpy.random.Generator
-        Source of the gradients.
-
-    Returns
-    -------
-    curve : Curve
-        How many count, in percent, without an interval, at each update.
-    end : ndarray
-        The numbers after the last update.
-    """
+    """Let numbers walk as Adam makes them walk where gradients are pure noise."""
     m = start.astype(np.float32)
     first, second = np.zeros_like(m), np.zeros_like(m)
     shares = [100 * share(m).mean()]
@@ -63,26 +42,7 @@ def adam_walk(
 def noise_curve(
     level: int, updates: int, rule_rate: float = 7.5e-3, weights: int = 20_000
 ) -> Curve:
-    """Return the sparsity that Adam makes of a mask whose gradients are pure noise.
-
-    The null hypothesis of the left panel: every weight makes a random walk.
-
-    Parameters
-    ----------
-    level : int
-        Initial sparsity, percent.
-    updates : int
-        Meta-updates.
-    rule_rate : float, default 0.0075
-        Adam's rate.
-    weights : int, default 20000
-        Weights to simulate, from a fixed seed.
-
-    Returns
-    -------
-    Curve
-        In percent, without an interval, at each update.
-    """
+    """Return the sparsity that Adam makes of a mask whose gradients are pure noise."""
     generator = np.random.default_rng(0)
     start = generator.random(weights) - level / 100
     return adam_walk(start, updates, rule_rate, lambda m: m < 0, generator)[0]
@@ -105,23 +65,7 @@ class BesideNoise(NamedTuple):
 
 
 def beside_noise(records: Iterable[Record]) -> dict[int, BesideNoise]:
-    """Compare final sparsities with what pure noise would have made of the same masks.
-
-    Parameters
-    ----------
-    records : iterable of dict
-        Records of Figure 1 on one problem.
-
-    Returns
-    -------
-    dict
-        By initial sparsity in percent, in order.
-
-    Raises
-    ------
-    ValueError
-        If several experiments start from one sparsity.
-    """
+    """Compare final sparsities with what pure noise would have made of the same masks."""
     found = {}
     for group in by_experiment(finished(records)).values():
         p = group[0]["parameters"]

@@ -112,18 +112,7 @@ _POINTS = 100  # of the curve along the stream
 
 
 def settings(profile: str) -> dict[Setting, dict[str, OsakaExperiment]]:
-    """Return the experiments of a profile by setting and learner.
-
-    Parameters
-    ----------
-    profile : str
-        One with the page on OSAKA.
-
-    Returns
-    -------
-    dict
-        Settings with few classes first, and with long contexts first.
-    """
+    """Return the experiments of a profile by setting and learner."""
     found: dict[Setting, dict[str, OsakaExperiment]] = {}
     for e in study.experiments(profile, OSAKA):
         if isinstance(e, OsakaExperiment):
@@ -135,19 +124,8 @@ def settings(profile: str) -> dict[Setting, dict[str, OsakaExperiment]]:
 
 
 def accuracy_tables(records: Sequence[Record], profile: str) -> str:
-    """Return accuracy, detections, sparsity and work of every learner, two tables for each setting.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        Records of OSAKA.
-    profile : str
-        Whose experiments have a line, or are named below the first table if they were not run.
-
-    Returns
-    -------
-    str
-        Markdown: shares in percent with Student's 95 % intervals over runs.
+    """Return accuracy, detections, sparsity and work of every learner, two tables for each
+    setting.
     """
     groups = by_experiment(records)
     parts = []
@@ -179,19 +157,7 @@ def accuracy_tables(records: Sequence[Record], profile: str) -> str:
 
 
 def difference_tables(records: Sequence[Record], profile: str) -> str:
-    """Return how much more accurate each learner is than a few others, a table for each setting.
-
-    Parameters
-    ----------
-    records, profile
-        As for :func:`accuracy_tables`.
-
-    Returns
-    -------
-    str
-        Markdown: percentage points of accuracy over the whole stream, paired by seed, with
-        Student's 95 % intervals.  A run that diverged counts as chance.
-    """
+    """Return how much more accurate each learner is than a few others, a table for each setting."""
     groups = by_experiment(records)
     parts = []
     for column in settings(profile).values():
@@ -212,19 +178,7 @@ def difference_tables(records: Sequence[Record], profile: str) -> str:
 
 
 def early_late_tables(records: Sequence[Record], profile: str) -> str:
-    """Return how far sparse-C-MAML is ahead in the first fifth of the stream, and in the rest.
-
-    Parameters
-    ----------
-    records, profile
-        As for :func:`accuracy_tables`.
-
-    Returns
-    -------
-    str
-        Markdown: percentage points of accuracy over a part of the stream, paired by seed, with
-        Student's 95 % intervals; a table for each setting.
-    """
+    """Return how far sparse-C-MAML is ahead in the first fifth of the stream, and in the rest."""
     groups = by_experiment(records)
     parts = []
     for column in settings(profile).values():
@@ -246,18 +200,8 @@ def early_late_tables(records: Sequence[Record], profile: str) -> str:
 
 
 def accuracies_in(group: Sequence[Record], part: slice) -> dict[int, float]:
-    """Return accuracies in a part of the stream in percent, by seed; one that diverged is chance.
-
-    Parameters
-    ----------
-    group : sequence of dict
-        Records of one learner in one kind of stream.
-    part : slice
-        Its steps.
-
-    Returns
-    -------
-    dict of int to float
+    """Return accuracies in a part of the stream in percent, by seed; one that diverged is
+    chance.
     """
     found = {}
     for r in group:
@@ -268,20 +212,7 @@ def accuracies_in(group: Sequence[Record], part: slice) -> dict[int, float]:
 
 
 def frozen_tables(records: Sequence[Record], profile: str) -> str:
-    """Return the share of weights of each tensor whose rate is zero as the stream ends.
-
-    Parameters
-    ----------
-    records, profile
-        As for :func:`accuracy_tables`.
-
-    Returns
-    -------
-    str
-        Markdown, a table for each setting, of the learners that can freeze weights: percent, as
-        means over finished runs with Student's intervals; where a tensor freezes as a whole, in
-        how many runs it did.
-    """
+    """Return the share of weights of each tensor whose rate is zero as the stream ends."""
     groups = by_experiment(records)
     parts = []
     for column in settings(profile).values():
@@ -308,21 +239,7 @@ def _share(done: Sequence[Record], tensor: str) -> str:
 
 
 def inside_tables(records: Sequence[Record], profile: str) -> str:
-    """Return what happened to each learner on the way, a table or two for each setting.
-
-    Parameters
-    ----------
-    records, profile
-        As for :func:`accuracy_tables`.
-
-    Returns
-    -------
-    str
-        Markdown, means over finished runs: steps of the slow weights in the stream (of learners
-        without others, all), the first step after which a learned rate was zero (and in how many
-        runs there was one), and of pretraining the epochs, the best one, its validation accuracy,
-        and how many runs the last epoch ended.
-    """
+    """Return what happened to each learner on the way, a table or two for each setting."""
     groups = by_experiment(records)
     parts = []
     for column in settings(profile).values():
@@ -415,22 +332,7 @@ def _work(group: Sequence[Record]) -> str:
 
 
 def draw_stream(title: str, records: Sequence[Record], profile: str) -> Figure:
-    """Draw the accuracy over all steps so far, by learner.
-
-    Parameters
-    ----------
-    title : str
-        Heading.
-    records : sequence of dict
-        Records of OSAKA.
-    profile : str
-        Whose experiments are shown.
-
-    Returns
-    -------
-    Figure
-        A row of panels for each setting that has records.
-    """
+    """Draw the accuracy over all steps so far, by learner."""
 
     def limits(ax: Axes, setting: Setting) -> None:
         for y in (setting.chance, setting.ceiling):
@@ -441,10 +343,7 @@ def draw_stream(title: str, records: Sequence[Record], profile: str) -> Figure:
 
 
 def draw_switches(title: str, records: Sequence[Record], profile: str) -> Figure:
-    """Draw the accuracy before and after contexts switch, by learner.
-
-    Parameters and result are those of :func:`draw_stream`.
-    """
+    """Draw the accuracy before and after contexts switch, by learner."""
 
     def limits(ax: Axes, setting: Setting) -> None:
         ax.axhline(setting.chance, color="0.5", ls=":", lw=1)
@@ -472,20 +371,7 @@ def around_switches(record: Record) -> tuple[np.ndarray, np.ndarray]:
 def mean_curve(
     group: Sequence[Record], values: Callable[[Record], tuple[np.ndarray, np.ndarray]]
 ) -> Curve:
-    """Average a curve over the finished runs of an experiment.
-
-    Parameters
-    ----------
-    group : sequence of dict
-        At least one of them finished.
-    values : callable
-        From a record to places, which are the same for all, and a number at each, or NaN.
-
-    Returns
-    -------
-    Curve
-        With Student's 95 % intervals over the runs that have a number; without one, NaN.
-    """
+    """Average a curve over the finished runs of an experiment."""
     found = [values(r) for r in finished(group)]
     points = [_mean(column) for column in np.stack([y for _, y in found]).T]
     mean, low, high = np.array(points).T
@@ -532,19 +418,7 @@ def in_panels(learners: Iterable[str]) -> dict[str, list[str]]:
 
 
 def draw_rates(title: str, records: Sequence[Record], profile: str) -> Figure:
-    """Draw sparsity over time by tensor, and the mean rate of each.
-
-    Parameters
-    ----------
-    title, records, profile
-        As for :func:`draw_stream`.
-
-    Returns
-    -------
-    Figure
-        Panels for each setting that has records, one for each learner and quantity; means over
-        seeds.
-    """
+    """Draw sparsity over time by tensor, and the mean rate of each."""
     groups = by_experiment(records)
     rows, missing = _rows(groups, profile)
     figure, parts = rows_of_panels([f"{title}: {s}" for s in rows], height=6.2)
@@ -563,21 +437,7 @@ def draw_rates(title: str, records: Sequence[Record], profile: str) -> Figure:
 
 
 def over_time(record: Record, what: str, tensor: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return steps, and at each the sparsity of a tensor in percent or its mean rate.
-
-    Parameters
-    ----------
-    record : dict
-        Of a learner with learned rates.
-    what : {"frozen", "rates"}
-        Sparsity, or rate.
-    tensor : str
-        Name of the tensor.
-
-    Returns
-    -------
-    steps, values : ndarray
-    """
+    """Return steps, and at each the sparsity of a tensor in percent or its mean rate."""
     curves = record["curves"]
     values = np.array(curves[what][tensor], dtype=float)
     factor = 100 / record["tensors"][tensor] if what == "frozen" else 1.0

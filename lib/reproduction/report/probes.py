@@ -61,20 +61,7 @@ COSINES = ("interference/gradient", "interference/step")
 
 
 def answers(group: Sequence[Record], probe: str) -> dict[int, float]:
-    """Return the answers of a probe, times 100, by seed.
-
-    Parameters
-    ----------
-    group : sequence of dict
-        Records of one experiment.
-    probe : str
-        Name of the answer, such as ``steps/5``.
-
-    Returns
-    -------
-    dict of int to float
-        Of runs that have a number for it; those that diverged have none.
-    """
+    """Return the answers of a probe, times 100, by seed."""
     found = {r["seed"]: r["final"].get("probes", {}).get(probe) for r in group}
     return {s: 100 * a["mean"] for s, a in found.items() if a and a["mean"] is not None}
 
@@ -96,21 +83,7 @@ def longer_columns(profile: str) -> list[dict[str, Experiment]]:
 
 
 def longer_table(records: Sequence[Record], profile: str) -> str:
-    """Return what each method loses from K to 10 K inner steps.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        Runs of which the probe ``steps`` was asked.
-    profile : str
-        Whose experiments have a line, run or not.
-
-    Returns
-    -------
-    str
-        Markdown: test accuracies in percent and differences in percentage points, with
-        Student's 95 % intervals over seeds.
-    """
+    """Return what each method loses from K to 10 K inner steps."""
     groups = by_experiment(records)
     rows = []
     for column in longer_columns(profile):
@@ -148,20 +121,7 @@ def _lost(group: Sequence[Record], k: int) -> dict[int, float]:
 
 
 def draw_longer(title: str, records: Sequence[Record], profile: str) -> Figure:
-    """Draw test accuracy over the number of inner steps when tested.
-
-    Parameters
-    ----------
-    title : str
-        Heading.
-    records, profile
-        As for :func:`longer_table`.
-
-    Returns
-    -------
-    Figure
-        A panel for each number of shots.
-    """
+    """Draw test accuracy over the number of inner steps when tested."""
     groups = by_experiment(records)
     columns = longer_columns(profile)
     figure, (part,) = rows_of_panels([title], height=3.6)
@@ -193,21 +153,7 @@ def draw_longer(title: str, records: Sequence[Record], profile: str) -> Figure:
 
 
 def draw_longer_training(title: str, records: Sequence[Record]) -> Figure:
-    """Draw validation accuracy over training, and gains over MAML after short and long ones.
-
-    Parameters
-    ----------
-    title : str
-        Heading.
-    records : sequence of dict
-        Those of Table 1.
-
-    Returns
-    -------
-    Figure
-        Means over seeds with Student's 95 % intervals; gains are of test accuracy, in percentage
-        points, paired by seed.
-    """
+    """Draw validation accuracy over training, and gains over MAML after short and long ones."""
     groups = by_experiment(records)
     longer = [e for e in study.few_shot("study", TABLE1) if e.name.startswith(f"{LONGER_RUNS}-")]
     figure, (part,) = rows_of_panels([title], height=3.4)
@@ -261,17 +207,7 @@ class Trainings(NamedTuple):
 
 
 def trainings(profile: str) -> Trainings:
-    """Return the experiments in which a mask is learned, borrowed or absent.
-
-    Parameters
-    ----------
-    profile : str
-        One with the page on features.
-
-    Returns
-    -------
-    Trainings
-    """
+    """Return the experiments in which a mask is learned, borrowed or absent."""
     planned = study.few_shot(profile, FEATURES)
     by_name = {e.name: e for e in planned}
     learned = next(e for e in planned if "masks" in e.probes)
@@ -286,21 +222,7 @@ def trainings(profile: str) -> Trainings:
 
 
 def exchanged_table(records: Sequence[Record], profile: str) -> str:
-    """Return how sparse-MAML's weights do under other masks than their own.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        Runs of which the probe ``masks`` was asked.
-    profile : str
-        Whose experiment it is.
-
-    Returns
-    -------
-    str
-        Markdown: test accuracies in percent and differences in percentage points, with
-        Student's 95 % intervals over seeds.
-    """
+    """Return how sparse-MAML's weights do under other masks than their own."""
     group = by_experiment(records).get(trainings(profile).learned.name, [])
     own = answers(group, "masks/own")
     rows = []
@@ -312,20 +234,7 @@ def exchanged_table(records: Sequence[Record], profile: str) -> str:
 
 
 def borrowed_table(records: Sequence[Record], profile: str) -> str:
-    """Return how weights do that were trained anew under masks learned before.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        Runs of the page on features.
-    profile : str
-        Whose experiments have a line, run or not.
-
-    Returns
-    -------
-    str
-        As from :func:`exchanged_table`.
-    """
+    """Return how weights do that were trained anew under masks learned before."""
     groups = by_experiment(records)
     found = trainings(profile)
     kept = accuracies_by_seed(groups.get(found.kept.name, []))
@@ -349,22 +258,7 @@ def borrowed_table(records: Sequence[Record], profile: str) -> str:
 
 
 def donors(records: Sequence[Record], profile: str) -> str:
-    """Return where the learned masks come from that are shuffled, scattered and kept.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        Runs of the page on features.
-    profile : str
-        Whose experiment is meant.
-
-    Returns
-    -------
-    str
-        Markdown, a line for each seed: the update of the best validation, the sparsity there, and
-        the agreement (kappa) of the mask with the one that the run started from: 1 if no weight
-        changed sides, 0 if as many agree as by chance.
-    """
+    """Return where the learned masks come from that are shuffled, scattered and kept."""
     learned = [r for r in finished(records) if r["experiment"] == trainings(profile).learned.name]
     agreement = agreement_with_start(learned)
     agreement = agreement[agreement["layer"] == "all"].set_index("seed_a")["kappa"]
@@ -382,19 +276,7 @@ def donors(records: Sequence[Record], profile: str) -> str:
 
 
 def draw_masks(title: str, records: Sequence[Record], profile: str) -> Figure:
-    """Draw test accuracies under masks exchanged (left) and borrowed (right).
-
-    Parameters
-    ----------
-    title : str
-        Heading.
-    records, profile
-        As for :func:`borrowed_table`.
-
-    Returns
-    -------
-    Figure
-    """
+    """Draw test accuracies under masks exchanged (left) and borrowed (right)."""
     groups = by_experiment(records)
     found = trainings(profile)
     judged = groups.get(found.learned.name, [])
@@ -451,20 +333,7 @@ def _dots(ax: Axes, rows: Mapping[str, tuple[Sequence[Record], BySeed]], referen
 
 
 def movement_table(records: Sequence[Record], profile: str) -> str:
-    """Return how similar features are before and after adaptation, by layer.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        Runs of which the probe ``movement`` was asked.
-    profile : str
-        Whose experiments have a line, run or not.
-
-    Returns
-    -------
-    str
-        Markdown: linear CKA times 100, with Student's 95 % intervals over seeds.
-    """
+    """Return how similar features are before and after adaptation, by layer."""
     groups = by_experiment(records)
     last = f"movement/{LAYERS[-2]}"
     column = _looked_at(profile)
@@ -486,20 +355,7 @@ def movement_table(records: Sequence[Record], profile: str) -> str:
 
 
 def interference_table(records: Sequence[Record], profile: str) -> str:
-    """Return the cosines between two tasks' gradients, and between their steps.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        Runs of which the probe ``interference`` was asked.
-    profile : str
-        Whose experiments have a line, run or not.
-
-    Returns
-    -------
-    str
-        Markdown: cosines times 100, with Student's 95 % intervals over seeds.
-    """
+    """Return the cosines between two tasks' gradients, and between their steps."""
     groups = by_experiment(records)
     column = _looked_at(profile)
     maml = answers(groups.get(column["maml"].name, []), COSINES[1]) if "maml" in column else {}
@@ -534,19 +390,7 @@ def _looked_at(profile: str) -> dict[str, Experiment]:
 
 
 def draw_movement(title: str, records: Sequence[Record], profile: str) -> Figure:
-    """Draw the similarity of features over the layers, and the cosines of each method.
-
-    Parameters
-    ----------
-    title : str
-        Heading.
-    records, profile
-        As for :func:`movement_table`.
-
-    Returns
-    -------
-    Figure
-    """
+    """Draw the similarity of features over the layers, and the cosines of each method."""
     groups = by_experiment(records)
     column = _looked_at(profile)
     figure, (part,) = rows_of_panels([title], height=3.5)

@@ -49,23 +49,7 @@ def at(record: Record) -> Setting:
 
 
 def by_setting(records: Iterable[Record]) -> dict[str, dict[Setting, Runs]]:
-    """Arrange the records of Figure 2.
-
-    Parameters
-    ----------
-    records : iterable of dict
-        Records of MAML and sparse-MAML.  Finished runs that were not tested are left out.
-
-    Returns
-    -------
-    dict
-        From method to setting to its runs.
-
-    Raises
-    ------
-    ValueError
-        If two runs of one seed differ in nothing that Figure 2 changes.
-    """
+    """Arrange the records of Figure 2."""
     found: dict[str, dict[Setting, Runs]] = {}
     for r in sorted(records, key=lambda r: r["seed"]):
         p, final, setting = r["parameters"], r["final"], at(r)
@@ -94,19 +78,7 @@ def common_setting(settings: Iterable[Setting]) -> Setting:
 
 
 def panel(settings: Iterable[Setting], name: str) -> list[Setting]:
-    """Return the settings of a panel, in order of what it changes.
-
-    Parameters
-    ----------
-    settings : iterable of Setting
-        All of Figure 2.
-    name : str
-        A key of :data:`PANELS`.
-
-    Returns
-    -------
-    list of Setting
-    """
+    """Return the settings of a panel, in order of what it changes."""
     settings = list(settings)
     base = common_setting(settings)
     same = [s for s in settings if s._replace(**{name: getattr(base, name)}) == base]
@@ -114,19 +86,7 @@ def panel(settings: Iterable[Setting], name: str) -> list[Setting]:
 
 
 def where_the_gain_is(records: Iterable[Record]) -> str:
-    """Say how much of the mean gain the large inner rates make.
-
-    Parameters
-    ----------
-    records : iterable of dict
-        Records of Figure 2 on one problem.
-
-    Returns
-    -------
-    str
-        A sentence in Markdown, which no test fixed beforehand asks for; empty without two seeds of
-        all settings.
-    """
+    """Say how much of the mean gain the large inner rates make."""
     maml, sparse, settings, seeds = _paired(records)
     large = [s for s in settings if s.inner_rate in LARGE_RATES]
     others = [s for s in settings if s not in large]

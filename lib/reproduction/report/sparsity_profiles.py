@@ -32,37 +32,13 @@ LEVELS = np.linspace(0, 100, 21)
 
 
 def kernels(tensors: Iterable[str]) -> list[str]:
-    """Return the names of the kernels among a network's tensors: convolutions and last layer.
-
-    Biases and normalisation are left out.  A bias that stands before a normalisation has no
-    effect, and with ResNet-12 the inner loop may not move the normalisation, so that its tensors
-    count as frozen altogether.
-
-    Parameters
-    ----------
-    tensors : iterable of str
-        Names, in the order of the network.
-
-    Returns
-    -------
-    list of str
-    """
+    """Return the names of the kernels among a network's tensors: convolutions and last layer."""
     modules = (name.removesuffix(".weight") for name in tensors if name.endswith(".weight"))
     return [f"{m}.weight" for m in modules if not m.rpartition(".")[2].startswith("norm")]
 
 
 def blocks(tensors: Iterable[str]) -> dict[str, list[str]]:
-    """Return the kernels of each block, ``layer1`` to ``layer4``, and of the output layer.
-
-    Parameters
-    ----------
-    tensors : iterable of str
-        Names, in the order of the network.
-
-    Returns
-    -------
-    dict of str to list of str
-    """
+    """Return the kernels of each block, ``layer1`` to ``layer4``, and of the output layer."""
     found: dict[str, list[str]] = {}
     for name in kernels(tensors):
         found.setdefault(name.partition(".")[0], []).append(name)
@@ -70,20 +46,7 @@ def blocks(tensors: Iterable[str]) -> dict[str, list[str]]:
 
 
 def zero_share(record: Record, names: Sequence[str]) -> np.ndarray:
-    """Return the share of weights that the inner loop cannot move, over training.
-
-    Parameters
-    ----------
-    record : dict
-        A record.
-    names : sequence of str
-        Tensors that are counted together.
-
-    Returns
-    -------
-    ndarray of float, [evaluations]
-        In percent.
-    """
+    """Return the share of weights that the inner loop cannot move, over training."""
     frozen = np.sum([record["curves"]["frozen"][n] for n in names], axis=0)
     return 100 * frozen / sum(record["tensors"][n] for n in names)
 
@@ -101,26 +64,7 @@ class NoiseRates(NamedTuple):
 def noise_rates(
     start: float, updates: int, rule_rate: float = 7.5e-3, weights: int = 20_000
 ) -> NoiseRates:
-    """Simulate learned rates under the null hypothesis: every number makes a random walk.
-
-    All numbers start at the inner rate.  The straight-through derivative lets those below zero
-    walk on, so for sparse-ReLU-MAML and for Meta-SGD it is the same walk.
-
-    Parameters
-    ----------
-    start : float
-        Where all numbers start: the inner rate.
-    updates : int
-        Meta-updates.
-    rule_rate : float, default 0.0075
-        Adam's rate.
-    weights : int, default 20000
-        Weights to simulate, from a fixed seed.
-
-    Returns
-    -------
-    NoiseRates
-    """
+    """Simulate learned rates under the null hypothesis: every number makes a random walk."""
     generator = np.random.default_rng(0)
     rates = np.full(weights, start)
     zero, end = adam_walk(rates, updates, rule_rate, lambda m: m <= 0, generator)
@@ -167,21 +111,7 @@ def _seeds(group: Sequence[Record]) -> str:
 
 
 def draw_training(experiments: Iterable[Experiment], records: Sequence[Record]) -> Figure:
-    """Draw the share of frozen weights of each block over training.
-
-    Parameters
-    ----------
-    experiments : iterable of Experiment
-        What there should be; methods that freeze nothing are left out.
-    records : sequence of dict
-        Their records, as far as there are any.
-
-    Returns
-    -------
-    Figure
-        A row for each method, a panel for each network and number of shots; dotted, what noise
-        would make of it.
-    """
+    """Draw the share of frozen weights of each block over training."""
     rows = _by_method(_freezing(experiments))
     figure, parts = rows_of_panels(list(rows), height=3.1)
     for part, row in zip(parts, rows.values(), strict=True):
@@ -214,21 +144,7 @@ def _training_panel(ax: Axes, e: Experiment, group: Sequence[Record]) -> None:
 
 
 def draw_end(experiments: Iterable[Experiment], records: Sequence[Record]) -> Figure:
-    """Draw the final share of frozen weights over depth, kernel by kernel.
-
-    Parameters
-    ----------
-    experiments : iterable of Experiment
-        What there should be; methods that freeze nothing are left out.
-    records : sequence of dict
-        Their records, as far as there are any.
-
-    Returns
-    -------
-    Figure
-        A row for each network, a panel for each number of shots; a colour for each method, with
-        Student's 95 % intervals; dotted, what noise would make of it.
-    """
+    """Draw the final share of frozen weights over depth, kernel by kernel."""
     rows: dict[str, dict[int, list[Experiment]]] = {}
     for e in sorted(_freezing(experiments), key=lambda e: e.shots):
         rows.setdefault(NETWORKS[e.network], {}).setdefault(e.shots, []).append(e)
@@ -291,21 +207,7 @@ def _ends(group: Sequence[Record], names: Sequence[str]) -> list[Interval]:
 
 
 def end_table(experiments: Iterable[Experiment], records: Sequence[Record]) -> str:
-    """Return the final shares of frozen weights, kernel by kernel, beside those of noise.
-
-    Parameters
-    ----------
-    experiments : iterable of Experiment
-        What there should be; methods that freeze nothing are left out.
-    records : sequence of dict
-        Their records, as far as there are any.
-
-    Returns
-    -------
-    str
-        Markdown, a table for each network: means over seeds with Student's 95 % intervals,
-        percent, and below it what the numbers were made with.
-    """
+    """Return the final shares of frozen weights, kernel by kernel, beside those of noise."""
     tables: dict[str, list[Experiment]] = {}
     for group in _by_method(_freezing(experiments)).values():
         for e in group:
@@ -347,42 +249,13 @@ def _learned(experiments: Iterable[Experiment]) -> list[Experiment]:
 
 
 def quantiles(records: Iterable[Record], tensor: str) -> np.ndarray:
-    """Return the quantiles of a tensor's learned rates at the best validation.
-
-    Parameters
-    ----------
-    records : iterable of dict
-        Records of one experiment.
-    tensor : str
-        Name.
-
-    Returns
-    -------
-    ndarray of float, [seeds, 21]
-        At :data:`LEVELS`, of finished runs that have them.
-    """
+    """Return the quantiles of a tensor's learned rates at the best validation."""
     found = [r["final"].get("rate_quantiles", {}).get(tensor) for r in finished(records)]
     return np.array([q for q in found if q is not None]).reshape(-1, len(LEVELS))
 
 
 def draw_rates(experiments: Iterable[Experiment], records: Sequence[Record]) -> Figure:
-    """Draw how the learned rates of each layer are distributed, as quantile functions.
-
-    Parameters
-    ----------
-    experiments : iterable of Experiment
-        What there should be; methods that learn no rates are left out.
-    records : sequence of dict
-        Their records, as far as there are any.
-
-    Returns
-    -------
-    Figure
-        A row for each method, a panel for each network and number of shots: rates over the
-        share of weights with a lower one, means over seeds and their extremes; dotted, what
-        noise would make of them; dashed, where they started.  The lowest and the highest 5 %
-        are not drawn.
-    """
+    """Draw how the learned rates of each layer are distributed, as quantile functions."""
     rows = _by_method(_learned(experiments))
     figure, parts = rows_of_panels(list(rows), height=3.1)
     for part, row in zip(parts, rows.values(), strict=True):
@@ -422,21 +295,7 @@ def _noise_quantiles(e: Experiment, group: Sequence[Record]) -> np.ndarray:
 
 
 def rates_table(experiments: Iterable[Experiment], records: Sequence[Record]) -> str:
-    """Return the learned rates of each layer in numbers, beside those of noise.
-
-    Parameters
-    ----------
-    experiments : iterable of Experiment
-        What there should be; methods that learn no rates are left out.
-    records : sequence of dict
-        Their records, as far as there are any.
-
-    Returns
-    -------
-    str
-        Markdown, a table for each method: median, middle 90 %, and the share of negative
-        rates, as means over seeds; medians with Student's 95 % intervals.
-    """
+    """Return the learned rates of each layer in numbers, beside those of noise."""
     return "\n\n".join(
         part
         for row in _by_method(_learned(experiments)).values()

@@ -22,19 +22,7 @@ def over_seeds(values: pd.Series) -> Interval:
 
 
 def draw(survey: pd.DataFrame) -> Figure:
-    """Draw precision and recall over each thing that changes, in percent.
-
-    Parameters
-    ----------
-    survey : DataFrame
-        From :func:`reproduction.runs.synthetic_support.survey`.
-
-    Returns
-    -------
-    Figure
-        A row for each kind of features; means over seeds with Student's 95 % intervals, dotted
-        what a random mask of the same density would score.
-    """
+    """Draw precision and recall over each thing that changes, in percent."""
     kinds = list(survey.groupby("features", sort=False))
     figure, parts = rows_of_panels([KINDS[kind].capitalize() for kind, _ in kinds], height=3.2)
     for part, (_, of) in zip(parts, kinds, strict=True):
@@ -66,19 +54,7 @@ def _panel(ax: Axes, rows: pd.DataFrame) -> None:
 
 
 def table_of(survey: pd.DataFrame) -> str:
-    """Return the survey as Markdown.
-
-    Parameters
-    ----------
-    survey : DataFrame
-        From :func:`reproduction.runs.synthetic_support.survey`.
-
-    Returns
-    -------
-    str
-        Two tables for each kind of features: percent, means over seeds with Student's 95 %
-        intervals; losses are means over seeds; differences of losses are paired by seed.
-    """
+    """Return the survey as Markdown."""
     scores = ("changed", "value", "precision (%)", "by chance", "recall (%)", "by chance", "seeds")
     losses = ("changed", "value", "loss", "MAML's − this", "this − the right mask's")
     parts = []

@@ -85,18 +85,7 @@ Rows = Mapping[str, Sequence[Column]]
 
 
 def columns_of_table1(folder: Path | str) -> dict[str, list[Column]]:
-    """Read the paper's Table 1.
-
-    Parameters
-    ----------
-    folder : path
-        Folder of ``table1.csv``, ``results/paper``.
-
-    Returns
-    -------
-    dict of str to list of Column
-        By network; 1 shot and 5 shots.
-    """
+    """Read the paper's Table 1."""
     numbers = pd.read_csv(Path(folder) / "table1.csv")
     return {
         NETWORKS[network]: [
@@ -114,18 +103,7 @@ def columns_of_table1(folder: Path | str) -> dict[str, list[Column]]:
 
 
 def columns_of_table2(folder: Path | str) -> dict[str, list[Column]]:
-    """Read the paper's Table 2, and from Table 1 what the same networks reach at home.
-
-    Parameters
-    ----------
-    folder : path
-        Folder of ``table1.csv`` and ``table2.csv``, ``results/paper``.
-
-    Returns
-    -------
-    dict of str to list of Column
-        By number of shots; miniImageNet, then the other data sets.
-    """
+    """Read the paper's Table 2, and from Table 1 what the same networks reach at home."""
     numbers = pd.read_csv(Path(folder) / "table2.csv")
     home = columns_of_table1(folder)["ConvNet-4"]
     elsewhere = {
@@ -169,22 +147,7 @@ def search_records() -> list[Record]:
 
 
 def accuracies(records: Iterable[Record], column: Column, method: str) -> dict[int, float]:
-    """Return the accuracies of a method in a column, in percent, by seed.
-
-    Parameters
-    ----------
-    records : iterable of dict
-        Records of any experiments.
-    column : Column
-        Where.
-    method : str
-        A key of :data:`TITLES`.
-
-    Returns
-    -------
-    dict of int to float
-        Of finished runs that have an answer.
-    """
+    """Return the accuracies of a method in a column, in percent, by seed."""
     found = {}
     for r in finished(records):
         if r["experiment"] == f"{column.runs}-{method}":
@@ -225,18 +188,7 @@ def _state(records: Sequence[Record], column: Column, method: str) -> tuple[str,
 
 
 def reported(rows: Rows) -> str:
-    """Return the paper's numbers, a table for each heading.
-
-    Parameters
-    ----------
-    rows : mapping of str to sequence of Column
-        From :func:`columns_of_table1` or :func:`columns_of_table2`.
-
-    Returns
-    -------
-    str
-        Markdown; under each table what is doubtful.
-    """
+    """Return the paper's numbers, a table for each heading."""
     parts = []
     for title, columns in rows.items():
         methods = [m for m in TITLES if any(m in c.reported for c in columns)]
@@ -265,23 +217,7 @@ def _notes(place: str, column: Column) -> list[str]:
 
 
 def side_by_side(rows: Rows, records: Sequence[Record], as_in_paper: Sequence[Record] = ()) -> str:
-    """Return the study's accuracies beside the paper's, a table for each column.
-
-    Parameters
-    ----------
-    rows : mapping of str to sequence of Column
-        From :func:`columns_of_table1` or :func:`columns_of_table2`.
-    records : sequence of dict
-        The study's records; what is missing reads "not run yet".
-    as_in_paper : sequence of dict
-        Records with the paper's settings.
-
-    Returns
-    -------
-    str
-        Markdown: means over seeds with Student's 95 % intervals, percent.  What the numbers
-        were made with stands under each table.
-    """
+    """Return the study's accuracies beside the paper's, a table for each column."""
     parts = []
     for title, columns in rows.items():
         for column in columns:
@@ -313,22 +249,7 @@ GREY = {"fashion-mnist": "FashionMNIST", "mnist": "MNIST", "glyphs": "glyphs"}
 
 
 def from_omniglot(records: Sequence[Record], as_in_paper: Sequence[Record] = ()) -> str:
-    """Return how networks that were trained on Omniglot do there and on other images.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        The study's records; what is missing reads "not run yet".
-    as_in_paper : sequence of dict
-        Records with the paper's budget.
-
-    Returns
-    -------
-    str
-        Markdown, one table: means over seeds with Student's 95 % intervals, percent, and the
-        gain over MAML, paired by seed, in percentage points.  What the numbers were made with
-        stands below.
-    """
+    """Return how networks that were trained on Omniglot do there and on other images."""
     columns = [
         Column("Omniglot", "grey-5shot", None, GREY_METHODS),
         *(Column(GREY[d], "grey-5shot", f"on:{d}", GREY_METHODS) for d in GREY_ELSEWHERE),
@@ -384,19 +305,7 @@ def _rate(name: str) -> str:
 
 
 def search_tables(records: Sequence[Record]) -> str:
-    """Return the search of inner rates: validation accuracy by method and rate.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        From :func:`search_records`.
-
-    Returns
-    -------
-    str
-        Markdown, a table for each column of Table 1, in percent; the best of a row stands out
-        once all of its rates were tried.
-    """
+    """Return the search of inner rates: validation accuracy by method and rate."""
     found = {r["experiment"]: r for r in records}
     chosen = best_rates(records)
     columns: dict[str, dict[str, list[Experiment]]] = {}  # column -> run -> its searches
@@ -437,20 +346,7 @@ def _searched(record: Record | None, best: bool) -> str:
 
 
 def power(rows: Rows, records: Sequence[Record]) -> str:
-    """Return which gains of sparse-MAML over MAML the study could have told from zero.
-
-    Parameters
-    ----------
-    rows : mapping of str to sequence of Column
-        From :func:`columns_of_table1`.
-    records : sequence of dict
-        The study's records.
-
-    Returns
-    -------
-    str
-        Markdown: the half width of the paired interval, in percentage points.
-    """
+    """Return which gains of sparse-MAML over MAML the study could have told from zero."""
     lines = []
     for column in (c for columns in rows.values() for c in columns):
         gain = _paired(records, column, "sparse-maml")
@@ -472,22 +368,7 @@ class Gain(NamedTuple):
 
 
 def gains(column: Column, records: Sequence[Record], profile: str) -> list[Gain]:
-    """Return what each method gains over MAML.
-
-    Parameters
-    ----------
-    column : Column
-        Where.
-    records : sequence of dict
-        Records of any experiments.
-    profile : str
-        Their profile: only what it runs, or the paper reports, is listed.
-
-    Returns
-    -------
-    list of Gain
-        In the order of :data:`reproduction.report.plotkit.METHODS`.
-    """
+    """Return what each method gains over MAML."""
     planned = _planned(column, profile)
     found = []
     for method in (m for m in column.shown(profile) if m != "maml"):
@@ -518,20 +399,7 @@ def _paired(records: Sequence[Record], column: Column, method: str) -> Interval 
 
 
 def rows_of(profile: str, rows: Rows) -> dict[str, list[Column]]:
-    """Return the columns in which a profile runs MAML, without the paper's numbers.
-
-    Parameters
-    ----------
-    profile : str
-        One whose data are not the paper's.
-    rows : mapping of str to sequence of Column
-        From :func:`columns_of_table1`.
-
-    Returns
-    -------
-    dict of str to list of Column
-        A row of which nothing is left is left out.
-    """
+    """Return the columns in which a profile runs MAML, without the paper's numbers."""
     found = {
         title: [
             replace(column, reported={})
@@ -544,17 +412,7 @@ def rows_of(profile: str, rows: Rows) -> dict[str, list[Column]]:
 
 
 def draw_reported(rows: Rows) -> Figure:
-    """Draw the paper's gains over MAML: a row for each heading, a panel for each column.
-
-    Parameters
-    ----------
-    rows : mapping of str to sequence of Column
-        From :func:`columns_of_table1` or :func:`columns_of_table2`.
-
-    Returns
-    -------
-    Figure
-    """
+    """Draw the paper's gains over MAML: a row for each heading, a panel for each column."""
     panels = {
         row: {c.title.removeprefix(f"{row}, "): _reported_gains(c) for c in columns}
         for row, columns in rows.items()
@@ -572,22 +430,7 @@ def _reported_gains(column: Column) -> list[Gain]:
 
 
 def draw_gains(rows: Rows, records: Sequence[Record], profile: str = "study") -> Figure:
-    """Draw gains over MAML, paired by seed, beside the paper's.
-
-    Parameters
-    ----------
-    rows : mapping of str to sequence of Column
-        From :func:`columns_of_table1`, :func:`columns_of_table2` or :func:`rows_of`.
-    records : sequence of dict
-        Records; what is missing is named in the margin.
-    profile : str, default "study"
-        Their profile.
-
-    Returns
-    -------
-    Figure
-        Points with Student's 95 % intervals; diamonds are the paper's.
-    """
+    """Draw gains over MAML, paired by seed, beside the paper's."""
     panels = {
         row: {c.named(row): gains(c, records, profile) for c in columns}
         for row, columns in rows.items()

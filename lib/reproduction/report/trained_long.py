@@ -66,15 +66,7 @@ def gate(runs: Iterable[Record]) -> Gate | None:
 
 
 def word(gain: Interval, paper: float | None = None) -> str:
-    """Return the verdict on an expected gain whose gate is open.
-
-    Parameters
-    ----------
-    gain : Interval
-        Percentage points, over two seeds or more.
-    paper : float, optional
-        The paper's effect under equal conditions, where there is one; positive.
-    """
+    """Return the verdict on an expected gain whose gate is open."""
     misses = paper is not None and gain.high < paper
     if gain.low > 0:
         return "partly" if misses else "supported"

@@ -93,23 +93,7 @@ def _kinds(hint: Any) -> tuple[type, ...]:
 
 
 def check_value(name: str, value: Any, *kinds: type) -> None:
-    """Refuse what is of another kind, and numbers that nothing can be made of.
-
-    Parameters
-    ----------
-    name : str
-        What the value is of, for the message.
-    value : Any
-        The value; a whole number serves as a ``float``, a truth value as no number.
-    *kinds : type
-        What it may be.
-
-    Raises
-    ------
-    ValueError
-        If it is none of them, a text is no text, or a number is not finite or beyond
-        :data:`LARGEST`.
-    """
+    """Refuse what is of another kind, and numbers that nothing can be made of."""
     truth = isinstance(value, bool)
     accepted = (*kinds, int) if float in kinds else kinds
     if not isinstance(value, accepted) or (truth and bool not in kinds):
@@ -136,13 +120,7 @@ class Changeable:
             check_value(name, value, *kinds)
 
     def replace(self, **changes: Any) -> Self:
-        """Return a copy with some parameters changed.
-
-        Raises
-        ------
-        ValueError
-            For an unknown parameter; the nearest known name is suggested.
-        """
+        """Return a copy with some parameters changed."""
         known = [f.name for f in dataclasses.fields(self)]  # type: ignore[arg-type]
         for name in changes:
             if name not in known:
@@ -169,12 +147,7 @@ class Episodes(NamedTuple):
 
 @dataclass(frozen=True)
 class Experiment(Changeable):
-    """Parameters of one meta-training run; only the seed is missing.
-
-    Defaults are those of the paper's Figure 1 (5-way 5-shot miniImageNet).  A record that
-    lacks a parameter was made before it existed: the default of a new parameter must be
-    what was done until then.
-    """
+    """Parameters of one meta-training run; only the seed is missing."""
 
     name: str
     """File-name-safe name, unique within its profile."""
@@ -317,11 +290,7 @@ class Experiment(Changeable):
         return min(self.away_tasks if probe.startswith("on:") else EPISODES, self.test_tasks)
 
     def flops(self) -> float:
-        """Return the floating-point operations of one run, convolutions and products only.
-
-        A forward and backward pass counts as three forward passes.  An exact meta-update
-        counts as :data:`SECOND_ORDER` to first order, for so long it takes.
-        """
+        """Return the floating-point operations of one run, convolutions and products only."""
         image = image_flops(self.network, self.ways, self.channels, self.image_size, self.width)
         support, query = self.ways * self.shots, self.ways * self.queries
         adaptation = 3 * self.inner_steps * support

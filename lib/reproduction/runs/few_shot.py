@@ -59,34 +59,7 @@ class _Progress:
 
 
 class Training:
-    """One meta-training run of an experiment with a seed.
-
-    Parameters
-    ----------
-    experiment : Experiment
-        All parameters.
-    seed : int
-        Seed of the initialisation, of the mask, and of the streams of episodes.
-    images : ImageSet
-        The data that the experiment names, at its image size.
-    device : str, default "auto"
-        ``auto``, ``cpu``, ``cuda``, ``mps`` or ``xpu``.
-    checkpoint : Path, optional
-        Where to keep the state of the run; if a state of the same run is there, it
-        goes on from it.
-    progress : bool, default True
-        Show a progress bar.
-    masks : dict of str to ndarray of bool, optional
-        Which weights move, for an experiment with ``masks_from``: they stay as they are.
-    others : dict of str to ImageSet, optional
-        The data sets that its ``on:`` probes name, at its image size.
-
-    Notes
-    -----
-    Training, validation and test episodes are numbered streams of their own
-    (:class:`wheretolearn.tasks.EpisodeSampler`), the same for every method with the
-    same seed.  Every validation uses the same episodes.
-    """
+    """One meta-training run of an experiment with a seed."""
 
     def __init__(
         self,
@@ -362,54 +335,7 @@ def run(
     progress: bool = True,
     wait: bool = True,
 ) -> records.Record:
-    """Return the record of a run: the one that exists, or that of a training done now.
-
-    A record that has no answer on another data set (probe ``on:<data>``), because that was
-    not at hand when the record was made, is made again once it is.
-
-    Parameters
-    ----------
-    experiment : Experiment
-        All parameters.
-    seed : int
-        The seed.
-    results : path, default "results"
-        Folder of the records; checkpoints stand in its ``.checkpoints``.
-    data : path, optional
-        Root of the data, see :func:`wheretolearn.data.data_root`.
-    device : str, default "auto"
-        ``auto``, ``cpu``, ``cuda``, ``mps`` or ``xpu``.
-    fresh : bool, default False
-        Train even if there is a record, and from the beginning.
-    keep : bool, default False
-        Keep the state at the end of training: an experiment that differs in its name and in more
-        updates goes on from it, where it stands as its checkpoint.
-    threads : int, default 1
-        CPU threads; small networks gain nothing from more.
-    progress : bool, default True
-        Show a progress bar.
-    wait : bool, default True
-        If another process works on the same run, wait for it (and use its record);
-        otherwise raise.
-
-    Returns
-    -------
-    dict
-        The record, written to ``<results>/<profile>/<experiment>/seed<k>.json``.
-
-    Raises
-    ------
-    reproduction.runs.records.WriteError
-        If the results cannot be written; said before the training starts.
-    reproduction.runs.records.RecordError
-        If there is a record that cannot be trusted, or was made with other parameters.
-    wheretolearn.data.DataError
-        If the data are missing or damaged.
-    TimeoutError
-        If another process works on the run and `wait` is false.
-    ValueError
-        If masks of another run are wanted that is missing, diverged, or of another network.
-    """
+    """Return the record of a run: the one that exists, or that of a training done now."""
     results = Path(results)
     root = Path(data) if data is not None else None
 
@@ -475,11 +401,7 @@ def _others(names: Iterable[str], image_size: int, root: Path | None) -> dict[st
 
 
 def _lacks(record: records.Record, experiment: Experiment, root: Path | None) -> list[str]:
-    """Return the data sets that a record has no answer on, though they can be loaded now.
-
-    Nothing is lacking if the run itself could not be trained now.  What is absent costs a look
-    into its folder; what is there is loaded, lest damaged files start a training each time.
-    """
+    """Return the data sets that a record has no answer on, though they can be loaded now."""
     size = experiment.image_size
     if record["status"] != "finished" or not experiment.test_tasks:
         return []

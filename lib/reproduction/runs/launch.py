@@ -13,29 +13,7 @@ from .streams import ContinualExperiment
 
 
 def run(experiment: Planned, seed: int, **options: Any) -> Record:
-    """Return the record of a run: the one that exists, or that of a training done now.
-
-    Parameters
-    ----------
-    experiment : Planned
-        What is run: a few-shot experiment, or one with a stream.
-    seed : int
-        The seed.
-    **options
-        See :func:`reproduction.runs.few_shot.run`.
-
-    Returns
-    -------
-    dict
-        The record.
-
-    Raises
-    ------
-    TypeError
-        For something that is no experiment.
-    ValueError
-        For something that is no seed.
-    """
+    """Return the record of a run: the one that exists, or that of a training done now."""
     check_seed(seed)
     if isinstance(experiment, Experiment):
         return training.run(experiment, seed, **options)

@@ -35,24 +35,7 @@ def pack(masks: Masks) -> dict[str, str]:
 
 
 def unpack(packed: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> Masks:
-    """Return the masks behind the text.
-
-    Parameters
-    ----------
-    packed : mapping of str to str
-        From :func:`pack`.
-    shapes : mapping of str to tuple of int
-        Shape of each tensor.
-
-    Returns
-    -------
-    dict of str to ndarray of bool
-
-    Raises
-    ------
-    ValueError
-        If a tensor is missing or has another size.
-    """
+    """Return the masks behind the text."""
     masks = {}
     for name, shape in shapes.items():
         raw = base64.b64decode(packed.get(name, ""), validate=True)
@@ -65,27 +48,7 @@ def unpack(packed: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> 
 
 
 def rearrange(masks: Masks, how: str, generator: np.random.Generator) -> Masks:
-    """Return masks that share some of what others have.
-
-    Parameters
-    ----------
-    masks : dict of str to ndarray of bool
-        Which weights move.
-    how : {"own", "shuffled", "random", "all"}
-        The same masks; the same number of weights in each tensor, at random places; the
-        same number of weights over all tensors, at random places; every weight.
-    generator : numpy.random.Generator
-        Source of the places.
-
-    Returns
-    -------
-    dict of str to ndarray of bool
-
-    Raises
-    ------
-    ValueError
-        For an unknown arrangement; the nearest one is suggested.
-    """
+    """Return masks that share some of what others have."""
     if how == "own":
         return {n: m.copy() for n, m in masks.items()}
     if how == "all":

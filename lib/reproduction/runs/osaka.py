@@ -116,10 +116,7 @@ class OsakaExperiment(WithStream):
         return settings(self.learner, self.alpha, self.ways) | self.settings
 
     def flops(self) -> float:
-        """Return the floating-point operations of one run, convolutions and products only.
-
-        Pretraining, which stops early, is counted as 50 epochs, or fewer if there are.
-        """
+        """Return the floating-point operations of one run, convolutions and products only."""
         chosen, images = self.chosen, self.ways * self.shots
         epochs = min(50, self.epochs)
         method = LEARNERS[self.learner]
@@ -147,31 +144,7 @@ class OsakaExperiment(WithStream):
 
 
 class OsakaRun:
-    """One run of an experiment with a seed: pretraining update by update, then step by step.
-
-    Parameters
-    ----------
-    experiment : OsakaExperiment
-        All parameters.
-    seed : int
-        Seed of the stream, the network, the learner and pretraining.
-    data : OsakaData
-        What the stream draws from, see :func:`open_experiment`.
-    device : str, default "cpu"
-        ``auto``, ``cpu``, ``cuda``, ``mps`` or ``xpu``.
-
-    Attributes
-    ----------
-    stream : ContextStream
-        What is learned; the learner gets its batches alone.
-    learner : OnlineLearner
-        Who learns.
-
-    Raises
-    ------
-    ValueError
-        If a setting makes no sense, or a data set has too few classes.
-    """
+    """One run of an experiment with a seed: pretraining update by update, then step by step."""
 
     def __init__(
         self, experiment: OsakaExperiment, seed: int, data: OsakaData, *, device: str = "cpu"
@@ -293,29 +266,7 @@ class OsakaRun:
             curves["numbers"].setdefault(name, []).append(float(f"{number:.5g}"))
 
     def result(self) -> dict[str, Any]:
-        """Return what the run found, as plain data.
-
-        Returns
-        -------
-        dict
-            ``status`` (``finished`` or ``diverged``); ``diverged_at`` (the update of pretraining,
-            or the step, or None); ``pretraining`` (updates, best epoch and curves by epoch, or
-            None); ``contexts`` (first step and data set of each, and the names of the data sets);
-            ``correct`` (correct images of each step, see ``osaka_metrics.unpack``); ``detected``
-            (1 for each step at which a shift was seen, packed likewise); ``curves`` (at about 100
-            steps: the mean loss since the last one, and for learned rules the frozen weights, the
-            mean rate and, where a tensor has a single one, the learned number); and ``final``:
-            ``accuracy``, ``by_source`` and ``around`` in [0, 1], ``precision``, ``recall`` and
-            ``f1`` of the detections, ``sparsity`` (of the tensors that may move), ``gradients``
-            (images that gradients were taken of in the stream), ``outer_steps`` (of the slow
-            weights) and ``first_frozen`` (the first step after which a learned rate was zero, or
-            None).  All of ``final`` is None where the learner diverged.
-
-        Raises
-        ------
-        ValueError
-            If the run is not over.
-        """
+        """Return what the run found, as plain data."""
         if not self.over:
             raise ValueError(f"the run is not over: step {self.step} of {len(self.stream)} is next")
         starts = [int(s) for s in self.stream.starts if s < max(self.step, 1)]
@@ -383,46 +334,14 @@ class OsakaRun:
 
 
 def open_experiment(experiment: OsakaExperiment, data: Path | None = None) -> OsakaData:
-    """Open the data of an experiment.
-
-    Parameters
-    ----------
-    experiment : OsakaExperiment
-        What is run.
-    data : Path, optional
-        Root of the data, see :func:`wheretolearn.data.data_root`.
-
-    Returns
-    -------
-    OsakaData
-
-    Raises
-    ------
-    ValueError
-        For an unknown stream.
-    wheretolearn.data.DataError
-        If its data are missing or damaged.
-    """
+    """Open the data of an experiment."""
     return open_data(experiment.stream, data, validation=experiment.validation)
 
 
 def run(
     experiment: OsakaExperiment, seed: int, data: Path | None = None, *, device: str = "cpu"
 ) -> dict[str, Any]:
-    """Run an experiment from beginning to end.
-
-    Parameters
-    ----------
-    experiment, data
-        As in :func:`open_experiment`.
-    seed, device
-        As in :class:`OsakaRun`.
-
-    Returns
-    -------
-    dict
-        As from :meth:`OsakaRun.result`.
-    """
+    """Run an experiment from beginning to end."""
     running = OsakaRun(experiment, seed, open_experiment(experiment, data), device=device)
     while not running.over:
         running.advance()

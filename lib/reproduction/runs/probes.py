@@ -55,29 +55,7 @@ Answers = dict[str, list[float]]
 def ask(
     probe: str, learner: MetaLearner, episodes: EpisodeSampler, count: int | None = None
 ) -> dict[str, Interval]:
-    """Return the answers of a probe.
-
-    Parameters
-    ----------
-    probe : str
-        A key of :data:`PROBES`, or ``on:<data set>``.
-    learner : MetaLearner
-        A trained one; it is left as it is.
-    episodes : EpisodeSampler
-        Test episodes (for ``on:``, of the other data set).
-    count : int, optional
-        How many of them; :data:`EPISODES` by default.
-
-    Returns
-    -------
-    dict of str to Interval
-        An answer that is no number in an episode leaves that episode out.
-
-    Raises
-    ------
-    ValueError
-        For an unknown probe; the nearest known name is suggested.
-    """
+    """Return the answers of a probe."""
     check_probe(probe)
     tasks = (episodes[i].to(learner.device) for i in range(EPISODES if count is None else count))
     if probe.startswith("on:"):
@@ -180,19 +158,7 @@ PROBES: dict[str, Callable[[MetaLearner, Iterator[Task]], Answers]] = {
 
 
 def cka(x: Tensor, y: Tensor) -> float:
-    """Return the linear CKA of two sets of features.
-
-    Parameters
-    ----------
-    x, y : Tensor
-        Features of the same examples, [n, ...].
-
-    Returns
-    -------
-    float
-        In [0, 1]; 1 where one is a rotation and scaling of the other, NaN where either
-        is constant.
-    """
+    """Return the linear CKA of two sets of features."""
     x, y = (t.flatten(1).cpu().double() for t in (x, y))
     x, y = (t - t.mean(0) for t in (x, y))
     gram_x, gram_y = x @ x.T, y @ y.T  # [n, n]: fewer examples than features

@@ -43,34 +43,14 @@ def identity(experiment: Planned, seed: int, fingerprint: str, *more: Any) -> st
 
 
 class Checkpoint:
-    """The file in which a run keeps its state, so that it can be stopped at any time.
-
-    The file begins with the SHA-256 of the rest: one changed bit would be another result.
-
-    Parameters
-    ----------
-    path : Path, optional
-        Where; without one nothing is kept.
-    identity : str
-        What the run is, see :func:`identity`: a state of another one is not taken up.
-    device : torch.device
-        Where it computes: a state from elsewhere is not taken up.
-    """
+    """The file in which a run keeps its state, so that it can be stopped at any time."""
 
     def __init__(self, path: Path | None, identity: str, device: torch.device) -> None:
         self.path, self.identity, self.device = path, identity, device
         self._saved = time.monotonic()
 
     def resume(self, take: Callable[[dict[str, Any]], None]) -> bool:
-        """Let `take` take up the state of this run, and return whether there is one that serves.
-
-        Torch's random numbers then go on from there.  Why a state is not taken up is said.
-
-        Raises
-        ------
-        StateError
-            If `take` fails, which may have taken up a part; the file is removed.
-        """
+        """Let `take` take up the state of this run, and return whether there is one that serves."""
         if self.path is None or not self.path.exists():
             return False
         try:
@@ -101,10 +81,7 @@ class Checkpoint:
         return STOP.asked or time.monotonic() - self._saved > _SECONDS_BETWEEN_CHECKPOINTS
 
     def save(self, state: dict[str, Any], where: str) -> None:
-        """Keep a state, with that of torch's random numbers; stop if that was asked.
-
-        `where` says how far the run is, such as ``update 120 of 600``.
-        """
+        """Keep a state, with that of torch's random numbers; stop if that was asked."""
         if self.path is None:
             return
         whole = state | {
@@ -147,44 +124,7 @@ def live(
     threads: int = 1,
     wait: bool = True,
 ) -> records.Record:
-    """Return the record of a run: the one that exists, or that of a training done now.
-
-    Parameters
-    ----------
-    experiment : Planned
-        What is run.
-    seed : int
-        The seed.
-    train : callable
-        ``train(checkpoint)`` trains, keeping its state in that file, and returns the record.
-    existing : callable
-        ``existing(path)`` returns the record at a path, or None if it does not serve.
-    results : Path
-        Folder of the records.
-    fresh : bool, default False
-        Train even if there is a record, and from the beginning.
-    keep : bool, default False
-        Keep the state at the end of training beside the record.
-    threads : int, default 1
-        CPU threads; small networks gain nothing from more.
-    wait : bool, default True
-        If another process works on the same run, wait for it (and use its record);
-        otherwise raise.
-
-    Returns
-    -------
-    dict
-        The record, as written.
-
-    Raises
-    ------
-    reproduction.runs.records.WriteError
-        If the results cannot be written; said before the training starts.
-    reproduction.runs.records.RecordError
-        From `existing`.
-    TimeoutError
-        If another process works on the run and `wait` is false.
-    """
+    """Return the record of a run: the one that exists, or that of a training done now."""
     place = Path(experiment.profile) / experiment.name / f"seed{seed}"
     path = results / place.with_suffix(".json")
     checkpoint = results / ".checkpoints" / place.with_suffix(".pt")
@@ -231,13 +171,7 @@ def live(
 
 
 def existing(path: Path, experiment: Planned) -> records.Record | None:
-    """Return the record at a path, if there is one.
-
-    Raises
-    ------
-    reproduction.runs.records.RecordError
-        If it was made with other parameters: another run must not take its place unasked.
-    """
+    """Return the record at a path, if there is one."""
     if not path.exists():
         return None
     record = records.read_run(path)

@@ -53,13 +53,7 @@ _SCHEMAS = {"few-shot": "record", "continual": "continual", "osaka": "osaka"}
 
 
 def checksum(record: Record) -> str:
-    """Return the SHA-256 of a record's content, its own ``content_sha256`` left out.
-
-    Raises
-    ------
-    RecordError
-        If a number is not finite: JSON has no such numbers.
-    """
+    """Return the SHA-256 of a record's content, its own ``content_sha256`` left out."""
     content = {k: v for k, v in record.items() if k != "content_sha256"}
     try:
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -71,25 +65,7 @@ def checksum(record: Record) -> str:
 
 
 def validate(record: Record, where: str = "record") -> Record:
-    """Return the record if it can be trusted.
-
-    Parameters
-    ----------
-    record : dict
-        Parsed JSON.
-    where : str
-        What to call it in messages.
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    RecordError
-        For another schema version, a field that breaks the schema or contradicts another, or a
-        checksum that does not fit the content.
-    """
+    """Return the record if it can be trusted."""
     version = record.get("schema_version") if isinstance(record, dict) else None
     if version != SCHEMA_VERSION:
         raise RecordError(
@@ -183,15 +159,7 @@ def _unpacked(numbers: str) -> bytes:
 
 
 def read(path: Path | str) -> Record:
-    """Read and validate a record.
-
-    Raises
-    ------
-    RecordError
-        If the file is not JSON or :func:`validate` refuses it.
-    FileNotFoundError
-        If there is none.
-    """
+    """Read and validate a record."""
     if Path(path).is_char_device():
         raise RecordError(f"{path}: not a file")  # some have no end
     content = Path(path).read_bytes()
@@ -207,26 +175,7 @@ def _refuse(constant: str) -> None:
 
 
 def write(path: Path | str, record: Record) -> Record:
-    """Seal a record with its checksum, validate it and write it atomically.
-
-    Parameters
-    ----------
-    path : path
-        Where to; missing folders are made.
-    record : dict
-        Without ``content_sha256``.
-
-    Returns
-    -------
-    dict
-        The sealed record.
-
-    Raises
-    ------
-    WriteError
-        If the disk is full or the folder cannot be written; a file that was there
-        stays as it was.
-    """
+    """Seal a record with its checksum, validate it and write it atomically."""
     sealed = record | {"content_sha256": checksum(record)}
     validate(sealed, str(path))
     text = json.dumps(sealed, indent=1, allow_nan=False)
@@ -242,13 +191,7 @@ def _on_one_line(numbers: re.Match[str]) -> str:
 
 
 def write_atomically(path: Path | str, content: bytes) -> None:
-    """Write a file so that readers see the old content or the new one, never a part.
-
-    Raises
-    ------
-    WriteError
-        With the reason that the system gives.
-    """
+    """Write a file so that readers see the old content or the new one, never a part."""
     with _beside(Path(path), content) as temporary:
         temporary.chmod(0o644)
         os.replace(temporary, path)
@@ -289,28 +232,7 @@ def remove_leftovers(path: Path) -> None:
 
 
 def load(results: Path | str, chosen: Iterable[Planned]) -> list[Record]:
-    """Read all records of some experiments, ordered by experiment and seed.
-
-    Records made with other parameters than the experiment has now are left out.
-    A file must hold the seed that its name says, and all records of an experiment
-    must have been made on the same data.
-
-    Parameters
-    ----------
-    results : path
-        The folder that holds ``<profile>/<experiment>/seed<k>.json``.
-    chosen : iterable of Planned
-        Which experiments.
-
-    Returns
-    -------
-    list of dict
-
-    Raises
-    ------
-    RecordError
-        If a file cannot be trusted, or two were made on different data.
-    """
+    """Read all records of some experiments, ordered by experiment and seed."""
     found = []
     for experiment in chosen:
         folder = Path(results) / experiment.profile / experiment.name
@@ -323,20 +245,7 @@ def load(results: Path | str, chosen: Iterable[Planned]) -> list[Record]:
 
 
 def check_data(records: Iterable[Record]) -> None:
-    """Raise an error unless runs that can be compared were made, and tested, on the same data.
-
-    Parameters
-    ----------
-    records : iterable of dict
-        Records of any experiments.  Of two runs on one data set at one image size, whether
-        trained on it or only tested, the images must be the same.  Records that do not say what
-        the other data sets were that they were tested on are older than that field.
-
-    Raises
-    ------
-    RecordError
-        With the data set and two of the runs.
-    """
+    """Raise an error unless runs that can be compared were made, and tested, on the same data."""
     known: dict[tuple[str, int | None], tuple[str, str]] = {}
     for r in records:
         size = r["parameters"].get("image_size")
@@ -350,13 +259,7 @@ def check_data(records: Iterable[Record]) -> None:
 
 
 def read_run(path: Path) -> Record:
-    """Read the record of a run, ``<profile>/<experiment>/seed<k>.json``, and check that it is.
-
-    Raises
-    ------
-    RecordError
-        If it cannot be trusted or is of another run.
-    """
+    """Read the record of a run, ``<profile>/<experiment>/seed<k>.json``, and check that it is."""
     record = read(path)
     if path.stem != f"seed{record['seed']}":
         raise RecordError(f"{path}: holds the record of seed {record['seed']}")
@@ -372,10 +275,7 @@ def fits(record: Record, experiment: Planned) -> bool:
 
 
 def differing(record: Record, experiment: Planned) -> list[str]:
-    """Return the parameters of an experiment that a record was not made with, by name.
-
-    A record that is older than a parameter was made with what is now its default.
-    """
+    """Return the parameters of an experiment that a record was not made with, by name."""
     defaults = {
         f.name: f.default
         for f in dataclasses.fields(experiment)  # type: ignore[arg-type]

@@ -33,11 +33,7 @@ def run(
     progress: bool = True,
     wait: bool = True,
 ) -> records.Record:
-    """Return the record of a run: the one that exists, or that of a run done now.
-
-    Parameters, result and errors are those of :func:`reproduction.runs.few_shot.run`.  Learners of
-    the La-MAML family compute on the CPU whatever `device` says: their network is too small.
-    """
+    """Return the record of a run: the one that exists, or that of a run done now."""
     root = Path(data) if data is not None else None
 
     def train(checkpoint: Path) -> records.Record:

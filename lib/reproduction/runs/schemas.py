@@ -15,22 +15,7 @@ import fastjsonschema
 
 
 def fault(content: Any, package: str, name: str) -> str | None:
-    """Return what breaks a schema, if anything does.
-
-    Parameters
-    ----------
-    content : Any
-        Parsed JSON.
-    package : str
-        The package that holds the schema.
-    name : str
-        The file is ``<name>.schema.json``.
-
-    Returns
-    -------
-    str or None
-        Place and reason, such as ``final/sparsity: 'x' is not of type 'number'``.
-    """
+    """Return what breaks a schema, if anything does."""
     try:
         _compiled(package, name)(content)
     except fastjsonschema.JsonSchemaValueException as error:

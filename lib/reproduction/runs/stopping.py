@@ -14,13 +14,7 @@ _PATIENCE = 12  # seconds; twice that is less than what schedulers wait
 
 
 class Stopped(KeyboardInterrupt):
-    """A run was stopped.
-
-    Parameters
-    ----------
-    number : int
-        The signal.
-    """
+    """A run was stopped."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -58,10 +52,7 @@ class Stop:
 
     @contextlib.contextmanager
     def by_signals(self) -> Iterator[None]:
-        """Within, SIGINT, SIGTERM and SIGHUP ask for it; a second one stops at once.
-
-        So does an update that takes too long, for whoever sends SIGTERM may soon send SIGKILL.
-        """
+        """Within, SIGINT, SIGTERM and SIGHUP ask for it; a second one stops at once."""
         self.kept, self._asked_by = "", 0
         before = {number: signal.getsignal(number) for number in _SIGNALS}
         heeded = [number for number, handler in before.items() if handler != signal.SIG_IGN]

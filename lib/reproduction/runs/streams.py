@@ -118,22 +118,7 @@ class ContinualExperiment(WithStream):
 
 
 class ContinualRun:
-    """One run of an experiment with a seed, batch by batch.
-
-    Parameters
-    ----------
-    experiment : ContinualExperiment
-        All parameters.
-    seed : int
-        Seed of the stream, the network and the learner.
-    stream : Stream
-        What is learned, see :func:`open_stream`.
-
-    Raises
-    ------
-    ValueError
-        If a setting makes no sense for the learner.
-    """
+    """One run of an experiment with a seed, batch by batch."""
 
     def __init__(self, experiment: ContinualExperiment, seed: int, stream: Stream) -> None:
         self.experiment, self.seed, self.stream = experiment, seed, stream
@@ -228,24 +213,7 @@ class ContinualRun:
             self.still[name] = still
 
     def result(self) -> dict[str, Any]:
-        """Return what the run found, as plain data.
-
-        Returns
-        -------
-        dict
-            ``status`` (``finished`` or ``diverged``), ``diverged_at`` (task and samples of it
-            seen, or None), ``curves`` (the accuracy on every task before any was learned; for each
-            task learned: the mean training loss, the accuracy on every task, of each tensor where
-            the learner has rates the frozen weights, how many thawed since the last task, and the
-            mean rate, and the cosines of :mod:`~wheretolearn.continual.interference`), and
-            ``final`` (``ra``, ``bti``, ``la`` in [-1, 1], ``sparsity``, and the means of the
-            cosines; None where there is none).
-
-        Raises
-        ------
-        ValueError
-            If the run is not over.
-        """
+        """Return what the run found, as plain data."""
         if not self.over:
             raise ValueError(f"the run is not over: task {self.task} of {len(self.stream)} is next")
         final: dict[str, float | None] = dict.fromkeys(_FINAL)
@@ -288,46 +256,14 @@ class ContinualRun:
 
 
 def open_stream(experiment: ContinualExperiment, seed: int, data: Path | None = None) -> Stream:
-    """Open the stream of an experiment.
-
-    Parameters
-    ----------
-    experiment : ContinualExperiment
-        What is run.
-    seed : int
-        Seed of the stream.
-    data : Path, optional
-        Root of the data, see :func:`wheretolearn.data.data_root`.
-
-    Returns
-    -------
-    Stream
-
-    Raises
-    ------
-    ValueError
-        For an unknown stream.
-    wheretolearn.data.DataError
-        If its data are missing or damaged.
-    """
+    """Open the stream of an experiment."""
     if experiment.stream == "split-cifar100":
         return SplitCIFAR100(seed, data, validation=experiment.validation)
     return make_stream(experiment.stream, seed, validation=experiment.validation, root=data)
 
 
 def run(experiment: ContinualExperiment, seed: int, data: Path | None = None) -> dict[str, Any]:
-    """Run an experiment from beginning to end.
-
-    Parameters
-    ----------
-    experiment, seed, data
-        As in :func:`open_stream`.
-
-    Returns
-    -------
-    dict
-        As from :meth:`ContinualRun.result`.
-    """
+    """Run an experiment from beginning to end."""
     running = ContinualRun(experiment, seed, open_stream(experiment, seed, data))
     while not running.over:
         running.advance()

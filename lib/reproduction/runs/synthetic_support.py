@@ -76,11 +76,7 @@ class Planted:
 
     @property
     def inner_rate(self) -> float:
-        r"""Half of the largest inner rate at which steps on the support still converge.
-
-        The largest eigenvalue of the loss's Hessian on n examples of d features is about
-        :math:`2 (1 + \sqrt{d/n})^2` (Marchenko and Pastur, 1967).
-        """
+        """Half of the largest inner rate at which steps on the support still converge."""
         return 0.5 / (1 + math.sqrt(self.dimension / self.shots)) ** 2
 
     def replace(self, **changes: object) -> Planted:
@@ -110,15 +106,7 @@ class Found(NamedTuple):
 
 
 class Problem:
-    """One draw of a problem: which coordinates are planted, and the shared weights.
-
-    Parameters
-    ----------
-    setting : Planted
-        The problem.
-    seed : int
-        Seed of everything that is drawn.
-    """
+    """One draw of a problem: which coordinates are planted, and the shared weights."""
 
     def __init__(self, setting: Planted, seed: int) -> None:
         self.setting = setting
@@ -185,10 +173,7 @@ def _one_by_one(tasks: Task) -> list[Task]:
 def _learner(
     method: str, setting: Planted, seeds: Sequence[int], masks: Tensor | None = None
 ) -> MetaLearner:
-    """Return a learner of as many problems as there are seeds, with a mask from each seed.
-
-    Masks that are given, bool [P, d], stay as they are.
-    """
+    """Return a learner of as many problems as there are seeds, with a mask from each seed."""
     rule = make_rule(
         method,
         inner_rate=setting.inner_rate,
@@ -215,29 +200,8 @@ def _learner(
 
 
 def search_all(draws: Sequence[tuple[Planted, int]]) -> list[Found]:
-    """Meta-train sparse-MAML and MAML on problems of one shape, and compare masks with the truth.
-
-    Two more learners train weights under masks that stay: the right one, and one that moves as
-    many coordinates, drawn at random.
-
-    The problems are trained side by side, and none knows of the others: losses are added, and
-    every step, of the inner loop and of Adam, goes number by number.
-
-    Parameters
-    ----------
-    draws : sequence of (Planted, int)
-        Problem, and the seed of its draw and of its initial mask; all learners see the same tasks.
-
-    Returns
-    -------
-    list of Found
-        In the order of the draws.
-
-    Raises
-    ------
-    ValueError
-        If the problems differ in more than features, noise and the number of planted
-        coordinates.
+    """Meta-train sparse-MAML and MAML on problems of one shape, and compare masks with the
+    truth.
     """
     settings, seeds = zip(*draws, strict=True)
     if len({s.shape for s in settings}) > 1:
@@ -290,22 +254,7 @@ def _found(problem: Problem, moves: Tensor, losses: Mapping[str, float]) -> Foun
 
 
 def losses_under(setting: Planted, seed: int, masks: Tensor) -> list[float]:
-    """Train weights of one problem under several masks that stay, all on the same tasks.
-
-    Parameters
-    ----------
-    setting : Planted
-        The problem.
-    seed : int
-        Seed of its draw.
-    masks : Tensor
-        Which coordinates move, bool [M, d].
-
-    Returns
-    -------
-    list of float
-        The query loss on 200 fresh tasks under each mask.
-    """
+    """Train weights of one problem under several masks that stay, all on the same tasks."""
     problems = [Problem(setting, seed) for _ in masks]
     learner = _learner("sparse-maml", setting, [seed] * len(masks), masks)
     for _ in range(setting.updates):
@@ -339,23 +288,7 @@ GRID: dict[str, list[Planted]] = {
 def survey(
     seeds: Sequence[int], updates: int = BASE.updates, progress: bool = True
 ) -> pd.DataFrame:
-    """Search every setting of :data:`GRID` with both kinds of features, each once.
-
-    Parameters
-    ----------
-    seeds : sequence of int
-        Draws of each problem.
-    updates : int, default 400
-        Meta-updates.
-    progress : bool, default True
-        Whether to show a progress bar.
-
-    Returns
-    -------
-    DataFrame
-        One line for each kind of features, panel, value and seed, with the fields of
-        :class:`Found`.
-    """
+    """Search every setting of :data:`GRID` with both kinds of features, each once."""
     lines = [
         (kind, panel, setting.replace(features=kind, updates=updates), seed)
         for kind in KINDS
