@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from reproduction.bench import accuracy
+from reproduction.bench import report as bench
 from reproduction.plan import few_shot, study
 from reproduction.plan import streams as plan
 from reproduction.plan.few_shot import of_method
@@ -162,9 +162,9 @@ def test_every_planned_run_is_drawn(profile, page):
 
 
 def test_every_run_in_bf16_is_in_the_table():
-    text = accuracy.in_bf16(ROOT / "nowhere")
+    text = bench.in_bf16(ROOT / "nowhere")
     for e in study.few_shot("study", study.SPEED):
-        assert f"`{e.name.removesuffix(accuracy.SUFFIX)}`" in text
+        assert f"`{e.name.removesuffix('-bf16')}`" in text
 
 
 # Methods that no table knows

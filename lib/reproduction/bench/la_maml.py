@@ -1,25 +1,83 @@
-"""La-MAML's step, for the benchmark: who takes part, and numbers to work on."""
+"""La-MAML's step in several forms, which return the same meta-gradient.
+
+Each takes the weights, the rates before their ReLU, the batch that arrives and the replayed one.
+Networks are MLPs with ReLU, under cross-entropy.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
+from wheretolearn.fast.mlp import by_hand
 from wheretolearn.networks import MLP
 from wheretolearn.types import Batch, Params
 
 from .cases import LaMaml
-from .la_maml_forms import FORMS
 
+Form = Callable[[Params, Params, Batch, Batch], tuple[Params, Params]]
+"""``form(weights, rates, current, replay) -> gradients for weights, gradients for rates``."""
+
+INNER_CLAMP = 2.0
+"""What the authors' code cuts inner gradients to, without using the result."""
+
+
+def usual(weights: Params, rates: Params, current: Batch, replay: Batch) -> tuple[Params, Params]:
+    """Keep a graph over the steps and go back through it once, as the authors' code does."""
+    w = [p.detach().requires_grad_() for p in weights.values()]
+    r = [p.detach().requires_grad_() for p in rates.values()]
+    rows = _rows(current, replay)
+    fast, losses = w, []
+    for x, y in zip(current.inputs.split(1), current.targets.split(1), strict=True):
+        grads = torch.autograd.grad(F.cross_entropy(_mlp(fast, x), y), fast)
+        for g in grads:
+            torch.clamp(g, -INNER_CLAMP, INNER_CLAMP)
+        fast = [p - g * F.relu(a) for p, a, g in zip(fast, r, grads, strict=True)]
+        losses.append(F.cross_entropy(_mlp(fast, rows.inputs), rows.targets))
+    grads = torch.autograd.grad(torch.stack(losses).mean(), w + r)
+    return _named(weights, grads[: len(w)]), _named(rates, grads[len(w) :])
+
+
+def two_gradients(
+    weights: Params, rates: Params, current: Batch, replay: Batch
+) -> tuple[Params, Params]:
+    """Ask autograd for two gradients a step and sum them up, without a graph over the steps."""
+    fast = [p.detach().clone() for p in weights.values()]
+    step = [a.detach().relu() for a in rates.values()]
+    rows, n = _rows(current, replay), len(current.targets)
+    moved, outer, on_rates = ([torch.zeros_like(p) for p in fast] for _ in range(3))
+    for x, y in zip(current.inputs.split(1), current.targets.split(1), strict=True):
+        for p, a, total, g in zip(fast, step, moved, _gradient(fast, x, y), strict=True):
+            p.addcmul_(a, g, value=-1)
+            total.add_(g)
+        grads = _gradient(fast, rows.inputs, rows.targets)
+        for g, total, o, q in zip(grads, moved, outer, on_rates, strict=True):
+            o.add_(g, alpha=1 / n)
+            q.addcmul_(g, total, value=-1 / n)
+    on_rates = [q * (a > 0) for q, a in zip(on_rates, step, strict=True)]
+    return _named(weights, outer), _named(rates, on_rates)
+
+
+def library(weights: Params, rates: Params, current: Batch, replay: Batch) -> tuple[Params, Params]:
+    """Compute it by hand, see :mod:`wheretolearn.fast.mlp`."""
+    result = by_hand(weights, {n: a.relu() for n, a in rates.items()}, current, replay)
+    return result.params, {n: g * (rates[n] > 0) for n, g in result.rates.items()}
+
+
+FORMS: dict[str, Form] = {"usual": usual, "two gradients": two_gradients, "library": library}
 TITLES = {"usual": "usual form", "two gradients": "two gradients a step", "library": "this library"}
-"""What the tables call the forms."""
 
 
 def make_glance(
     name: str, case: LaMaml, dtype: torch.dtype = torch.float32
 ) -> Callable[[], tuple[Params, Params]]:
-    """Return a function that computes one meta-gradient, always the same one."""
+    """Return a function that computes one meta-gradient, always the same one.
+
+    Inputs are noise: they have no zeros that could be left out, as black pixels can.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def batch(rows: int) -> Batch:
@@ -35,3 +93,25 @@ def make_glance(
     }
     current, replay = batch(case.current), batch(case.replay)
     return lambda: FORMS[name](weights, rates, current, replay)
+
+
+def _mlp(parameters: Sequence[Tensor], x: Tensor) -> Tensor:
+    """Map [B, in] to [B, out] with weights and biases in turn."""
+    *hidden, (w, b) = zip(parameters[::2], parameters[1::2], strict=True)
+    for v, c in hidden:
+        x = F.relu(F.linear(x, v, c))
+    return F.linear(x, w, b)
+
+
+def _gradient(parameters: Sequence[Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    leaves = [p.detach().requires_grad_() for p in parameters]
+    return torch.autograd.grad(F.cross_entropy(_mlp(leaves, x), y), leaves)
+
+
+def _rows(current: Batch, replay: Batch) -> Batch:
+    """Return what judges: the replayed rows, then the current ones."""
+    return Batch(*(torch.cat(pair) for pair in zip(replay, current, strict=True)))
+
+
+def _named(like: Params, values: Sequence[Tensor]) -> Params:
+    return dict(zip(like, values, strict=True))

@@ -1,159 +1,221 @@
-"""Contenders take turns, and what comes out of it."""
+"""Contenders take turns, each in a process of its own, so that none profits from another's memory.
+
+Every other round goes in the opposite order, and ratios are taken within a round: what slows the
+machine for a while hits all alike.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
-from .cases import Case, FewShot
-from .ceiling import PRODUCT_FLOPS, PRODUCTS, convolutions, task_flops
-from .forms import CONVOLUTIONS, FEW_SHOT, LIBRARY, USUAL, contenders
-from .results import Spread
-from .worker import Worker
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-TOLERANCE = 1e-9
-"""Largest relative difference of an exact contender's meta-gradient from the usual form's."""
+from .cases import FewShot, LaMaml
+from .forms import (
+    FEW_SHOT,
+    LIBRARY,
+    TOLERANCE,
+    USUAL,
+    Unavailable,
+    UsualNetwork,
+    difference,
+    make_turn,
+    titles,
+)
+from .result import Contender, Measured, Memory, Pair, Spread
 
-Seconds = dict[str, list[float]]
-"""Seconds of a turn, round by round, by contender."""
+SIDE = 2048
+"""Rows and columns of the matrices whose product is the yardstick."""
 
+PRODUCT, PRODUCT_FLOPS = "product", 2 * SIDE**3
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+GROWTH = {"convnet4-28-k5": (1, 35), "convnet4-84-k5": (1, 35), "resnet12-84-k5": (1, 35)}
+"""Numbers of inner steps that memory is compared at."""
+SIDE_BY_SIDE = {"convnet4-28-k5": 10, "convnet4-84-k5": 1}
+"""Cases for two processes, with the meta-steps of a turn."""
 
-def measure_case(case: Case, chosen: Sequence[str] | None = None) -> dict[str, Any]:
-    """Compare the contenders of a case, then let them take turns."""
-    titles = contenders(case)
-    rows: list[dict[str, Any]] = [{"contender": n, "title": titles[n]} for n in chosen or titles]
-    with Worker() as worker:
-        for row in rows:
-            answer = worker.ask("check", row["contender"], as_json(case))
-            row.update(judge(row["contender"], answer, case))
-    able = [row["contender"] for row in rows if row["status"] == "measured"]
-    ceilings = [*PRODUCTS, CONVOLUTIONS] if isinstance(case, FewShot) else []
-    seconds, peaks = take_turns(case, able, ceilings)
-    found: dict[str, Any] = {
-        "case": case.name,
-        "title": case.title,
-        "unit": "inner step",
-        "contenders": rows,
-    }
-    for row in rows:
-        name = row["contender"]
-        if name in able:
-            row["rate"] = Spread.of(case.units / s for s in seconds[name]).as_json()
-            row["speedup"] = ratio(seconds[USUAL], seconds[name]).as_json()
-            row["peak_mb"] = peaks[name]
-    if isinstance(case, FewShot):
-        flops = task_flops(case)
-        found |= {"unit": "task", "gflop_per_unit": flops / 1e9, "ceiling": {}}
-        work = dict.fromkeys(PRODUCTS, PRODUCT_FLOPS)
-        work[CONVOLUTIONS] = sum(c.flops for c in convolutions(case))
-        for name, operations in work.items():
-            rates = Spread.of(operations / s / 1e9 for s in seconds[name])
-            found["ceiling"][name] = rates.as_json()
-        product = seconds["product-float32"]
-        for row in rows:
-            if row["contender"] in able:
-                per_product = case.units * flops / PRODUCT_FLOPS
-                share = ratio(product, seconds[row["contender"]], per_product)
-                row["share_of_product"] = share.as_json()
-    return found
+# In a contender's process
 
 
-def judge(name: str, answer: dict[str, Any], case: Case) -> dict[str, Any]:
-    """Return the fields of a contender that its comparison with the usual form decides."""
-    if "unavailable" in answer:
-        return {"status": "unavailable", "reason": answer["unavailable"]}
-    apart = answer["difference"]
-    exact = not isinstance(case, FewShot) or FEW_SHOT[name].exact
-    if exact and not apart <= TOLERANCE:  # NaN is not
-        reason = f"its meta-gradient differs by {apart:.1e} of its size"
-        return {"status": "different", "reason": reason}
-    return {"status": "measured", "difference": apart, "exact": exact}
+_turn: Callable[[], object]
+_bare: float | None
 
 
-def take_turns(
-    case: Case, names: Sequence[str], ceilings: Sequence[str] = ()
-) -> tuple[Seconds, dict[str, float | None]]:
-    """Give each contender a process, and let one after the other do a turn, round by round."""
-    seconds: Seconds = {n: [] for n in (*names, *ceilings)}
+def _open(name: str, case: FewShot | LaMaml) -> None:
+    """Get a contender ready: its kernels are compiled and it has made one step."""
+    global _turn, _bare  # noqa: PLW0603 - the state of this process
+    torch.set_num_threads(1)
+    if name == PRODUCT:
+        a, b = torch.randn(2, SIDE, SIDE)
+        out = torch.empty_like(a)
+        _bare, _turn = None, lambda: torch.mm(a, b, out=out)
+        return
+    small: dict[str, Any] = {"repeats": 1} | ({"steps": 1} if isinstance(case, FewShot) else {})
+    make_turn(name, dataclasses.replace(case, **small))()
+    _bare = _reset_peak()
+    _turn = make_turn(name, case)
+
+
+def _timed() -> float:
+    start = time.perf_counter()
+    _turn()
+    return time.perf_counter() - start
+
+
+def _peak() -> float | None:
+    """Return the most memory used beyond that of the bare process, MB."""
+    return None if _bare is None else round(_status("VmHWM") - _bare, 1)
+
+
+def _reset_peak() -> float | None:
+    """Forget the peak so far and return the resident memory, MB; None where Linux is not."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+        return _status("VmRSS")
+    except OSError:
+        return None
+
+
+def _status(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith(f"{field}:")]
+    return int(line.split()[1]) * 1024 / 1e6  # the kernel's kB are KiB
+
+
+# In the parent
+
+
+def _process(stack: ExitStack, name: str, case: FewShot | LaMaml) -> ProcessPoolExecutor:
+    """Start a process with one thread for a contender, ready to take its turn."""
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    pool = stack.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
+    pool.submit(_open, name, case).result()
+    return pool
+
+
+def measure_case(case: FewShot | LaMaml, names: Sequence[str] | None = None) -> Measured:
+    """Compare the contenders of a case, then let those that agree take turns."""
+    contenders = {n: _judge(n, case) for n in names or titles(case)}
+    able = [n for n, c in contenders.items() if c.status == "measured"]
+    few_shot = isinstance(case, FewShot)
+    seconds: dict[str, list[float]] = {n: [] for n in (*able, *([PRODUCT] if few_shot else []))}
     with ExitStack() as stack:
-        workers = {n: stack.enter_context(Worker()) for n in names}
-        shared = stack.enter_context(Worker())
-        everyone = [*((w, n) for n, w in workers.items()), *((shared, n) for n in ceilings)]
-        for worker, name in everyone:
-            worker.send("open", name, as_json(case))
-        for worker, _ in everyone:
-            worker.receive()
+        pools = {n: _process(stack, n, case) for n in seconds}
         start = time.monotonic()
         while len(seconds[USUAL]) < case.rounds or time.monotonic() - start < case.seconds:
-            for worker, name in everyone:
-                seconds[name].append(worker.ask("turn", name))
-            everyone.reverse()
-        return seconds, {n: w.ask("peak") for n, w in workers.items()}
+            for n in seconds if len(seconds[USUAL]) % 2 else reversed(seconds):
+                seconds[n].append(pools[n].submit(_timed).result())
+        peaks = {n: pools[n].submit(_peak).result() for n in able}
+    result = Measured(case.name, case.title, "inner step", list(contenders.values()))
+    if isinstance(case, FewShot):
+        result.unit, result.gflop_per_unit = "task", task_flops(case) / 1e9
+        speed = (PRODUCT_FLOPS / s / 1e9 for s in seconds[PRODUCT])
+        result.ceiling = {"product-float32": Spread.of(speed)}
+    for n in able:
+        c, own = contenders[n], seconds[n]
+        c.rate, c.peak_mb = Spread.of(case.units / s for s in own), peaks[n]
+        c.speedup = ratio(seconds[USUAL], own)
+        if isinstance(case, FewShot):
+            work = case.units * task_flops(case) / PRODUCT_FLOPS
+            c.share_of_product = ratio(seconds[PRODUCT], own, work)
+    return result
 
 
-def memory_growth(
-    case: FewShot, steps: Sequence[int], names: Sequence[str] = (USUAL, LIBRARY)
-) -> list[dict[str, Any]]:
+def _judge(name: str, case: FewShot | LaMaml) -> Contender:
+    """Say whether a contender computes what the usual form does."""
+    exact = isinstance(case, LaMaml) or FEW_SHOT[name].exact
+    result = Contender(name, titles(case)[name], "measured", exact=exact)
+    try:
+        result.difference = difference(name, case)
+    except Unavailable as error:
+        return Contender(name, result.title, "unavailable", reason=str(error))
+    if exact and not result.difference <= TOLERANCE:  # NaN is not
+        reason = f"its meta-gradient differs by {result.difference:.1e} of its size"
+        return Contender(name, result.title, "different", reason=reason)
+    return result
+
+
+def task_flops(case: FewShot) -> int:
+    """Return the operations that one task of a meta-step needs, whatever a form does.
+
+    K forward and backward passes of the support and one of the query, counted on tensors without
+    content: convolutions and products, a multiplication and an addition as two.
+    """
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        images = torch.empty(2, case.channels, case.image_size, case.image_size)
+        UsualNetwork(case)(images).sum().backward()
+    images_of_a_task = case.ways * (case.steps * case.shots + case.queries)
+    return images_of_a_task * (counter.get_total_flops() // 2)
+
+
+def memory_growth(case: FewShot, steps: Sequence[int], names: Iterable[str]) -> list[Memory]:
     """Measure peak memory by the number of inner steps, each in a process of its own."""
-    found = []
+    result = []
     for name in names:
         peaks = []
         for k in steps:
-            work = dataclasses.replace(case, steps=k, repeats=1)
-            with Worker() as worker:
-                worker.ask("open", name, as_json(work))
+            with ExitStack() as stack:
+                work = dataclasses.replace(case, steps=k, repeats=1)
+                pool = _process(stack, name, work)
                 for _ in range(2):  # the heap finds its size
-                    worker.ask("turn", name)
-                peaks.append(worker.ask("peak"))
+                    pool.submit(_timed).result()
+                peaks.append(pool.submit(_peak).result())
         title = case.title.rpartition(",")[0]  # without its K
-        found.append(
-            {
-                "case": case.name,
-                "title": title,
-                "contender": name,
-                "steps": list(steps),
-                "peak_mb": peaks,
-            }
-        )
-    return found
+        result.append(Memory(case.name, title, name, list(steps), peaks))
+    return result
 
 
-def profile(case: FewShot) -> dict[str, Any]:
-    """Measure where the library's time goes in a case, in a process of its own."""
-    with Worker() as worker:
-        worker.ask("open", LIBRARY, as_json(case))
-        shares = worker.ask("profile", LIBRARY)
-    return {"case": case.name, "title": case.title, "shares": shares}
-
-
-def two_processes(case: Case, rounds: int, name: str = LIBRARY) -> dict[str, Any]:
+def two_processes(case: FewShot, rounds: int) -> Pair:
     """Measure how much more two processes do than one, when each has a core."""
     gains = []
-    with Worker() as first, Worker() as second:
-        pair = [first, second]
-        for worker in pair:
-            worker.ask("open", name, as_json(case))
-        for _ in range(rounds):
-            alone = pair[0].ask("turn", name)
+    with ExitStack() as stack:
+        pair = [_process(stack, LIBRARY, case) for _ in range(2)]
+        for i in range(rounds):
+            alone = pair[i % 2].submit(_timed).result()
             start = time.perf_counter()
-            for worker in pair:
-                worker.send("turn", name)
-            for worker in pair:
-                worker.receive()
+            for both in [pool.submit(_timed) for pool in pair]:
+                both.result()
             gains.append(2 * alone / (time.perf_counter() - start))
-            pair.reverse()
-    return {"case": case.name, "title": case.title, "gain": Spread.of(gains).as_json()}
+    return Pair(case.name, case.title, Spread.of(gains))
 
 
 def ratio(numerator: Sequence[float], denominator: Sequence[float], factor: float = 1) -> Spread:
     """Return the spread of a ratio, taken within each round."""
-    pairs = zip(numerator, denominator, strict=True)
-    return Spread.of(factor * a / b for a, b in pairs)
+    return Spread.of(factor * np.divide(numerator, denominator))
 
 
-def as_json(case: Case) -> dict[str, Any]:
-    """Return a case as it goes to a child process."""
-    return dataclasses.asdict(case)
+def measure(cases: Sequence[FewShot | LaMaml], quick: bool, say: Callable[[str], Any]) -> dict:
+    """Return the measured parts of a result."""
+    few = [c for c in cases if isinstance(c, FewShot)]
+
+    def told(what: str, chosen: Iterable[Any]) -> Iterable[Any]:
+        for case in chosen:
+            say(f"{what}: {case.title}")
+            yield case
+
+    load = os.getloadavg()[0]
+    several = few if (os.cpu_count() or 1) > 1 else []
+    return {
+        "load_before": load,
+        "quick": quick,
+        "cases": [measure_case(c) for c in told("speed", cases)],
+        "memory": [
+            entry
+            for c in told("memory", (c for c in few if c.name in GROWTH))
+            for entry in memory_growth(c, GROWTH[c.name], (USUAL, LIBRARY))
+        ],
+        "two_processes": [
+            two_processes(dataclasses.replace(c, repeats=SIDE_BY_SIDE[c.name]), 3 if quick else 10)
+            for c in told("two processes", (c for c in several if c.name in SIDE_BY_SIDE))
+        ],
+    }

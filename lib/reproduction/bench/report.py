@@ -1,86 +1,68 @@
-"""Tables of a benchmark, as Markdown; they read well in a terminal, too."""
+"""Tables of a benchmark, as Markdown that reads well in a terminal, too, and its figure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
 
-from ..report.markdown import plain, table
-from .ceiling import PRODUCTS
-from .forms import CONVOLUTIONS
-from .results import Result, targets
+import matplotlib.pyplot as plt
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-CEILINGS = {
-    "product-float32": "product of matrices, float32",
-    "product-bf16": "product of matrices, bf16",
-    CONVOLUTIONS: "the convolutions alone",
-}
+from ..plan import study
+from ..report.curves import test_accuracies as accuracies_by_seed
+from ..report.frame import over_seeds
+from ..report.markdown import code, interval, plain, table
+from ..report.plotkit import GREY, SMALL, WIDTH, set_theme
+from ..runs.records import load
+from .forms import USUAL
+from .result import Measured, Result, Spread, targets
 
 
-def speeds(case: Mapping[str, Any]) -> str:
-    """Return who did how much in one case."""
+def speeds(case: Measured) -> str:
+    """Return who did how much in one case: medians and quartiles over rounds."""
+    few_shot = case.gflop_per_unit is not None
     header = [
         "form",
-        f"{case['unit']}s a second",
+        f"{case.unit}s a second",
         "times the usual form",
-        "share of a product's rate",
+        *(["share of a product's rate"] if few_shot else []),
         "peak memory (MB)",
         "difference of the gradient",
     ]
     rows = []
-    for row in case["contenders"]:
-        if row["status"] != "measured":
-            rows.append([row["title"], f"{row['status']}: {row['reason']}", "", "", "", ""])
+    for c in case.contenders:
+        if c.rate is None or c.speedup is None or c.difference is None:
+            rows.append([c.title, f"{c.status}: {c.reason}", *[""] * (len(header) - 2)])
             continue
-        share = row.get("share_of_product")
-        rows.append(
-            [
-                row["title"],
-                spread(row["rate"]),
-                spread(row["speedup"], digits=2),
-                percent(share) if share else "–",
-                "–" if row["peak_mb"] is None else f"{row['peak_mb']:.0f}",
-                f"{row['difference']:.0e}" + ("" if row["exact"] else " (its precision)"),
-            ]
-        )
-    if "ceiling" not in case:
-        header.pop(3)
-        rows = [row[:3] + row[4:] for row in rows]
+        share = [_percent(c.share_of_product)] if c.share_of_product else []
+        peak = "–" if c.peak_mb is None else f"{c.peak_mb:.0f}"
+        apart = f"{c.difference:.0e}" + ("" if c.exact else " (its precision)")
+        rows.append([c.title, _spread(c.rate), _spread(c.speedup, 2), *share, peak, apart])
     return table(header, rows)
 
 
-def heading(case: Mapping[str, Any]) -> str:
+def heading(case: Measured) -> str:
     """Return the title of a case and the number of its rounds."""
-    rounds = [row["rate"]["rounds"] for row in case["contenders"] if row["status"] == "measured"]
-    return plain(f"{case['title']} ({rounds[0]} rounds)")
-
-
-def ceilings(result: Result) -> str:
-    """Return what the processor could do, GFLOP/s, in the same rounds."""
-    cases = [c for c in result["cases"] if "ceiling" in c]
-    rows = [
-        [c["title"], *(spread(c["ceiling"][n]) for n in (*PRODUCTS, CONVOLUTIONS))] for c in cases
-    ]
-    return table(["in the rounds of", *CEILINGS.values()], rows)
+    rounds = [c.rate.rounds for c in case.contenders if c.rate]
+    return plain(f"{case.title} ({rounds[0]} rounds)")
 
 
 def memory(result: Result) -> str:
     """Return peak memory by the number of inner steps."""
     rows = []
-    for entry in result["memory"]:
-        peaks = entry["peak_mb"]
-        growth = "–" if None in peaks else f"{100 * (peaks[-1] / peaks[0] - 1):+.1f} %"
-        cells = [
-            f"K = {k}: {'–' if p is None else f'{p:.0f}'}"
-            for k, p in zip(entry["steps"], peaks, strict=True)
-        ]
-        rows.append([entry["title"], entry["contender"], ", ".join(cells), growth])
+    for m in result.memory:
+        first, last = m.peak_mb[0], m.peak_mb[-1]
+        peaks = zip(m.steps, m.peak_mb, strict=True)
+        cells = [f"K = {k}: {'–' if p is None else f'{p:.0f}'}" for k, p in peaks]
+        growth = f"{100 * (last / first - 1):+.1f} %" if first and last else "–"
+        rows.append([m.title, m.contender, ", ".join(cells), growth])
     return table(["network", "form", "peak memory (MB)", "growth"], rows)
 
 
 def processes(result: Result) -> str:
     """Return what a second process on a second core adds."""
-    rows = [[e["title"], spread(e["gain"], digits=2)] for e in result["two_processes"]]
+    rows = [[p.title, _spread(p.gain, 2)] for p in result.two_processes]
     return table(["case", "two processes over one"], rows)
 
 
@@ -89,66 +71,111 @@ def verdicts(result: Result) -> str:
     words = {True: "met", False: "not met", None: "not measured"}
     rows = [
         [
-            target.what,
-            f"{'at most' if target.most else 'at least'} {target.needed:g}",
-            "–" if target.value is None else f"{target.value:.2f}",
-            words[target.met],
+            t.what,
+            f"{'at most' if t.most else 'at least'} {t.needed:g}",
+            "–" if t.value is None else f"{t.value:.2f}",
+            words[t.met],
         ]
-        for target in targets(result)
+        for t in targets(result)
     ]
     return table(["target", "needed", "measured", ""], rows)
 
 
-def profiles(result: Result) -> str:
-    """Return where the library's time goes, by case, as a table."""
-    found = result.get("profiles", [])
-    if not found:
-        return "This result holds no profile."
-    kinds = list(found[0]["shares"])
-    rows = [(p["title"], *(f"{p['shares'][k]:.0%}" for k in kinds)) for p in found]
-    return table(("case", *kinds), rows)
-
-
 def machine(result: Result) -> str:
     """Return where and when a result was measured, one line."""
-    at, versions = result["machine"], result["versions"]
+    at = result.machine
     parts = [
-        f"{at['processor']}, {at['cores']} cores, {at['memory_gb']:.0f} GB, {at['vectors']}",
-        ", ".join(f"{name} {v}" for name, v in versions.items() if v),
-        f"one thread, {result['finished'][:10]}, commit {result['commit'] or 'unknown'}, "
-        f"load before {result['load_before']:.1f}",
+        f"{at.processor}, {at.cores} cores, {at.memory_gb:.0f} GB, {at.vectors}",
+        ", ".join(f"{name} {v}" for name, v in result.versions.items() if v),
+        f"one thread, {result.finished[:10]}, commit {result.commit or 'unknown'}, "
+        f"load before {result.load_before:.1f}",
     ]
-    trial = "A short trial, not a measurement. " if result["quick"] else ""
+    trial = "A short trial, not a measurement. " if result.quick else ""
     return plain(trial + "; ".join(parts))
 
 
 def full(result: Result) -> str:
     """Return everything, with headings."""
     parts = [machine(result)]
-    for case in result["cases"]:
+    for case in result.cases:
         parts += [f"### {heading(case)}", speeds(case)]
-    sections: Sequence[tuple[str, str, Any]] = (
-        ("Ceiling (GFLOP/s)", "cases", ceilings),
-        ("Where the time goes", "profiles", profiles),
-        ("Memory", "memory", memory),
-        ("Two processes", "two_processes", processes),
-        ("Targets", "targets", verdicts),
-    )
-    for title, part, show in sections:
-        if result.get(part):
-            parts += [f"### {title}", show(result)]
-    return "\n\n".join(parts)
+    parts += ["### Memory", memory(result)] if result.memory else []
+    parts += ["### Two processes", processes(result)] if result.two_processes else []
+    return "\n\n".join([*parts, "### Targets", verdicts(result)])
 
 
-def spread(value: Mapping[str, float], digits: int | None = None) -> str:
+def _spread(value: Spread, digits: int | None = None) -> str:
     """Format a median with its quartiles: ``8.5 [8.4, 8.7]``."""
     if digits is None:
-        digits = max(0, 2 - len(str(int(value["median"])))) + (value["median"] < 1)
-    median, low, high = (f"{value[k]:.{digits}f}" for k in ("median", "low", "high"))
-    return f"{median} [{low}, {high}]"
+        digits = max(0, 2 - len(str(int(value.median)))) + (value.median < 1)
+    return f"{value.median:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
 
 
-def percent(value: Mapping[str, float]) -> str:
-    """Format a share with its quartiles, percent."""
-    median, low, high = (f"{100 * value[k]:.0f}" for k in ("median", "low", "high"))
-    return f"{median} [{low}, {high}] %"
+def _percent(value: Spread) -> str:
+    return f"{100 * value.median:.0f} [{100 * value.low:.0f}, {100 * value.high:.0f}] %"
+
+
+def draw(result: Result) -> Figure:
+    """Draw how fast each contender is, over the usual form; lines are quartiles over rounds."""
+    set_theme()
+    cases = result.cases
+    rows = -(-len(cases) // 2)
+    heights = [max(len(c.contenders) for c in cases[i : i + 2]) for i in range(0, len(cases), 2)]
+    figure, axes = plt.subplots(
+        rows,
+        2,
+        figsize=(WIDTH, 0.6 * rows + 0.24 * sum(heights)),
+        layout="constrained",
+        squeeze=False,
+        height_ratios=heights,
+    )
+    for ax, case in zip(axes.flat, cases, strict=False):
+        _panel(ax, case)
+    for ax in axes.flat[len(cases) :]:
+        ax.set_visible(False)
+    trial = " · a short trial" if result.quick else ""
+    where = f"{result.machine.processor}, one thread, {result.finished[:10]}{trial}"
+    figure.supxlabel(where, fontsize=SMALL)
+    plt.close(figure)  # the notebook shows what is returned
+    return figure
+
+
+def _panel(ax: Axes, case: Measured) -> None:
+    done = [c for c in case.contenders if c.rate]
+    for place, c in enumerate(done):
+        assert c.rate is not None
+        assert c.speedup is not None
+        ours = c.contender.startswith("library")
+        colour = sns.color_palette()[0] if ours else "0.35" if c.contender == USUAL else "0.65"
+        ax.barh(place, c.speedup.median, color=colour, height=0.7)
+        ax.hlines(place, c.speedup.low, c.speedup.high, color="black", lw=1.2)
+        end = max(c.speedup.high, c.speedup.median)
+        ax.text(end, place, f" {c.rate.median:.3g}/s", va="center", fontsize=SMALL)
+    ax.set_yticks(range(len(done)), [c.title for c in done], fontsize=SMALL)
+    ax.invert_yaxis()
+    ax.axvline(1, color=GREY, lw=0.8, ls=":")
+    ax.margins(x=0.2)
+    ax.set_title(case.title, fontsize=SMALL)
+    ax.set_xlabel("times the usual form", fontsize=SMALL)
+
+
+def in_bf16(results: Path | str) -> str:
+    """Compare the accuracies of the study's runs in bf16 with their twins in float32, by seed.
+
+    A loss is significant where the interval over all pairs lies below zero: stated beforehand.
+    """
+    rows: list[list[str]] = []
+    differences: list[float] = []
+    for experiment in study.few_shot("study", study.SPEED):
+        twin = study.find_few_shot("study", experiment.name.removesuffix("-bf16"))
+        lower, whole = (accuracies_by_seed(load(results, [e])) for e in (experiment, twin))
+        pairs = [(whole[s], lower[s], lower[s] - whole[s]) for s in sorted({*lower} & {*whole})]
+        differences += [apart for _, _, apart in pairs]
+        means = [over_seeds(column) for column in zip(*pairs, strict=True)] or [None] * 3
+        rows.append([code(twin.name), str(len(pairs)), *(interval(m) if m else "–" for m in means)])
+    overall = over_seeds(differences)
+    if overall is not None and len(differences) > 1:
+        rows.append(["all pairs", str(len(differences)), "–", "–", interval(overall)])
+        word = "significant" if overall.high < 0 else "not significant"
+        rows.append(["loss of accuracy over all pairs", "", "", "", word])
+    return table(("experiment", "seeds", "float32 (%)", "bf16 (%)", "difference (points)"), rows)
