@@ -43,26 +43,7 @@ def is_archive(path: Path) -> bool:
 
 
 def members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """Yield the files in a folder or an archive: what it is called, and what reads it.
-
-    Parameters
-    ----------
-    path : Path
-        A folder, or a file that ends in one of `ARCHIVE_SUFFIXES`.
-
-    Yields
-    ------
-    name : str
-        Path inside the folder or archive, with ``/`` between its parts.
-    read : callable
-        Returns the content, as bytes.  Nothing is unpacked before it is called; call it before
-        the next file is asked for.
-
-    Raises
-    ------
-    DataError
-        If the path is absent, damaged or truncated, or a member is refused.
-    """
+    """Yield the files in a folder or an archive: what it is called, and what reads it."""
     if path.is_dir():
         yield from _folder_members(path)
     elif not path.exists():

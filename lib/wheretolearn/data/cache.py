@@ -109,18 +109,7 @@ def _digest(data: Any) -> str:
 
 
 def read(folder: Path) -> ImageSet | None:
-    """Map a cache folder into memory.
-
-    Parameters
-    ----------
-    folder : Path
-        One cache folder.
-
-    Returns
-    -------
-    ImageSet or None
-        None if the folder is absent, damaged, incomplete or another one's.
-    """
+    """Map a cache folder into memory."""
     try:
         index = json.loads(read_file(folder / "index.json"))
         seal = index.pop("digest")
@@ -201,40 +190,6 @@ def read_or_build(
 
     Two processes that ask for the same images wait for one another, and a
     folder appears only when it is complete.
-
-    Parameters
-    ----------
-    cache : Path
-        The folder of all caches.
-    meta : Meta
-        Name and statistics of the set.
-    image_size : int
-        Height and width of the pictures.
-    paths : sequence of Path
-        The folders and files of which the pictures are read.
-    pictures : callable
-        Gives the decoded pictures, in any order.
-    splits : mapping of str to sequence of str, or None
-        Class names of each split; None: each picture says its own.
-    recipe : optional
-        What else the pictures depend on, as JSON.
-    prefix : str, default ""
-        Keeps sets of one name apart.
-    unsplit : str, default "train"
-        Where neither `splits` nor any picture says one, the split of all classes.
-    total : int, optional
-        Number of pictures, for the progress bar.
-    progress : bool, default True
-        Whether to show a progress bar on standard error.
-
-    Returns
-    -------
-    ImageSet
-
-    Raises
-    ------
-    DataError
-        If the pictures or the splits are wrong, or the cache cannot be written.
     """
     state = state_of(paths)
     digest = _digest([FORMAT, asdict(meta), splits, recipe, content_of(state, cache)])

@@ -27,18 +27,7 @@ _PICKLES = (".pkl", ".pickle")
 
 
 def find(folder: Path) -> list[Path]:
-    """Return what holds the class folders: the archives in a folder, or the folder.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the data set should lie.
-
-    Returns
-    -------
-    list of Path
-        Empty if there is nothing to read.
-    """
+    """Return what holds the class folders: the archives in a folder, or the folder."""
     if not folder.is_dir():
         return []
     entries = sorted(path for path in folder.iterdir() if not is_hidden(path.name))
@@ -57,24 +46,6 @@ def read_pictures(
     """Decode every image below its class folder.
 
     What is hidden, or made by a system (such as ``@eaDir``), is passed over.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        Folders and archives.
-    image_size : int
-        Height and width to resize to.
-    channels : int
-        1 for grey, 3 for RGB.
-    use_splits : bool
-        Whether a folder "train", "val" or "test" above a class folder gives the
-        split; otherwise such folders mean nothing.
-    left_out : Counter, optional
-        Counts the other files, by ending.
-
-    Yields
-    ------
-    Picture
     """
     folder_of: dict[str, str] = {}
     left_out, hidden = Counter() if left_out is None else left_out, 0
@@ -202,22 +173,7 @@ def load_folder(
 
 
 def read_splits(path: Path) -> dict[str, list[str]]:
-    """Read class names of each split from a JSON file.
-
-    Parameters
-    ----------
-    path : Path
-        A JSON object with lists under "train", "val" and "test".
-
-    Returns
-    -------
-    dict of str to list of str
-
-    Raises
-    ------
-    DataError
-        If the file is absent or holds something else.
-    """
+    """Read class names of each split from a JSON file."""
     try:
         splits = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

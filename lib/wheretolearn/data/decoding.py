@@ -44,28 +44,7 @@ def is_image(name: str) -> bool:
 
 
 def decode(content: bytes, name: str, channels: int) -> Image.Image:
-    """Decode an image file.
-
-    Parameters
-    ----------
-    content : bytes
-        The file.
-    name : str
-        What to call it in an error.
-    channels : int
-        1 for grey, 3 for RGB.
-
-    Returns
-    -------
-    PIL.Image.Image
-        In mode "L" or "RGB".
-
-    Raises
-    ------
-    DataError
-        If the file is no image of the `FORMATS`, is damaged, is absurdly large, or holds
-        numbers whose brightness is not known.
-    """
+    """Decode an image file."""
     mode = "L" if channels == 1 else "RGB"
     try:
         with Image.open(io.BytesIO(content), formats=_OPENED) as image:
@@ -118,20 +97,7 @@ def _scaled(image: Image.Image, name: str) -> Image.Image:
 
 
 def resize(image: Image.Image, size: int) -> np.ndarray:
-    """Cut to the centred square and resize.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        In mode "L" or "RGB".
-    size : int
-        Height and width of the result.
-
-    Returns
-    -------
-    ndarray of uint8, shape [size, size, channels]
-        The pixels; those of a square image of this size are unchanged.
-    """
+    """Cut to the centred square and resize."""
     side = min(image.size)
     if image.size != (size, size):
         left, top = (image.width - side) // 2, (image.height - side) // 2

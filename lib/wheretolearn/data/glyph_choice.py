@@ -47,16 +47,7 @@ def split_of(character: str) -> str | None:
 
 
 def features(styles: np.ndarray) -> np.ndarray:
-    """Return blurred, centred and normed renderings, so that a product is a correlation.
-
-    Parameters
-    ----------
-    styles : ndarray of uint8, shape [styles, H, W]
-
-    Returns
-    -------
-    ndarray of float32, shape [styles, H * W]
-    """
+    """Return blurred, centred and normed renderings, so that a product is a correlation."""
     blurred = gaussian_filter(styles.astype(np.float32), (0, 1, 1)).reshape(len(styles), -1)
     blurred -= blurred.mean(1, keepdims=True)
     norms = np.linalg.norm(blurred, axis=1, keepdims=True)
@@ -64,12 +55,7 @@ def features(styles: np.ndarray) -> np.ndarray:
 
 
 def choose() -> dict[str, str]:
-    """Return the characters of each split, in the order of their code points.
-
-    Returns
-    -------
-    dict of str to str
-    """
+    """Return the characters of each split, in the order of their code points."""
     opened = fonts()
     styles = Counter(code for font in opened for code in font.get_charmap())
     candidates = [

@@ -56,22 +56,7 @@ def fonts() -> list[FT2Font]:
 
 
 def render(font: FT2Font, character: str, side: int = _SIDE) -> np.ndarray:
-    """Render one character, centred and brought to one size.
-
-    Parameters
-    ----------
-    font : FT2Font
-        One of :func:`fonts`.
-    character : str
-        A character that the font has.
-    side : int, default 64
-        Height and width of the result.
-
-    Returns
-    -------
-    ndarray of uint8, shape [side, side]
-        Ink is 255 on 0; all 0 for a character without ink.
-    """
+    """Render one character, centred and brought to one size."""
     font.set_text(character, 0, flags=LoadFlags.NO_HINTING)
     font.draw_glyphs_to_bitmap(antialiased=True)
     ink = np.asarray(font.get_image(), dtype=np.uint8)
@@ -89,13 +74,7 @@ def render(font: FT2Font, character: str, side: int = _SIDE) -> np.ndarray:
 
 
 def renderings(characters: str, opened: list[FT2Font], side: int = _SIDE) -> list[np.ndarray]:
-    """Render each character in every font that has it.
-
-    Returns
-    -------
-    list of ndarray of uint8, shape [styles, side, side]
-        For each character.
-    """
+    """Render each character in every font that has it."""
     maps = [font.get_charmap() for font in opened]
     return [
         np.stack(
@@ -110,18 +89,7 @@ def renderings(characters: str, opened: list[FT2Font], side: int = _SIDE) -> lis
 
 
 def draw(image_size: int) -> Iterator[Picture]:
-    """Draw all images; the same ones at every call.
-
-    Parameters
-    ----------
-    image_size : int
-        Height and width.
-
-    Yields
-    ------
-    Picture
-        Of a class such as ``Ⴀ U+10A0``.
-    """
+    """Draw all images; the same ones at every call."""
     rng = np.random.default_rng(SEED)
     opened = fonts()
     for split, characters in CHARACTERS.items():
@@ -140,21 +108,7 @@ def draw(image_size: int) -> Iterator[Picture]:
 
 
 def distort(sources: np.ndarray, image_size: int, rng: np.random.Generator) -> np.ndarray:
-    """Bend, slant, move and thicken renderings, each in its own way.
-
-    Parameters
-    ----------
-    sources : ndarray of float32, shape [N, S, S]
-        Slightly blurred renderings in [0, 1].
-    image_size : int
-        Height and width of the results.
-    rng : numpy.random.Generator
-        Source of the distortions; they do not depend on `image_size`.
-
-    Returns
-    -------
-    ndarray of uint8, shape [N, image_size, image_size]
-    """
+    """Bend, slant, move and thicken renderings, each in its own way."""
     count, side = len(sources), sources.shape[1]
     angle = rng.uniform(-0.2, 0.2, count)  # radians
     slant = rng.uniform(-0.2, 0.2, count)

@@ -81,25 +81,7 @@ _MAX_BYTES = 64 * 2**20
 
 
 def read_idx(path: Path, expected_sha256: str | None = None) -> np.ndarray:
-    """Read one IDX file of bytes.
-
-    Parameters
-    ----------
-    path : Path
-        A file, compressed with gzip or not, whatever its name.
-    expected_sha256 : str, optional
-        SHA-256 of the uncompressed bytes; not checked if None.
-
-    Returns
-    -------
-    ndarray of uint8
-        With the shape that the file's header says.
-
-    Raises
-    ------
-    DataError
-        If the file is damaged or another one than expected.
-    """
+    """Read one IDX file of bytes."""
     try:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
@@ -135,23 +117,7 @@ def read_arrays(
 def read_pictures(
     paths: Sequence[Path], image_size: int, expected_sha256: Sequence[str], classes: Sequence[str]
 ) -> Iterator[Picture]:
-    """Yield the training images, resized; none says a split.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        The four, in the order of `FILES`.
-    image_size : int
-        Height and width to resize to.
-    expected_sha256 : sequence of str
-        For each file.
-    classes : sequence of str
-        Class names, in the order of the labels.
-
-    Yields
-    ------
-    Picture
-    """
+    """Yield the training images, resized; none says a split."""
     images, labels, _, _ = read_arrays(paths, expected_sha256)
     rows: Iterable[tuple[np.ndarray, int]] = zip(images, labels.tolist(), strict=True)
     for row, (image, label) in enumerate(rows):

@@ -27,18 +27,7 @@ def data_root() -> Path:
 
 
 def cache_root() -> Path:
-    """Return the folder of decoded images: ``WHERETOLEARN_CACHE``, or the user's cache.
-
-    Returns
-    -------
-    Path
-        It need not exist; it must be writable to decode anything.
-
-    Raises
-    ------
-    DataError
-        If it is in the home of a user that has none.
-    """
+    """Return the folder of decoded images: ``WHERETOLEARN_CACHE``, or the user's cache."""
     return _folder("WHERETOLEARN_CACHE", Path(platformdirs.user_cache_dir("wheretolearn")))
 
 

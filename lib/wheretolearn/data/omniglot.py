@@ -27,17 +27,7 @@ CONTENT_SHA256 = {
 
 
 def content_digest(drawings: Iterable[tuple[str, bytes]]) -> str:
-    """Return the SHA-256 of drawings, whatever their order and container.
-
-    Parameters
-    ----------
-    drawings : iterable of (str, bytes)
-        ``Alphabet/characterNN/NNNN_DD.png`` and the SHA-256 of its packed bits.
-
-    Returns
-    -------
-    str
-    """
+    """Return the SHA-256 of drawings, whatever their order and container."""
     digest = hashlib.sha256()
     for name, pixels in sorted(drawings):
         digest.update(name.encode() + b"\0" + pixels)
@@ -45,24 +35,7 @@ def content_digest(drawings: Iterable[tuple[str, bytes]]) -> str:
 
 
 def read_pictures(paths: Iterable[Path], image_size: int) -> Iterator[Picture]:
-    """Decode the drawings: ink 255 on 0, resized.
-
-    Parameters
-    ----------
-    paths : iterable of Path
-        The two zips, or the folders unpacked from them.
-    image_size : int
-        Height and width to resize to.
-
-    Yields
-    ------
-    Picture
-
-    Raises
-    ------
-    DataError
-        At the end of an archive whose content is not the published one.
-    """
+    """Decode the drawings: ink 255 on 0, resized."""
     for path in paths:
         seen = []
         for name, read in members(path):

@@ -38,22 +38,7 @@ def find(files: Sequence[RemoteFile], folder: Path) -> list[Path]:
 
 
 def fetch(files: Iterable[RemoteFile], folder: Path, progress: bool = True) -> None:
-    """Download the files that are absent, and check them.
-
-    Parameters
-    ----------
-    files : iterable of RemoteFile
-        What to download.
-    folder : Path
-        Where to put it.
-    progress : bool, default True
-        Whether to show progress bars.
-
-    Raises
-    ------
-    DataError
-        If a file cannot be had; says which file to put where by hand.
-    """
+    """Download the files that are absent, and check them."""
     for file in files:
         if file.at(folder):
             continue
