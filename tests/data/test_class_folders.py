@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from image_files import class_folders, image_bytes, write
 from PIL import Image
 
+from wheretolearn import data
 from wheretolearn.data import DataError, ImageSet, load_folder
 from wheretolearn.data import class_folders as module
 from wheretolearn.data.decoding import resize
@@ -279,3 +280,20 @@ def test_resize_cuts_the_centre() -> None:
 def test_resize_leaves_the_right_size_alone() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
     assert (resize(Image.fromarray(pixels), 9) == pixels).all()
+
+
+def test_registered_images_have_a_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("WHERETOLEARN_CACHE", str(tmp_path / "cache"))
+    for label in ("cat", "fox"):
+        (tmp_path / "mine" / label).mkdir(parents=True)
+        for i in range(3):
+            Image.new("L", (9, 9), 40 * i).save(tmp_path / "mine" / label / f"{i}.png")
+    splits = {"train": ["cat"], "test": ["fox"]}
+    data.register("mine", tmp_path / "mine", splits, channels=1)
+    images = data.load("mine", 8)
+    assert (images.name, images.images.shape) == ("mine", (6, 8, 8, 1))
+    assert [len(images.splits[s]) for s in ("train", "val", "test")] == [1, 0, 1]
+    assert data.at_hand("mine", 8)
+    for taken in ("omniglot", "../mine", ""):
+        with pytest.raises(ValueError, match="cannot be the name"):
+            data.register(taken, tmp_path)

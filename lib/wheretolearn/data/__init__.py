@@ -6,7 +6,7 @@ archive with one folder for each class.
 
 from .catalogue import DATASETS
 from .class_folders import load_folder
-from .datasets import at_hand, load, mnist_arrays
+from .datasets import at_hand, load, mnist_arrays, register
 from .errors import AbsentError, DataError
 from .image_set import ImageSet
 from .locations import cache_root, data_root
@@ -24,5 +24,6 @@ __all__ = [
     "load",
     "load_folder",
     "mnist_arrays",
+    "register",
     "verify",
 ]

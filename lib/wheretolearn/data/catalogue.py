@@ -12,6 +12,7 @@ from pathlib import Path
 from ..suggestions import closest
 from . import class_folders, glyphs, idx, omniglot
 from .cache import Meta, Picture
+from .image_set import ImageSet
 from .sources import RemoteFile, find
 
 Splits = Mapping[str, Sequence[str]]
@@ -51,6 +52,8 @@ class DataSet:
     """Number of images of every class, where it is fixed."""
     remote: tuple[RemoteFile, ...] = ()
     """Where it can be had."""
+    load: Callable[..., ImageSet] | None = None
+    """How a reader's own set is loaded, see :func:`~wheretolearn.data.register`."""
 
 
 @functools.cache
@@ -235,8 +238,13 @@ DATASETS: dict[str, DataSet] = {row.meta.name: row for row in _ROWS}
 """All data sets by name."""
 
 
+REGISTERED: dict[str, DataSet] = {}
+"""Readers' own ones."""
+
+
 def row_of(name: str) -> DataSet:
     """Return the row of a name; ValueError with the nearest name if there is none."""
-    if name not in DATASETS:
-        raise ValueError(f"unknown data set {name!r}{closest(name, DATASETS)}")
-    return DATASETS[name]
+    known = DATASETS | REGISTERED
+    if name not in known:
+        raise ValueError(f"unknown data set {name!r}{closest(name, known)}")
+    return known[name]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ..suggestions import closest
 from . import glyphs, idx
-from .cache import Picture, own_splits, read_any, read_or_build
-from .catalogue import DATASETS, DataSet, Splits, row_of
+from .cache import Meta, Picture, own_splits, read_any, read_or_build
+from .catalogue import DATASETS, REGISTERED, DataSet, Splits, row_of
+from .class_folders import IMAGENET_MEAN, IMAGENET_STD, load_folder
 from .decoding import check_size
 from .errors import AbsentError, DataError
 from .image_set import SPLITS, ImageSet
@@ -56,6 +59,8 @@ def load(
     row = row_of(name)
     check_size(image_size)
     cache = cache or cache_root()
+    if row.load:
+        return replace(row.load(image_size=image_size, cache=cache, progress=progress), name=name)
     folder = (root or data_root()) / row.folder
     paths = row.find(folder)
     if row.folder and not paths:
@@ -76,6 +81,45 @@ def load(
         progress=progress,
     )
     return replace(images, note=row.editions[len(images.images)])
+
+
+def register(
+    name: str,
+    path: Path | str,
+    splits: Mapping[str, Sequence[str]] | str | Path | None = None,
+    channels: int = 3,
+) -> None:
+    """Give a reader's own images a name that :func:`load` and experiments know in this process.
+
+    Parameters
+    ----------
+    name : str
+        Not one of `DATASETS`.
+    path, splits, channels
+        As for :func:`load_folder`.
+
+    Raises
+    ------
+    ValueError
+        If the name is taken, or is none for a file.
+    """
+    if name in DATASETS or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise ValueError(f"{name!r} cannot be the name of an image set of your own")
+    colour = channels == 3
+    REGISTERED[name] = DataSet(
+        meta=Meta(name, IMAGENET_MEAN if colour else (0.0,), IMAGENET_STD if colour else (1.0,)),
+        title=f"your own images in {path}",
+        licence="yours",
+        folder="",
+        layout="",
+        native_size=0,
+        classes=0,
+        editions={},
+        find=lambda folder: [],
+        read_pictures=lambda paths, size: iter(()),
+        splits=lambda: None,
+        load=partial(load_folder, path, splits=splits, channels=channels),
+    )
 
 
 def at_hand(
