@@ -44,7 +44,7 @@ def base(seed=0):
 
 def member(name, **settings):
     """Return one of the family of La-MAML."""
-    learner = LEARNERS[name](**settings, **base())
+    learner = LEARNERS[name].make(**settings, **base())
     assert isinstance(learner, LaMAML)
     return learner
 
@@ -88,7 +88,7 @@ def test_learners_learn(name):
 def test_baselines_begin_as_sgd(name):
     """Without a task before, and with gradients as long as they are, as in MER's script."""
     more: dict[str, dict] = {"ewc": {"strength": 1.0}, "gem": {"memory": 9, "tasks": 3}}
-    learner = LEARNERS[name](rate=0.01, glances=3, **more.get(name, {}), **base())
+    learner = LEARNERS[name].make(rate=0.01, glances=3, **more.get(name, {}), **base())
     samples, network = batch(5, 1), base()["network"]
     samples = Batch(30 * samples.inputs, samples.targets)
     for step in range(3):
@@ -509,7 +509,7 @@ def test_members_of_the_family_differ():
         changes = settings(name, "rotations") | {"memory": 20}
         if "sparse" in name:
             changes |= {"init_sparsity": 0.5, "rule_rate": 30.0}  # so that masks change at once
-        learner = LEARNERS[name](**changes, **base())
+        learner = LEARNERS[name].make(**changes, **base())
         for seed in range(3):
             learner.observe(batch(10, seed))
         ends[name] = learner.params["layers.0.weight"]
@@ -649,4 +649,4 @@ def test_settings_make_learners(stream):
         chosen = settings(name, stream)
         if name == "gem":
             chosen["tasks"] = 2
-        LEARNERS[name](**chosen, **base())
+        LEARNERS[name].make(**chosen, **base())

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from wheretolearn.continual.osaka.c_maml import CMAML
-from wheretolearn.continual.osaka.fast_slow import Adapter, OnlineLearner
+from wheretolearn.continual.osaka.fast_slow import Adapter, FastSlowLearner
 from wheretolearn.continual.osaka.methods import LEARNERS, make_learner, make_rule, settings
 from wheretolearn.continual.osaka.online import Online
 from wheretolearn.continual.osaka.prolonged import ProlongedCMAML
@@ -447,7 +447,7 @@ def test_seeds_of_networks():
 # --- networks of other kinds, and states
 
 
-MAKES: dict[str, Callable[..., OnlineLearner]] = {
+MAKES: dict[str, Callable[..., FastSlowLearner]] = {
     "online": partial(Online, rate=0.05),
     "adapter": Adapter,
     "c-maml": partial(CMAML, margin=0.3),
@@ -587,7 +587,7 @@ def test_a_state_that_is_refused_changes_nothing(name, spoil, message):
     assert str(learner.state_dict()) == before
 
 
-OTHERS: dict[str, Callable[..., OnlineLearner]] = MAKES | {
+OTHERS: dict[str, Callable[..., FastSlowLearner]] = MAKES | {
     "sgd": partial(Online, rate=0.05, optimizer="sgd"),
     "margin": partial(CMAML, margin=0.4),
     "modulation": partial(CMAML, margin=0.3, modulation=0.5),

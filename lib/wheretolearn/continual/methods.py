@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -39,100 +39,162 @@ Settings = dict[str, Any]
 MEMORY = {"rotations": 200, "permutations": 200, "many-permutations": 500, "glyph-rotations": 50}
 """Samples in memory, by stream; 200 where a stream is not named."""
 
-BATCH = {"online": 1, "ewc": 1, "gem": 1}
-"""Samples that arrive together, by learner; 10 where a learner is not named.  The learning
-rates of these three are for single samples, as in the script that they come from."""
 
-_FAMILY = {  # learner: method of wheretolearn.rules
-    "c-maml": "maml",
-    "sync": "relu-maml",
-    "la-maml": "relu-maml",
-    "la-maml-straight": "sparse-relu-maml",
-    "sparse-la-maml": "sparse-maml",
-    "sparse-la-maml-plain": "sparse-maml",
-    "la-maml-random": "sparse-maml",
-}
+class Method(NamedTuple):
+    """A learner of :data:`LEARNERS`: what makes it, how it is drawn, with which settings."""
+
+    make: Callable[..., Learner]
+    """What makes it of its settings."""
+    title: str
+    """What to call it."""
+    colour: int
+    """Its place in the palette of the figures."""
+    marker: str
+    """Its sign in the figures, as Matplotlib names it."""
+    settings: dict[str, Settings]
+    """Settings by stream, without the memory; a stream without any has those of Rotations."""
+    batch: int = 10
+    """Samples that arrive together."""
+    memory: bool = True
+    """Whether it has a memory."""
+    rates: bool = False
+    """Whether it has a rate for every weight, whose sparsity can be drawn."""
+    published: bool = True
+    """Whether the settings on the streams made of MNIST are those of a publication."""
 
 
-def _family(name: str) -> Callable[..., Learner]:
+def _on(rotations: Settings, permutations: Settings, many: Settings) -> dict[str, Settings]:
+    return {"rotations": rotations, "permutations": permutations, "many-permutations": many}
+
+
+def _la_maml(method: str) -> Callable[..., Learner]:
+    """Return what makes a La-MAML with a rule of :mod:`wheretolearn.rules`."""
+
     def make(*, inner_rate: float, init_sparsity: float = 0.0, **settings: Any) -> Learner:
-        rule = make_rule(_FAMILY[name], inner_rate=inner_rate, init_sparsity=init_sparsity)
+        rule = make_rule(method, inner_rate=inner_rate, init_sparsity=init_sparsity)
         return LaMAML(rule=rule, **settings)
 
     return make
 
 
-LEARNERS: dict[str, Callable[..., Learner]] = {
-    "online": Online,
-    "replay": ExperienceReplay,
-    "ewc": EWC,
-    "gem": GEM,
-    "mer": MER,
-    **{name: _family(name) for name in _FAMILY},
-}
-"""What makes each learner of its settings."""
+RANDOM: Settings = {"rule_rate": 0.0, "init_sparsity": 0.5}
+"""What turns a learned mask into one that is drawn, half open, and stays."""
 
-_LA_MAML = {
-    "rotations": {"inner_rate": 0.15, "rule_rate": 0.3, "glances": 5},
-    "permutations": {"inner_rate": 0.15, "rule_rate": 0.3, "glances": 5},
-    "many-permutations": {"inner_rate": 0.1, "rule_rate": 0.1, "glances": 10},
+_PUBLISHED = _on(
+    {"inner_rate": 0.15, "rule_rate": 0.3, "glances": 5},
+    {"inner_rate": 0.15, "rule_rate": 0.3, "glances": 5},
+    {"inner_rate": 0.1, "rule_rate": 0.1, "glances": 10},
+)  # of La-MAML; the sparse learners and the straight-through one have the same
+_PLAIN = {s: v | {"outer_rate": v["inner_rate"]} for s, v in _PUBLISHED.items()}
+_RANDOM = {s: v | RANDOM for s, v in _PUBLISHED.items()}
+_FISHER = {"fisher": "mean", "fisher_samples": 10}
+
+LEARNERS: dict[str, Method] = {
+    "online": Method(
+        Online,
+        *("online SGD", 7, "."),
+        _on({"rate": 0.0003}, {"rate": 0.003}, {"rate": 0.003}),
+        batch=1,
+        memory=False,
+    ),
+    "replay": Method(
+        ExperienceReplay,
+        *("replay", 3, "D"),
+        {"rotations": {"rate": 0.1, "glances": 5}},
+        published=False,
+    ),
+    "ewc": Method(
+        EWC,
+        *("EWC", 5, "X"),
+        _on(
+            {"rate": 0.001, "strength": 200.0} | _FISHER,
+            {"rate": 0.01, "strength": 20.0} | _FISHER,
+            {"rate": 0.003, "strength": 2.0} | _FISHER,
+        ),
+        batch=1,
+        memory=False,
+    ),
+    "gem": Method(
+        GEM,
+        *("GEM", 5, "P"),
+        _on(
+            {"rate": 0.01, "margin": 0.0},
+            {"rate": 0.01, "margin": 0.0},
+            {"rate": 0.003, "margin": 0.1},
+        ),
+        batch=1,
+    ),
+    "mer": Method(
+        MER,
+        *("MER", 6, "h"),
+        _on(
+            {"rate": 0.1, "beta": 0.01, "replay": 10, "trajectories": 5},
+            {"rate": 0.03, "beta": 0.03, "replay": 10, "trajectories": 10},
+            {"rate": 0.03, "beta": 0.03, "replay": 5, "trajectories": 10},
+        ),
+    ),
+    "c-maml": Method(
+        _la_maml("maml"),
+        *("C-MAML (La-MAML's)", 8, "<"),
+        _on(
+            {"inner_rate": 0.1, "outer_rate": 0.1, "glances": 5},
+            {"inner_rate": 0.03, "outer_rate": 0.1, "glances": 5},
+            {"inner_rate": 0.03, "outer_rate": 0.15, "glances": 5},
+        ),
+        rates=True,
+    ),
+    "sync": Method(
+        _la_maml("relu-maml"),
+        *("Sync", 9, ">"),
+        _on(
+            {"inner_rate": 0.15, "rule_rate": 0.1, "outer_rate": 0.3, "glances": 5},
+            {"inner_rate": 0.15, "rule_rate": 0.1, "outer_rate": 0.1, "glances": 5},
+            {"inner_rate": 0.03, "rule_rate": 0.1, "outer_rate": 0.03, "glances": 10},
+        ),
+        rates=True,
+    ),
+    "la-maml": Method(_la_maml("relu-maml"), "La-MAML", 2, "^", _PUBLISHED, rates=True),
+    "la-maml-straight": Method(
+        _la_maml("sparse-relu-maml"),
+        *("La-MAML, straight-through", 1, "s"),
+        _PUBLISHED,
+        rates=True,
+        published=False,
+    ),
+    "sparse-la-maml": Method(
+        _la_maml("sparse-maml"),
+        *("sparse-La-MAML, masked step", 0, "o"),
+        _PUBLISHED,
+        rates=True,
+        published=False,
+    ),
+    "sparse-la-maml-plain": Method(
+        _la_maml("sparse-maml"),
+        *("sparse-La-MAML, plain step", 4, "d"),
+        _PLAIN,
+        rates=True,
+        published=False,
+    ),
+    "la-maml-random": Method(
+        _la_maml("sparse-maml"),
+        *("random mask, never learned", 7, "x"),
+        _RANDOM,
+        rates=True,
+        published=False,
+    ),
 }
-_EVERYWHERE: dict[str, Settings] = {"replay": {"rate": 0.1, "glances": 5}}
+"""All learners; a learner of one's own is one more line.  The learning rates of online SGD, EWC and
+GEM are for single samples, as in the script that they come from."""
+
+BATCH = {name: method.batch for name, method in LEARNERS.items()}
+"""Samples that arrive together, by learner."""
+
 INITS: dict[str, Callable[..., Any]] = {
     "kaiming": nn.init.kaiming_normal_,
     "xavier": nn.init.xavier_uniform_,
 }
 """How a network's weights are drawn, by the setting ``init`` of a learner; ``kaiming`` by
 default."""
-
-RANDOM: Settings = {"rule_rate": 0.0, "init_sparsity": 0.5}
-"""What turns a learned mask into one that is drawn, half open, and stays."""
-
-_FISHER = {"fisher": "mean", "fisher_samples": 10}
-_PUBLISHED: dict[str, dict[str, Settings]] = {
-    "online": {
-        "rotations": {"rate": 0.0003},
-        "permutations": {"rate": 0.003},
-        "many-permutations": {"rate": 0.003},
-    },
-    "ewc": {
-        "rotations": {"rate": 0.001, "strength": 200.0} | _FISHER,
-        "permutations": {"rate": 0.01, "strength": 20.0} | _FISHER,
-        "many-permutations": {"rate": 0.003, "strength": 2.0} | _FISHER,
-    },
-    "gem": {
-        "rotations": {"rate": 0.01, "margin": 0.0},
-        "permutations": {"rate": 0.01, "margin": 0.0},
-        "many-permutations": {"rate": 0.003, "margin": 0.1},
-    },
-    "mer": {
-        "rotations": {"rate": 0.1, "beta": 0.01, "replay": 10, "trajectories": 5},
-        "permutations": {"rate": 0.03, "beta": 0.03, "replay": 10, "trajectories": 10},
-        "many-permutations": {"rate": 0.03, "beta": 0.03, "replay": 5, "trajectories": 10},
-    },
-    "c-maml": {
-        "rotations": {"inner_rate": 0.1, "outer_rate": 0.1, "glances": 5},
-        "permutations": {"inner_rate": 0.03, "outer_rate": 0.1, "glances": 5},
-        "many-permutations": {"inner_rate": 0.03, "outer_rate": 0.15, "glances": 5},
-    },
-    "sync": {
-        "rotations": {"inner_rate": 0.15, "rule_rate": 0.1, "outer_rate": 0.3, "glances": 5},
-        "permutations": {"inner_rate": 0.15, "rule_rate": 0.1, "outer_rate": 0.1, "glances": 5},
-        "many-permutations": {
-            "inner_rate": 0.03,
-            "rule_rate": 0.1,
-            "outer_rate": 0.03,
-            "glances": 10,
-        },
-    },
-    "la-maml": _LA_MAML,
-    "la-maml-straight": _LA_MAML,
-    "sparse-la-maml": _LA_MAML,
-    "sparse-la-maml-plain": {s: v | {"outer_rate": v["inner_rate"]} for s, v in _LA_MAML.items()},
-    "la-maml-random": {s: v | RANDOM for s, v in _LA_MAML.items()},
-}
-"""Learning rates, and how often a batch is looked at; of the sparse learners and the
-straight-through one, those of La-MAML."""
 
 
 def settings(learner: str, stream: str) -> Settings:
@@ -156,11 +218,9 @@ def settings(learner: str, stream: str) -> Settings:
     """
     if learner not in LEARNERS:
         raise ValueError(f"unknown learner {learner!r}{closest(learner, LEARNERS)}")
-    rows = _PUBLISHED.get(learner, {})
-    found = dict(rows.get(stream, rows.get("rotations", _EVERYWHERE.get(learner, {}))))
-    if learner not in ("online", "ewc"):
-        found["memory"] = MEMORY.get(stream, 200)
-    return found
+    method = LEARNERS[learner]
+    chosen = dict(method.settings.get(stream, method.settings["rotations"]))
+    return chosen | {"memory": MEMORY.get(stream, 200)} if method.memory else chosen
 
 
 def make_learner(name: str, stream: Stream, seed: int, changes: Settings, width: int) -> Learner:
@@ -194,7 +254,7 @@ def make_learner(name: str, stream: Stream, seed: int, changes: Settings, width:
         chosen["tasks"] = len(stream)
     network = make_network(stream, width, generator, chosen.pop("init", "kaiming"))
     try:
-        return LEARNERS[name](network=network, generator=generator, ways=stream.ways, **chosen)
+        return LEARNERS[name].make(network=network, generator=generator, ways=stream.ways, **chosen)
     except TypeError as error:  # a setting that the learner does not have
         raise ValueError(f"{name}: {error}") from None
 

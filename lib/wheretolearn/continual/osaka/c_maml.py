@@ -31,10 +31,10 @@ from ...inner_loop import gradients
 from ...meta import MetaLearner
 from ...types import Batch
 from ..base import at_least
-from .fast_slow import OnlineLearner
+from .fast_slow import FastSlowLearner
 
 
-class CMAML(OnlineLearner):
+class CMAML(FastSlowLearner):
     r"""Meta-learn from each batch how to adapt to the one before it.
 
     Parameters

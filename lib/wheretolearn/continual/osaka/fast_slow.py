@@ -26,7 +26,7 @@ _SAVED = ("fast", "sums", "shifted", "gradients", "outer_steps")
 """Attributes of every learner that learning changes."""
 
 
-class OnlineLearner(ABC):
+class FastSlowLearner(ABC):
     """A learner that predicts a batch first and is told its labels then; the base class of all.
 
     Parameters
@@ -170,7 +170,7 @@ def _on(device: torch.device, value: Any) -> Any:
     return [_on(device, v) for v in value] if isinstance(value, list) else value
 
 
-class Adapter(OnlineLearner):
+class Adapter(FastSlowLearner):
     r"""MAML and its relatives with everything but the fast weights frozen.
 
     .. math:: \phi \leftarrow U_K(\theta; \text{batch})

@@ -48,7 +48,7 @@ from ...networks import ConvNet4
 from ...rules import Rule
 from ...suggestions import closest
 from .c_maml import CMAML
-from .fast_slow import Adapter, OnlineLearner
+from .fast_slow import Adapter, FastSlowLearner
 from .online import Online
 from .prolonged import ProlongedCMAML
 from .rules import TensorRule
@@ -57,10 +57,19 @@ Settings = dict[str, Any]
 
 
 class Method(NamedTuple):
-    """What a learner is made of, besides its settings."""
+    """A learner of :data:`LEARNERS`: what makes it, how it is drawn, with which settings."""
 
-    make: Callable[..., OnlineLearner]
+    make: Callable[..., FastSlowLearner]
     """The learner in the stream."""
+    colour: int
+    """Its place in the palette of the figures, where its title is its name."""
+    line: str
+    """How its curve is drawn, as Matplotlib names it."""
+    five_ways: dict[float, Settings]
+    """Settings for 5 classes by the probability that the context stays; empty if there are
+    none, and then those for 10 classes count."""
+    ten_ways: dict[float, Settings]
+    """The same for 10 classes."""
     pretraining: str | None = None
     """``meta``, ``supervised`` or None."""
     gate: str = "fixed"
@@ -71,26 +80,8 @@ class Method(NamedTuple):
     """Which layers adapt, see :class:`wheretolearn.rules.Rule`."""
 
 
-LEARNERS: dict[str, Method] = {
-    "online-adam": Method(Online),
-    "online-sgd": Method(Online),
-    "fine-tuning": Method(Online, "supervised"),
-    "maml": Method(Adapter, "meta", gate="linear"),
-    "anil": Method(Adapter, "meta", scope="head"),
-    "sparse-maml": Method(Adapter, "meta", gate="relu"),
-    "c-maml": Method(CMAML, gate="linear"),
-    "c-maml-always": Method(CMAML, gate="linear"),
-    "c-maml-pre": Method(CMAML, "meta", gate="linear"),
-    "c-maml-um": Method(CMAML, gate="linear"),
-    "c-maml-um-pap": Method(ProlongedCMAML, gate="linear"),
-    "c-maml-pre-um": Method(CMAML, "meta", gate="linear"),
-    "c-maml-pre-um-pap": Method(ProlongedCMAML, "meta", gate="linear"),
-    "c-maml-pap": Method(ProlongedCMAML, gate="linear"),
-    "sparse-c-maml": Method(ProlongedCMAML, gate="relu"),
-    "sparse-c-maml-gates": Method(ProlongedCMAML, gate="mask"),
-    "sparse-c-maml-weights": Method(ProlongedCMAML, gate="mask", each="weight"),
-}
-"""All learners."""
+def _at(ninety: Settings, ninety_eight: Settings) -> dict[float, Settings]:
+    return {0.90: ninety, 0.98: ninety_eight}
 
 
 def _inner(meta_rate: float, inner_rate: float, inner_steps: int, **others: Any) -> Settings:
@@ -102,68 +93,100 @@ def _pre(size: int, patience: int) -> Settings:
     return {"meta_batch": size, "patience": patience}
 
 
-_SPARSE_C_MAML = {
-    0.90: _inner(0.001, 0.1, 8, margin=1.5),
-    0.98: _inner(0.0005, 0.005, 16, margin=2.0),
-}
-_WEIGHTS: Settings = {"rule_rate": 0.0075, "init_sparsity": 0.5}
+_SPARSE = _at(_inner(0.001, 0.1, 8, margin=1.5), _inner(0.0005, 0.005, 16, margin=2.0))
+_WEIGHTS = {a: s | {"rule_rate": 0.0075, "init_sparsity": 0.5} for a, s in _SPARSE.items()}
 
-_FIVE_WAYS: dict[str, dict[float, Settings]] = {
-    "maml": {
-        0.90: _inner(0.001, 0.001, 8) | _pre(1, 10),
-        0.98: _inner(0.0001, 0.0005, 16) | _pre(16, 5),
-    },
-    "sparse-maml": {
-        0.90: _inner(0.0005, 0.1, 16) | _pre(4, 5),
-        0.98: _inner(0.001, 0.05, 16) | _pre(8, 10),
-    },
-    "c-maml": {
-        0.90: _inner(0.001, 0.5, 4, margin=1.0, threshold=0.0),
-        0.98: _inner(0.01, 0.001, 4, margin=0.5, threshold=3.0),
-    },
-    "c-maml-pap": _SPARSE_C_MAML,
-    "sparse-c-maml": _SPARSE_C_MAML,
-    "sparse-c-maml-gates": _SPARSE_C_MAML,
-    "sparse-c-maml-weights": {a: s | _WEIGHTS for a, s in _SPARSE_C_MAML.items()},
+LEARNERS: dict[str, Method] = {
+    "online-adam": Method(Online, 1, ":", {}, _at({"rate": 0.001}, {"rate": 0.005})),
+    "online-sgd": Method(Online, 7, ":", {}, {0.90: {"rate": 0.05, "optimizer": "sgd"}}),
+    "fine-tuning": Method(
+        *(Online, 5, ":", {}),
+        _at(
+            {"rate": 0.001, "meta_rate": 0.001} | _pre(100, 20),
+            {"rate": 0.001, "meta_rate": 0.001} | _pre(100, 5),
+        ),
+        "supervised",
+    ),
+    "maml": Method(
+        *(Adapter, 2, "--"),
+        _at(_inner(0.001, 0.001, 8) | _pre(1, 10), _inner(0.0001, 0.0005, 16) | _pre(16, 5)),
+        _at(
+            _inner(0.0001, 0.1, 16, gate="fixed") | _pre(4, 5),
+            _inner(0.001, 0.1, 16, gate="fixed") | _pre(8, 10),
+        ),
+        *("meta", "linear"),
+    ),
+    "anil": Method(
+        *(Adapter, 4, "--", {}),
+        _at(_inner(0.005, 0.05, 16) | _pre(4, 20), _inner(0.005, 0.5, 16) | _pre(1, 10)),
+        "meta",
+        scope="head",
+    ),
+    "sparse-maml": Method(
+        *(Adapter, 0, "-"),
+        _at(_inner(0.0005, 0.1, 16) | _pre(4, 5), _inner(0.001, 0.05, 16) | _pre(8, 10)),
+        {},
+        *("meta", "relu"),
+    ),
+    "c-maml": Method(
+        *(CMAML, 2, "--"),
+        _at(
+            _inner(0.001, 0.5, 4, margin=1.0, threshold=0.0),
+            _inner(0.01, 0.001, 4, margin=0.5, threshold=3.0),
+        ),
+        {},
+        gate="linear",
+    ),
+    "c-maml-always": Method(
+        *(CMAML, 6, "--", {}),
+        _at(_inner(0.0005, 0.001, 2), _inner(0.0001, 0.1, 1)),
+        gate="linear",
+    ),
+    "c-maml-pre": Method(
+        *(CMAML, 5, "--", {}),
+        _at(_inner(0.001, 0.01, 16) | _pre(4, 10), _inner(0.0001, 0.005, 4) | _pre(2, 5)),
+        *("meta", "linear"),
+    ),
+    "c-maml-um": Method(
+        *(CMAML, 7, "--", {}),
+        _at(
+            _inner(0.0005, 0.1, 2, margin=2.0, modulation=2.0),
+            _inner(0.0005, 0.05, 4, margin=1.25, modulation=1000.0),
+        ),
+        gate="linear",
+    ),
+    "c-maml-um-pap": Method(
+        *(ProlongedCMAML, 8, "--", {}),
+        _at(
+            _inner(0.001, 0.0005, 16, margin=1.5, modulation=1.0),
+            _inner(0.005, 0.01, 16, margin=3.0, modulation=1000.0),
+        ),
+        gate="linear",
+    ),
+    "c-maml-pre-um": Method(
+        *(CMAML, 9, "--", {}),
+        _at(
+            _inner(0.0005, 0.5, 2, margin=1.0, modulation=5.0) | _pre(2, 5),
+            _inner(0.001, 0.0005, 2, margin=2.0, modulation=0.5) | _pre(8, 20),
+        ),
+        *("meta", "linear"),
+    ),
+    "c-maml-pre-um-pap": Method(
+        *(ProlongedCMAML, 6, "-.", {}),
+        _at(
+            _inner(0.0005, 0.1, 16, margin=2.0, modulation=0.25) | _pre(8, 10),
+            _inner(0.0001, 0.1, 8, margin=2.5, modulation=0.25) | _pre(4, 10),
+        ),
+        *("meta", "linear"),
+    ),
+    "c-maml-pap": Method(ProlongedCMAML, 3, "--", _SPARSE, {}, gate="linear"),
+    "sparse-c-maml": Method(ProlongedCMAML, 0, "-", _SPARSE, {}, gate="relu"),
+    "sparse-c-maml-gates": Method(ProlongedCMAML, 1, "-", _SPARSE, {}, gate="mask"),
+    "sparse-c-maml-weights": Method(
+        ProlongedCMAML, 4, "-", _WEIGHTS, {}, gate="mask", each="weight"
+    ),
 }
-
-_TEN_WAYS: dict[str, dict[float, Settings]] = {
-    "online-adam": {0.90: {"rate": 0.001}, 0.98: {"rate": 0.005}},
-    "online-sgd": {0.90: {"rate": 0.05, "optimizer": "sgd"}},
-    "fine-tuning": {
-        0.90: {"rate": 0.001, "meta_rate": 0.001} | _pre(100, 20),
-        0.98: {"rate": 0.001, "meta_rate": 0.001} | _pre(100, 5),
-    },
-    "maml": {
-        0.90: _inner(0.0001, 0.1, 16, gate="fixed") | _pre(4, 5),
-        0.98: _inner(0.001, 0.1, 16, gate="fixed") | _pre(8, 10),
-    },
-    "anil": {
-        0.90: _inner(0.005, 0.05, 16) | _pre(4, 20),
-        0.98: _inner(0.005, 0.5, 16) | _pre(1, 10),
-    },
-    "c-maml-always": {0.90: _inner(0.0005, 0.001, 2), 0.98: _inner(0.0001, 0.1, 1)},
-    "c-maml-pre": {
-        0.90: _inner(0.001, 0.01, 16) | _pre(4, 10),
-        0.98: _inner(0.0001, 0.005, 4) | _pre(2, 5),
-    },
-    "c-maml-um": {
-        0.90: _inner(0.0005, 0.1, 2, margin=2.0, modulation=2.0),
-        0.98: _inner(0.0005, 0.05, 4, margin=1.25, modulation=1000.0),
-    },
-    "c-maml-um-pap": {
-        0.90: _inner(0.001, 0.0005, 16, margin=1.5, modulation=1.0),
-        0.98: _inner(0.005, 0.01, 16, margin=3.0, modulation=1000.0),
-    },
-    "c-maml-pre-um": {
-        0.90: _inner(0.0005, 0.5, 2, margin=1.0, modulation=5.0) | _pre(2, 5),
-        0.98: _inner(0.001, 0.0005, 2, margin=2.0, modulation=0.5) | _pre(8, 20),
-    },
-    "c-maml-pre-um-pap": {
-        0.90: _inner(0.0005, 0.1, 16, margin=2.0, modulation=0.25) | _pre(8, 10),
-        0.98: _inner(0.0001, 0.1, 8, margin=2.5, modulation=0.25) | _pre(4, 10),
-    },
-}
+"""All learners; a learner of one's own is one more line."""
 
 _RULE = ("gate", "each", "scope", "inner_rate", "init_sparsity")
 _SLOW = ("inner_steps", "meta_rate", "rule_rate")
@@ -196,9 +219,9 @@ def settings(learner: str, alpha: float, ways: int) -> Settings:
     """
     if learner not in LEARNERS:
         raise ValueError(f"unknown learner {learner!r}{closest(learner, LEARNERS)}")
-    first, second = (_FIVE_WAYS, _TEN_WAYS) if ways < 8 else (_TEN_WAYS, _FIVE_WAYS)
-    rows = first.get(learner) or second[learner]
     method = LEARNERS[learner]
+    tables = method.five_ways, method.ten_ways
+    rows = tables[ways >= 8] or tables[ways < 8]
     rule = {"gate": method.gate, "each": method.each, "scope": method.scope}
     return rule | rows[min(rows, key=lambda a: abs(a - alpha))]
 
@@ -243,7 +266,7 @@ def make_rule(
 
 def make_learner(
     name: str, chosen: Settings, *, ways: int, side: int, width: int, seed: int, device: str = "cpu"
-) -> OnlineLearner:
+) -> FastSlowLearner:
     """Make a learner with a new network.
 
     Parameters
@@ -265,7 +288,7 @@ def make_learner(
 
     Returns
     -------
-    OnlineLearner
+    FastSlowLearner
 
     Raises
     ------

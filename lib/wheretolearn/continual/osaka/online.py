@@ -13,10 +13,10 @@ import torch
 from ...inner_loop import gradients
 from ...meta import MetaLearner
 from ...types import Batch
-from .fast_slow import OnlineLearner
+from .fast_slow import FastSlowLearner
 
 
-class Online(OnlineLearner):
+class Online(FastSlowLearner):
     """Take one step on every batch; there are no fast weights.
 
     Parameters
