@@ -14,14 +14,10 @@ import pytest
 import torch
 from scipy.stats import chi2_contingency
 
-from wheretolearn.continual import gem, replay
+from wheretolearn.continual import baselines, replay
 from wheretolearn.continual.base import Learner
-from wheretolearn.continual.ewc import EWC
-from wheretolearn.continual.gem import GEM
-from wheretolearn.continual.memory import Reservoir
-from wheretolearn.continual.mer import MER
-from wheretolearn.continual.online import Online
-from wheretolearn.continual.replay import ExperienceReplay
+from wheretolearn.continual.baselines import EWC, GEM, MER, Online
+from wheretolearn.continual.replay import ExperienceReplay, Reservoir
 from wheretolearn.networks import MLP
 from wheretolearn.types import Batch
 
@@ -94,14 +90,14 @@ def test_ewc(fisher):
 @pytest.mark.parametrize("name", ["gem", "gem without margin"])
 def test_gem(name, monkeypatch):
     """To the digits of float32, in which Avalanche returns turned gradients."""
-    found, turned, turn = FOUND[name], [], gem.turn
+    found, turned, turn = FOUND[name], [], baselines.turn
 
     def noted(products: np.ndarray, margin: float) -> np.ndarray:
         weights = turn(products, margin)
         turned.append(bool(weights.any()))
         return weights
 
-    monkeypatch.setattr(gem, "turn", noted)
+    monkeypatch.setattr(baselines, "turn", noted)
     settings = {"rate": found["rate"], "margin": found["margin"], "memory": 3 * EACH, "tasks": 3}
     check(GEM(**settings, **base()), found, found["batch"], 1e-7)
     assert sum(turned) == found["turned"]

@@ -11,12 +11,9 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from wheretolearn.continual.base import clip, in_heads
-from wheretolearn.continual.ewc import EWC
-from wheretolearn.continual.gem import GEM, turn
+from wheretolearn.continual.baselines import EWC, GEM, MER, Online, turn
 from wheretolearn.continual.la_maml import LaMAML
-from wheretolearn.continual.mer import MER
 from wheretolearn.continual.methods import LEARNERS, make_learner, settings
-from wheretolearn.continual.online import Online
 from wheretolearn.continual.replay import ExperienceReplay
 from wheretolearn.continual.streams.stream import TensorStream
 from wheretolearn.continual.task_gradients import Factored, Stacked

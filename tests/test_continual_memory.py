@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from wheretolearn.continual.memory import Reservoir
+from wheretolearn.continual.replay import Reservoir
 from wheretolearn.types import Batch
 
 

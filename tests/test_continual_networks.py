@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrize
 
-from wheretolearn.continual.ewc import EWC
+from wheretolearn.continual.baselines import EWC
 from wheretolearn.continual.interference import Interference
 from wheretolearn.continual.la_maml import LaMAML
 from wheretolearn.continual.methods import LEARNERS, settings

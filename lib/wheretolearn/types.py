@@ -33,6 +33,17 @@ class Batch(NamedTuple):
         return Batch(*(t.clone() if t.is_inference() else t for t in moved))
 
 
+class ReplayGradient(NamedTuple):
+    """The first-order meta-gradient of one pass over a batch; all detached."""
+
+    loss: Tensor
+    """The meta-loss, a scalar: mean over the steps."""
+    params: Params
+    """Gradient for every parameter."""
+    rates: Params
+    """Gradient for the rate of every moving weight (empty if not asked for)."""
+
+
 class Task(NamedTuple):
     """What the network adapts on, and what it is judged on."""
 

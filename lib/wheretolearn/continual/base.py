@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -20,6 +21,10 @@ from ..types import Batch, Criterion, Params, Rates
 
 CLIP = 2.0
 """Largest norm of a gradient in La-MAML and its relatives (Gupta et al., 2020), and in replay."""
+
+
+SHORTCUTS = {"meta_gradient": ("mlp", "by_hand"), "descend": ("mlp_steps", "descend")}
+"""What :mod:`wheretolearn.fast` computes for a plain MLP: module and function, by purpose."""
 
 
 class Learner(ABC):
@@ -48,12 +53,19 @@ class Learner(ABC):
         self.moving = trainable(network)
         self.tasks_ended = 0
 
+    def shortcut(self, purpose: str, *batches: Batch) -> Callable[..., Any] | None:
+        """Return a faster way to the same numbers, a key of :data:`SHORTCUTS`, if there is one."""
+        if not self.plain_mlp(*batches):
+            return None
+        module, function = SHORTCUTS[purpose]
+        return getattr(import_module(f"wheretolearn.fast.{module}"), function)
+
     def plain_mlp(self, *batches: Batch) -> bool:
         """Return whether the gradients on batches can be had by hand.
 
         That is so for an MLP with one head, on the CPU, that does what its class says, whose
-        weights and biases are all its parameters, and move; and for batches that :meth:`fit` it.
-        Whatever else there is, autograd finds its gradient, or what is wrong with it.
+        weights and biases are all its parameters, and move; and for batches, maybe empty, of its
+        type, width and classes.  For all else autograd finds the gradient, or what is wrong.
         """
         mlp = self.network
         if type(mlp) is not MLP or not unmodified(mlp, MLP, nn.Linear, nn.ModuleList):
@@ -68,11 +80,10 @@ class Learner(ABC):
             and not torch.is_inference_mode_enabled()
             and first.dtype in (torch.float32, torch.float64)
             and all(p.is_cpu and p.dtype == first.dtype for p in tensors)
-            and all(self.fit(b) for b in batches)
+            and all(self._fits(b) for b in batches)
         )
 
-    def fit(self, batch: Batch) -> bool:
-        """Return whether a batch, maybe empty, is of the type, width and classes of an MLP."""
+    def _fits(self, batch: Batch) -> bool:
         inputs, targets = batch
         first, *_, last = self.params.values()
         return (
@@ -97,7 +108,7 @@ class Learner(ABC):
 
     @torch.no_grad()
     def accuracy(self, test: Batch, head: tuple[int, int]) -> float:
-        """Return the share of samples whose class is found among those of a head, in [0, 1]."""
+        """Return the share of samples told right among the classes of a head, in [0, 1]."""
         with kept_buffers(self.network):
             outputs = self.forward(self.params, test.inputs)[:, slice(*head)]
         return float((outputs.argmax(1) + head[0] == test.targets).double().mean())
@@ -135,9 +146,9 @@ class Learner(ABC):
     @whole
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load what :meth:`state_dict` returned."""
-        own = self.state_dict()
-        check_like(own | {"settings": None}, state)
-        check_settings(own["settings"], state["settings"])
+        mine = self.state_dict()
+        check_like(mine | {"settings": None}, state)
+        check_settings(mine["settings"], state["settings"])
         state = copy.deepcopy(state)
         self.params = _like(self.params, state["params"])
         self.generator.set_state(state["generator"])
@@ -148,13 +159,13 @@ class Learner(ABC):
             if hasattr(value, "load_state_dict"):
                 value.load_state_dict(state[name])
             else:
-                found = state[name]
-                setattr(self, name, _like(value, found) if isinstance(value, dict) else found)
+                saved = state[name]
+                setattr(self, name, _like(value, saved) if isinstance(value, dict) else saved)
 
 
-def _like(own: Params, saved: Params) -> Params:
-    """Return saved tensors in the precision of one's own, and where those are."""
-    return {n: saved[n].to(p) for n, p in own.items()}
+def _like(params: Params, saved: Params) -> Params:
+    """Return saved tensors in the precision of others, and where those are."""
+    return {n: saved[n].to(p) for n, p in params.items()}
 
 
 def trainable(network: nn.Module) -> list[str]:
@@ -170,20 +181,7 @@ def clip(grads: Params, norm: float = CLIP) -> None:
 
 
 def at_least(least: float, **numbers: float) -> None:
-    """Refuse settings below a least value, and those that are not numbers.
-
-    Parameters
-    ----------
-    least : float
-        The smallest value that makes sense.
-    **numbers : float
-        Settings by name.
-
-    Raises
-    ------
-    ValueError
-        If one is smaller, or NaN.
-    """
+    """Refuse, with a ValueError, settings below the smallest value that makes sense, and NaN."""
     for name, value in numbers.items():
         if not value >= least:  # NaN is not
             raise ValueError(f"{name} must be at least {least:g}, got {value}")
@@ -195,17 +193,9 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def in_heads(ways: int | None) -> Criterion:
-    """Return cross-entropy over all classes, or over those of each sample's own head.
+    """Return cross-entropy over all classes, or over the `ways` of each sample's own head.
 
-    Parameters
-    ----------
-    ways : int, optional
-        Classes of a head; the head of a sample follows from its class.
-
-    Returns
-    -------
-    callable
-        ``criterion(outputs, targets) -> scalar``.
+    The head of a sample follows from its class.
     """
     if ways is None:
         return cross_entropy
@@ -213,7 +203,7 @@ def in_heads(ways: int | None) -> Criterion:
     def criterion(outputs: Tensor, targets: Tensor) -> Tensor:
         targets = targets.long()
         heads = outputs.unflatten(1, (-1, ways))  # [B, heads, ways]
-        own = heads[torch.arange(len(targets)), targets // ways]  # [B, ways]
-        return F.cross_entropy(own, targets % ways)
+        chosen = heads[torch.arange(len(targets)), targets // ways]  # [B, ways]
+        return F.cross_entropy(chosen, targets % ways)
 
     return criterion

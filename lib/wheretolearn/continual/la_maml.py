@@ -1,9 +1,19 @@
 r"""The family of La-MAML: look ahead on the batch, then step where the past agrees.
 
-At each of several *glances* at a batch the network learns its samples one by one with the
-rates `r(m)` of a rule, is judged after each on the batch and replayed samples together, and
-the meta-gradient (:mod:`wheretolearn.continual.replay_gradient`) moves first the numbers `m`
-of the rule, then the weights:
+A batch of `n` samples arrives.  At each of several *glances* at it the network learns the samples
+one by one from the weights :math:`w`, with the rates `r(m)` of a rule,
+
+.. math:: \phi_0 = w, \qquad \phi_k = \phi_{k-1} - r \circ g_k, \qquad
+          g_k = \nabla \ell_k(\phi_{k-1}), \qquad k = 1 \dots n,
+
+and is judged after each of them on the rows of replayed and current samples together.  The
+meta-loss is :math:`\frac1n \sum_k L(\phi_k)` (Gupta et al., 2020, algorithm 1).  To first order,
+with :math:`G_k = \nabla L(\phi_k)`,
+
+.. math:: \nabla_w = \frac1n \sum_k G_k, \qquad
+          \nabla_r = -\frac1n \sum_k G_k \circ \sum_{j \le k} g_j ,
+
+which moves first the numbers `m` of the rule, then the weights:
 
 .. math:: m \leftarrow m - \eta \nabla_m, \qquad
           w \leftarrow w - r(m) \circ \nabla_w \quad\text{or}\quad w \leftarrow w - \beta \nabla_w .
@@ -28,16 +38,17 @@ masks is not public; the next two are the two ways that suggest themselves.  The
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from ..fast.mlp import by_hand
+from ..inner_loop import gradients
 from ..rules import Rule
-from ..types import Batch, Rates
+from ..types import Batch, Criterion, Forward, Rates, ReplayGradient
 from .base import Learner, at_least, clip
-from .memory import Reservoir
-from .replay_gradient import ReplayGradient, by_autograd
+from .replay import Reservoir
 
 _OF_RULES = 1_000_003  # far from any seed of a run
 
@@ -65,14 +76,7 @@ class LaMAML(Learner):
         From the second task on, replay what was in memory when the task began.  The released
         code has this option on, but replays from the live memory all the same.
     off_by_one : bool, default False
-        See :class:`~wheretolearn.continual.memory.Reservoir`; true in the released code.
-    **base
-        See :class:`~wheretolearn.continual.base.Learner`.
-
-    Raises
-    ------
-    ValueError
-        If a number is below what makes sense, or the rule has noise or a masked start.
+        See :class:`~wheretolearn.continual.replay.Reservoir`; true in the released code.
     """
 
     saved = ("rule_params", "memory", "past")
@@ -99,10 +103,10 @@ class LaMAML(Learner):
         rule.check_alike()
         self.rule, self.rule_rate, self.outer_rate = rule, rule_rate, outer_rate
         self.replay, self.glances, self.clamp, self.past_only = replay, glances, clamp, past_only
-        # numbers of its own, so that learners with and without a mask see the same afterwards
-        own = torch.Generator().manual_seed(self.generator.initial_seed() + _OF_RULES)
+        # another generator, so that learners with and without a mask see the same afterwards
+        generator = torch.Generator().manual_seed(self.generator.initial_seed() + _OF_RULES)
         frozen = {n: torch.empty(0) for n in self.params.keys() - self.moving}  # have no numbers
-        numbers = rule.init(self.params | frozen, own)
+        numbers = rule.init(self.params | frozen, generator)
         self.rule_params = {n: m for n, m in numbers.items() if n not in frozen}
         self.memory = Reservoir(memory, self.generator, off_by_one=off_by_one)
         self.past = self.memory.copy()
@@ -114,28 +118,30 @@ class LaMAML(Learner):
             order = torch.randperm(len(batch.targets), generator=self.generator)
             shuffled = Batch(batch.inputs[order], batch.targets[order])
             memory = self.past if self.past_only and self.tasks_ended else self.memory
-            found = self._meta_gradient(shuffled, memory.sample(self.replay, batch))
+            meta = self._meta_gradient(shuffled, memory.sample(self.replay, batch))
             if glance == 0:
                 self.memory.add(shuffled)
             if self.rule_params:
-                rule_grads = self.rule.pull_back(self.rule_params, found.rates)
+                rule_grads = self.rule.pull_back(self.rule_params, meta.rates)
                 clip(rule_grads)
                 self.rule_params = {
                     n: m - self.rule_rate * rule_grads[n] for n, m in self.rule_params.items()
                 }
-            clip(found.params)
+            clip(meta.params)
             if self.outer_rate is not None:
-                self.descend(found.params, self.outer_rate)
+                self.descend(meta.params, self.outer_rate)
             else:
                 rates = self.rates()
                 self.params = self.params | {
-                    n: self.params[n] - rates.get(n, 0.0) * g for n, g in found.params.items()
+                    n: self.params[n] - rates.get(n, 0.0) * g for n, g in meta.params.items()
                 }
-        return float(found.loss)
+        return float(meta.loss)
 
     def _meta_gradient(self, current: Batch, replayed: Batch) -> ReplayGradient:
         rates, learned = self.rates(), self.rule.learned
-        if self.clamp is None and self.plain_mlp(current, replayed):
+        if len(current.targets) == 0:
+            raise ValueError("there is no sample to learn: the batch is empty")
+        if self.clamp is None and (by_hand := self.shortcut("meta_gradient", current, replayed)):
             return by_hand(self.params, rates, current, replayed, learn_rates=learned)
         return by_autograd(
             self.outputs,
@@ -150,12 +156,69 @@ class LaMAML(Learner):
 
     def rates(self) -> Rates:
         """Return the rates of the rule."""
-        found = self.rule.rates(self.rule_params, self.params).items()
-        rates = {n: r for n, r in found if n in self.moving}
-        return {n: r.detach() if isinstance(r, torch.Tensor) else r for n, r in rates.items()}
+        rates = self.rule.rates(self.rule_params, self.params)
+        rates = {n: rates[n] for n in rates if n in self.moving}
+        return {n: r.detach() if isinstance(r, Tensor) else r for n, r in rates.items()}
 
     def end_task(self) -> None:
         """Remember what the memory holds, where only the past is replayed."""
         super().end_task()
         if self.past_only:
             self.past = self.memory.copy()
+
+
+@torch.enable_grad()
+def by_autograd(
+    forward: Forward,
+    criterion: Criterion,
+    params: Mapping[str, Tensor],
+    rates: Rates,
+    current: Batch,
+    replay: Batch,
+    *,
+    learn_rates: bool = True,
+    clamp: float | None = None,
+) -> ReplayGradient:
+    """Find the meta-gradient by autograd through the steps, for any network.
+
+    Parameters
+    ----------
+    forward, criterion : callable
+        The network and its loss, see :mod:`wheretolearn.inner_loop`.
+    params, rates
+        The weights `w`, and the rate of each moving parameter, a tensor or a number.
+    current, replay : Batch
+        The samples that arrive, at least one, and those replayed, possibly none.
+    learn_rates : bool, default True
+        Whether the gradient for the rates is wanted.
+    clamp : float, optional
+        Cut every entry of the inner gradients to [-clamp, clamp].
+    """
+    rows = Batch(*(torch.cat(pair) for pair in zip(replay, current, strict=True)))
+    leaves = {n: p.detach().requires_grad_() for n, p in params.items()}
+    rate = {
+        n: torch.as_tensor(r, dtype=leaves[n].dtype, device=leaves[n].device)
+        .detach()
+        .expand(leaves[n].shape)
+        .clone()
+        .requires_grad_(learn_rates)
+        for n, r in rates.items()
+    }
+    fast = dict(leaves)
+    total = torch.zeros((), dtype=rows.inputs.dtype, device=rows.inputs.device)
+    for x, y in zip(current.inputs.split(1), current.targets.split(1), strict=True):
+        if rate:
+            inner = criterion(forward(fast, x), y)
+            grads = gradients(inner, [fast[n] for n in rate], inner=True)
+            if clamp is not None:
+                grads = tuple(g.clamp(-clamp, clamp) for g in grads)
+            fast |= {n: fast[n] - r * g for (n, r), g in zip(rate.items(), grads, strict=True)}
+        total = total + criterion(forward(fast, rows.inputs), rows.targets)
+    loss = total / len(current.targets)
+    wanted = [*leaves.values(), *(rate.values() if learn_rates else ())]
+    grads = gradients(loss, wanted)
+    return ReplayGradient(
+        loss.detach(),
+        dict(zip(leaves, grads, strict=False)),
+        dict(zip(rate, grads[len(leaves) :], strict=True)) if learn_rates else {},
+    )

@@ -1,13 +1,12 @@
 """Continual learners by name, with the settings of the paper for each stream.
 
-On the streams made of MNIST, C-MAML, Sync and La-MAML have the settings that Gupta et al.
-(2020) released; online SGD, EWC, GEM and MER (its algorithm 1) have those of the script released
-with MER (Riemer et al., 2019), for memories of the same size; EWC has that script's estimate of the
-Fisher information, too, and strengths that mean the same here, see
-:class:`~wheretolearn.continual.ewc.EWC`.  The script has settings of experience replay as well, for
-single samples; those here are for batches, and where a search begins, as are those of the sparse
-learners, which are not published.  ``la-maml-random`` is a control: its mask is drawn and never
-learned.
+On the streams made of MNIST, C-MAML, Sync and La-MAML have the settings that Gupta et al. (2020)
+released; online SGD, EWC, GEM and MER (its algorithm 1) those of the script released with MER
+(Riemer et al., 2019), for memories of the same size, with strengths that mean the same here, see
+:class:`~wheretolearn.continual.baselines.EWC`.  The script has settings of experience replay as
+well, for single samples; those here are for batches, and where a search begins, as are those of
+the sparse learners, which are not published.  ``la-maml-random`` is a control: its mask is drawn
+and never learned.
 
 All learners start from the same weights, those of Gupta et al.  In the script released with MER
 weights are Xavier-uniform; for any learner the setting ``init="xavier"`` draws such.
@@ -26,11 +25,8 @@ from ..networks import MLP
 from ..rules import make_rule
 from ..suggestions import closest
 from .base import Learner
-from .ewc import EWC
-from .gem import GEM
+from .baselines import EWC, GEM, MER, Online
 from .la_maml import LaMAML
-from .mer import MER
-from .online import Online
 from .replay import ExperienceReplay
 from .streams.stream import Stream
 

@@ -30,8 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..continual.replay_gradient import ReplayGradient, check, full
-from ..types import Batch, Rates
+from ..types import Batch, Rates, ReplayGradient
 from . import compiled
 
 Arrays = tuple[np.ndarray, ...]
@@ -46,7 +45,7 @@ def by_hand(
     *,
     learn_rates: bool = True,
 ) -> ReplayGradient:
-    """Compute what :func:`~wheretolearn.continual.replay_gradient.by_autograd` finds.
+    """Compute what :func:`~wheretolearn.continual.la_maml.by_autograd` finds.
 
     The network is an MLP with ReLU, the loss is cross-entropy, the device is the CPU.
 
@@ -70,9 +69,8 @@ def by_hand(
     Raises
     ------
     ValueError
-        If no sample arrives, a rate has no parameter, or the parameters are not those of an MLP.
+        If the parameters are not those of an MLP.
     """
-    check(params, rates, current)
     (first, first_bias), *later = _layers(params)
     n = len(current.targets)
     x = torch.cat([replay.inputs.flatten(1), current.inputs.flatten(1)])  # [B, p]
@@ -115,6 +113,11 @@ def by_hand(
         rate_grads[w] = -(delta.mT @ a * g[:, :, :-1]).sum(0)
         rate_grads[b] = -(delta.sum(1) * g[:, :, -1]).sum(0)
     return ReplayGradient(loss, grads, {m: rate_grads[m] for m in rates})
+
+
+def full(rate: Tensor | float, p: Tensor) -> Tensor:
+    """Return a rate as a tensor of its parameter's shape, detached."""
+    return torch.as_tensor(rate, dtype=p.dtype, device=p.device).detach().expand(p.shape)
 
 
 class _Layer(NamedTuple):
