@@ -10,13 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from wheretolearn.continual.osaka.c_maml import CMAML
-from wheretolearn.continual.osaka.fast_slow import Adapter, FastSlowLearner
+from wheretolearn.continual.osaka.c_maml import CMAML, ProlongedCMAML
+from wheretolearn.continual.osaka.fast_slow import Adapter, FastSlowLearner, Online
 from wheretolearn.continual.osaka.methods import LEARNERS, make_learner, make_rule, settings
-from wheretolearn.continual.osaka.online import Online
-from wheretolearn.continual.osaka.prolonged import ProlongedCMAML
+from wheretolearn.continual.osaka.pretraining import Supervised
 from wheretolearn.continual.osaka.rules import TensorRule
-from wheretolearn.continual.osaka.supervised import Supervised
 from wheretolearn.inner_loop import adapt
 from wheretolearn.meta import MetaLearner
 from wheretolearn.networks import MLP, Staged
@@ -574,7 +572,7 @@ def wrong_shape(part, name):
         ("online", lambda s: s["optimizer"]["param_groups"].clear(), "optimizer"),
         ("online", lambda s: flatten(s["optimizer"]), "optimizer.*layers.0.weight"),
         ("c-maml", lambda s: s.update(fast=None), "fast"),
-        ("prolonged", lambda s: s.update(kept="abc"), "kept"),
+        ("prolonged", lambda s: s.update(collected="abc"), "collected"),
     ],
 )
 def test_a_state_that_is_refused_changes_nothing(name, spoil, message):

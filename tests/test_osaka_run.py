@@ -13,12 +13,16 @@ from synthetic import image_set
 from test_osaka_stream import made_up, source
 from wheretolearn import inner_loop
 from wheretolearn.continual.osaka import fast_slow as osaka_learner
+from wheretolearn.continual.osaka.c_maml import ProlongedCMAML
 from wheretolearn.continual.osaka.data import OsakaData
 from wheretolearn.continual.osaka.methods import LEARNERS, new_network
 from wheretolearn.continual.osaka.metrics import unpack
-from wheretolearn.continual.osaka.pretraining import Pretraining
-from wheretolearn.continual.osaka.prolonged import ProlongedCMAML
-from wheretolearn.continual.osaka.supervised import LabelledImages, Supervised, nearest_mean
+from wheretolearn.continual.osaka.pretraining import (
+    LabelledImages,
+    Pretraining,
+    Supervised,
+    nearest_mean,
+)
 from wheretolearn.inner_loop import adapt
 from wheretolearn.meta import Score
 from wheretolearn.rules import Count

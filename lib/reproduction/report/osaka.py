@@ -23,11 +23,10 @@ from reproduction.report.figure1 import rows_of_panels
 from reproduction.report.frame import by_experiment, finished
 from reproduction.report.naming import cell, counted, intervals, minus, over_seeds, seeds_named
 from reproduction.report.plotkit import Look, Looks
-from wheretolearn.continual.osaka.fast_slow import Adapter
+from wheretolearn.continual.osaka.c_maml import ProlongedCMAML
+from wheretolearn.continual.osaka.fast_slow import Adapter, Online
 from wheretolearn.continual.osaka.methods import LEARNERS
 from wheretolearn.continual.osaka.metrics import AFTER, BEFORE, cumulative, unpack
-from wheretolearn.continual.osaka.online import Online
-from wheretolearn.continual.osaka.prolonged import ProlongedCMAML
 
 from ..claims.osaka import AS_SELECTED, SAME_BUT_DENSE, SPARSE, accuracies
 from ..plan import study

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from wheretolearn.continual.osaka.c_maml import ProlongedCMAML
 from wheretolearn.continual.osaka.data import OsakaData, open_data
 from wheretolearn.continual.osaka.methods import (
     LEARNERS,
@@ -25,10 +26,14 @@ from wheretolearn.continual.osaka.methods import (
     settings,
 )
 from wheretolearn.continual.osaka.metrics import around, by_source, detection, pack
-from wheretolearn.continual.osaka.pretraining import Draws, Pretraining, Trainee
-from wheretolearn.continual.osaka.prolonged import ProlongedCMAML
+from wheretolearn.continual.osaka.pretraining import (
+    Draws,
+    LabelledImages,
+    Pretraining,
+    Supervised,
+    Trainee,
+)
 from wheretolearn.continual.osaka.stream import ContextStream
-from wheretolearn.continual.osaka.supervised import LabelledImages, Supervised
 from wheretolearn.tasks import EpisodeSampler
 
 from .experiment import CPU_FLOPS, WithStream, check_value, image_flops

@@ -202,15 +202,6 @@ def settings(learner: str, stream: str) -> Settings:
         A key of :data:`LEARNERS`.
     stream : str
         Name of a stream; one without settings of its own has those of Rotations.
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    ValueError
-        For an unknown learner; the nearest known name is suggested.
     """
     if learner not in LEARNERS:
         raise ValueError(f"unknown learner {learner!r}{closest(learner, LEARNERS)}")
@@ -234,15 +225,6 @@ def make_learner(name: str, stream: Stream, seed: int, changes: Settings, width:
         Settings that differ from :func:`settings`.
     width : int
         Units of each hidden layer.
-
-    Returns
-    -------
-    Learner
-
-    Raises
-    ------
-    ValueError
-        For an unknown learner or setting, or a setting that makes no sense.
     """
     generator = torch.Generator().manual_seed(seed)
     chosen = settings(name, stream.name) | changes
@@ -277,11 +259,6 @@ def make_network(
     Returns
     -------
     nn.Module
-
-    Raises
-    ------
-    ValueError
-        For another `init`.
     """
     if init not in INITS:
         raise ValueError(f"init must be one of {', '.join(INITS)}, got {init!r}")

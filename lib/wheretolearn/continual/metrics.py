@@ -34,15 +34,6 @@ def summarise(matrix: np.ndarray) -> Metrics:
     ----------
     matrix : ndarray, shape [tasks, tasks]
         Accuracy in [0, 1] after learning the row's task, on the column's task.
-
-    Returns
-    -------
-    Metrics
-
-    Raises
-    ------
-    ValueError
-        If the matrix is not square, or a number of the last row or the diagonal is missing.
     """
     matrix = np.asarray(matrix, dtype=float)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.size == 0:

@@ -14,22 +14,22 @@ either case :math:`\phi'` are the new ones.
 How much is learned from a loss, :math:`h`, is 0 up to a threshold :math:`\lambda` and 1 beyond
 it, or, with *update modulation*, :math:`1 - e^{-\lambda \ell}`.
 
-With a learned rate for each tensor this is C-MAML.  With a prolonged adaptation phase
-(:mod:`~wheretolearn.continual.osaka.prolonged`), and rates or gates that can be zero, it becomes
-sparse-C-MAML (von Oswald et al., 2021).
+With a *prolonged adaptation phase* (:class:`ProlongedCMAML`), and rates or gates that can be zero,
+C-MAML becomes sparse-C-MAML (von Oswald et al., 2021).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...inner_loop import gradients
+from ...inner_loop import first_order, gradients
 from ...meta import MetaLearner
-from ...types import Batch
+from ...types import Batch, Params, Task
 from ..base import at_least
 from .fast_slow import FastSlowLearner
 
@@ -47,11 +47,6 @@ class CMAML(FastSlowLearner):
         :math:`\lambda` of the rule with a threshold: losses up to it are not learned from.
     modulation : float, optional
         :math:`\lambda` of update modulation; by default there is none.
-
-    Raises
-    ------
-    ValueError
-        If a number is negative, or NaN.
     """
 
     uses_sums = True
@@ -102,3 +97,81 @@ class CMAML(FastSlowLearner):
             self.slow.rule_params[n].grad = weight * g
         self.slow.optimizer.step()
         self.outer_steps += 1
+
+
+class ProlongedCMAML(CMAML):
+    r"""C-MAML whose fast weights go further and further until the context shifts.
+
+    They go on from where they are, :math:`\phi \leftarrow U_K(\phi; \text{batch})`, and the
+    batches are collected.  Where the loss falls by the margin or more the context is taken to have
+    changed.  Then the slow weights learn from what was collected, with the older half of the
+    batches to adapt to and the younger half to be judged on, pair by pair (of an odd number the one
+    in the middle is left out); the fast weights start again from the slow ones; and the batch at
+    hand is the first of the new context.
+
+    Parameters
+    ----------
+    slow : MetaLearner
+        Slow weights, rule, inner steps and Adam.
+    late : bool, default False
+        Reset the fast weights one step late, as the released branch does.
+    **others
+        See :class:`CMAML`; threshold and modulation apply to the mean loss on the younger batches.
+
+    Notes
+    -----
+    Also without a shift the slow weights learn once more batches are collected than two for each
+    image of a step, as in the released code.  In the branch behind the sparse learners
+
+    - the fast weights are reset one step late: at the batch *after* the one that gave the shift
+      away (``late=True`` does so here);
+    - the batch that gave the shift away is not collected, nor the one at which there are too many;
+    - the threshold :math:`\lambda` is computed but has no effect;
+    - the fast weights keep the graph of all their steps, so memory grows until a shift.
+    """
+
+    saved = ("collected", "restart")
+    uses_sums = False  # it takes those of the collected batches anew
+
+    def __init__(self, slow: MetaLearner, *, late: bool = False, **others: Any) -> None:
+        super().__init__(slow, **others)
+        self.late = late
+        self.collected: list[list[Tensor]] = []  # inputs and targets of batches of one context
+        self.restart = False
+
+    @torch.enable_grad()
+    def observe(self, batch: Batch) -> None:
+        """Adapt further; at a shift learn from the context that is over, and start again."""
+        first = not self.fast
+        before = self.loss(batch)
+        self.adapt(batch, self.slow.params if self.restart else self.weights)
+        self.restart = False
+        self.shifted = not first and self.shift(before, batch)
+        if self.shifted or len(self.collected) > 2 * len(batch.targets):
+            self.learn()
+            self.collected = []
+        if self.shifted and self.late:
+            self.restart = True
+        elif self.shifted:
+            self.adapt(batch, self.slow.params)
+        self.collected.append(list(batch))
+
+    def learn(self) -> None:
+        """Meta-learn from the batches collected, at least one."""
+        batches = [Batch(*tensors) for tensors in self.collected]
+        half = math.ceil(len(batches) / 2)
+        pairs = list(zip(batches, batches[half:] or batches, strict=False))
+        params: Params = {}
+        rates: Params = {}
+        losses = []
+        start = self.slow.begin()
+        for support, query in pairs:
+            meta = first_order(*start, Task(support, query), self.slow.inner_steps)
+            losses.append(float(meta.loss))
+            for total, grads in ((params, meta.params), (rates, meta.rates)):
+                for n, g in grads.items():
+                    total[n] = total.get(n, 0.0) + g / len(pairs)
+            self.gradients += self.slow.inner_steps * len(support.targets) + len(query.targets)
+        loss = math.fsum(losses) / len(losses)
+        if self.weight(loss) > 0:
+            self.step(loss, params, rates)

@@ -62,10 +62,6 @@ def open_data(name: str, root: Path | None = None, *, validation: bool = False) 
         For a stream to choose hyper-parameters on: the test images of MNIST and FashionMNIST,
         which the others never use, and the 100 validation classes of Omniglot, which they do.
 
-    Returns
-    -------
-    OsakaData
-
     Raises
     ------
     ValueError

@@ -11,12 +11,12 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from ...inner_loop import adapt
+from ...inner_loop import adapt, gradients
 from ...meta import MetaLearner
 from ...rules import Count
 from ...states import check_like, check_optimizer, check_settings, kept_buffers, kind_of, whole
@@ -34,11 +34,6 @@ class FastSlowLearner(ABC):
     slow : MetaLearner
         Initial weights, rule, loss, inner steps and optimizer; it is changed in place.
 
-    Raises
-    ------
-    ValueError
-        If the rule has noise or a masked start: there are no tasks that begin.
-
     Attributes
     ----------
     shifted : bool
@@ -47,7 +42,7 @@ class FastSlowLearner(ABC):
         Images that gradients were taken of so far, one for each image and gradient.
     outer_steps : int
         Steps that the optimizer of the slow weights took in the stream so far; 0 for
-        :class:`~wheretolearn.continual.osaka.online.Online`, which takes one at every batch.
+        :class:`Online`, which takes one at every batch.
     """
 
     saved: tuple[str, ...] = ()
@@ -188,3 +183,40 @@ class Adapter(FastSlowLearner):
     def observe(self, batch: Batch) -> None:
         """Adapt the slow weights to the batch."""
         self.adapt(batch, self.slow.params)
+
+
+class Online(FastSlowLearner):
+    """Online gradient descent: one step of an optimizer on every batch, and no fast weights.
+
+    From scratch this is the simplest learner; from pretrained weights it is fine-tuning.  What
+    the code released with OSAKA calls online SGD takes steps of Adam.
+
+    Parameters
+    ----------
+    slow : MetaLearner
+        Where to start; of it only network, weights and loss are used.
+    rate : float
+        Learning rate.
+    optimizer : {"adam", "sgd"}, default "adam"
+        What makes the step.
+    """
+
+    saved = ("optimizer",)
+
+    def __init__(
+        self, slow: MetaLearner, *, rate: float, optimizer: Literal["adam", "sgd"] = "adam"
+    ) -> None:
+        super().__init__(slow)
+        known: dict[str, Any] = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+        if optimizer not in known:
+            raise ValueError(f"optimizer must be 'adam' or 'sgd', got {optimizer!r}")
+        self.optimizer = known[optimizer]([slow.params[n] for n in self.moving], lr=rate)
+
+    @torch.enable_grad()
+    def observe(self, batch: Batch) -> None:
+        """Step down the gradient of the batch."""
+        loss, leaves = self.loss_of_leaves(batch)
+        for n, g in zip(leaves, gradients(loss, leaves.values()), strict=True):
+            self.slow.params[n].grad = g
+        self.optimizer.step()
+        self.gradients += len(batch.targets)

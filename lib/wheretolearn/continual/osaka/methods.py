@@ -31,8 +31,8 @@ other numbers of classes too where there are none of its own.  All meta-gradient
 order; some of OSAKA's runs had second-order ones.
 
 The selected runs of ``sparse-c-maml`` name thresholds of 0.5 and 1, which have no effect in that
-branch (:mod:`wheretolearn.continual.osaka.prolonged`).  So there is no threshold here;
-``{"threshold": 0.5}`` among a run's settings gives it one.  Settings of the gates for single
+branch (:class:`~.c_maml.ProlongedCMAML`).  So there is no threshold here; ``{"threshold": 0.5}``
+among a run's settings gives it one.  Settings of the gates for single
 weights and of ``online-sgd`` are not published; those here are where a search begins.
 """
 
@@ -47,10 +47,8 @@ from ...meta import MetaLearner
 from ...networks import ConvNet4
 from ...rules import Rule
 from ...suggestions import closest
-from .c_maml import CMAML
-from .fast_slow import Adapter, FastSlowLearner
-from .online import Online
-from .prolonged import ProlongedCMAML
+from .c_maml import CMAML, ProlongedCMAML
+from .fast_slow import Adapter, FastSlowLearner, Online
 from .rules import TensorRule
 
 Settings = dict[str, Any]
@@ -211,11 +209,6 @@ def settings(learner: str, alpha: float, ways: int) -> Settings:
         ``gate``, ``each`` and ``scope`` of the rule, ``inner_rate``, ``inner_steps`` and
         ``meta_rate`` where there is an inner loop, ``meta_batch`` and ``patience`` where there is
         pretraining, and what the learner itself takes.
-
-    Raises
-    ------
-    ValueError
-        For an unknown learner; the nearest known name is suggested.
     """
     if learner not in LEARNERS:
         raise ValueError(f"unknown learner {learner!r}{closest(learner, LEARNERS)}")
@@ -242,15 +235,6 @@ def make_rule(
         Of :class:`wheretolearn.rules.Rule`.
     each : {"tensor", "weight"}
         What has a learned number.
-
-    Returns
-    -------
-    Rule
-
-    Raises
-    ------
-    ValueError
-        If a value makes no sense.
     """
     kinds = {"tensor": TensorRule, "weight": Rule}
     if each not in kinds:
@@ -285,15 +269,6 @@ def make_learner(
         Seed of the network and of the rule.
     device : str, default "cpu"
         See :func:`wheretolearn.meta.pick_device`.
-
-    Returns
-    -------
-    FastSlowLearner
-
-    Raises
-    ------
-    ValueError
-        For an unknown setting, or one that makes no sense.
     """
     parts = {k: {n: chosen[n] for n in k if n in chosen} for k in (_RULE, _SLOW)}
     known = {*_RULE, *_SLOW, *_PRETRAINING}

@@ -119,10 +119,6 @@ def detection(detected: Sequence[int], starts: Sequence[int]) -> Detection:
     starts : sequence of int
         As for :func:`by_source`; the first context is no switch.  A detection is right at a start
         only, not later.
-
-    Returns
-    -------
-    Detection
     """
     hits = len(set(starts[1:]) & set(detected))
     precision = hits / len(detected) if detected else None

@@ -27,12 +27,6 @@ class TensorRule(Rule):
     """A rule whose learned numbers are one for each parameter tensor, of shape [].
 
     All start at `inner_rate`, also those of a ``mask`` gate, whose tensors so all move at first.
-
-    Raises
-    ------
-    ValueError
-        As :class:`~wheretolearn.rules.Rule`, or if the gate is ``exp``, or there is initial
-        sparsity, noise, or a masked start: these are for single weights.
     """
 
     def __post_init__(self) -> None:

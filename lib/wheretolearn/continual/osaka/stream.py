@@ -74,12 +74,6 @@ class ContextStream:
         First step of each context; the first context starts at step 0.  For metrics only.
     shape : tuple of int
         Shape of an image, (1, S, S).
-
-    Raises
-    ------
-    ValueError
-        If a number makes no sense, a data set has too few classes or a class without images, or
-        the images are not grey squares of one size.
     """
 
     def __init__(
@@ -168,15 +162,6 @@ def of_image_set(
         See :class:`Source`.
     name : str, optional
         By default that of the image set.
-
-    Returns
-    -------
-    Source
-
-    Raises
-    ------
-    ValueError
-        If the images are not grey.
     """
     if images.images.shape[-1] != 1:
         raise ValueError(f"{images.name}: grey images expected, [N, S, S, 1]")

@@ -101,11 +101,6 @@ class PixelStream(Stream):
         What the tasks are.
     seed : int
         Seed of the moves, and of which samples arrive in which order.
-
-    Raises
-    ------
-    ValueError
-        If the images are not square and grey, or too few.
     """
 
     def __init__(self, name: str, images: Images, recipe: Recipe, seed: int) -> None:
@@ -177,17 +172,6 @@ def make_stream(
         hyper-parameters on.
     root : Path, optional
         Folder of raw data, see :func:`wheretolearn.data.data_root`.
-
-    Returns
-    -------
-    PixelStream
-
-    Raises
-    ------
-    ValueError
-        For an unknown name; the nearest known one is suggested.
-    wheretolearn.data.DataError
-        If MNIST is missing or damaged.
     """
     if name not in RECIPES:
         raise ValueError(f"unknown stream {name!r}{closest(name, RECIPES)}")

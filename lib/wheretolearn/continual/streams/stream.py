@@ -33,11 +33,6 @@ class Stream(ABC):
         ``(t + 1) * ways - 1``, and is told so.  By default all tasks share one head.
     fingerprint : str, default ""
         What the images depend on.
-
-    Raises
-    ------
-    ValueError
-        If there is no task, or one class only.
     """
 
     def __init__(
@@ -115,12 +110,6 @@ class TensorStream(Stream):
         Number of classes.
     ways : int, optional
         As in :class:`Stream`.
-
-    Raises
-    ------
-    ValueError
-        If a task has no samples, a shape or a class is not what the stream says, or there is
-        one class only; the task is named.
     """
 
     def __init__(
