@@ -76,108 +76,60 @@ def _la_maml(method: str) -> Callable[..., Learner]:
 RANDOM: Settings = {"rule_rate": 0.0, "init_sparsity": 0.5}
 """What turns a learned mask into one that is drawn, half open, and stays."""
 
-_PUBLISHED = _on(
+_ONLINE = _on({"rate": 0.0003}, {"rate": 0.003}, {"rate": 0.003})
+_REPLAY = {"rotations": {"rate": 0.1, "glances": 5}}
+_FISHER = {"fisher": "mean", "fisher_samples": 10}
+_EWC = _on(
+    {"rate": 0.001, "strength": 200.0} | _FISHER,
+    {"rate": 0.01, "strength": 20.0} | _FISHER,
+    {"rate": 0.003, "strength": 2.0} | _FISHER,
+)
+_GEM = _on(
+    {"rate": 0.01, "margin": 0.0}, {"rate": 0.01, "margin": 0.0}, {"rate": 0.003, "margin": 0.1}
+)
+_MER = _on(
+    {"rate": 0.1, "beta": 0.01, "replay": 10, "trajectories": 5},
+    {"rate": 0.03, "beta": 0.03, "replay": 10, "trajectories": 10},
+    {"rate": 0.03, "beta": 0.03, "replay": 5, "trajectories": 10},
+)
+_C_MAML = _on(
+    {"inner_rate": 0.1, "outer_rate": 0.1, "glances": 5},
+    {"inner_rate": 0.03, "outer_rate": 0.1, "glances": 5},
+    {"inner_rate": 0.03, "outer_rate": 0.15, "glances": 5},
+)
+_SYNC = _on(
+    {"inner_rate": 0.15, "rule_rate": 0.1, "outer_rate": 0.3, "glances": 5},
+    {"inner_rate": 0.15, "rule_rate": 0.1, "outer_rate": 0.1, "glances": 5},
+    {"inner_rate": 0.03, "rule_rate": 0.1, "outer_rate": 0.03, "glances": 10},
+)
+_LA_MAML = _on(  # also where a search for the learners that are not published begins
     {"inner_rate": 0.15, "rule_rate": 0.3, "glances": 5},
     {"inner_rate": 0.15, "rule_rate": 0.3, "glances": 5},
     {"inner_rate": 0.1, "rule_rate": 0.1, "glances": 10},
-)  # of La-MAML; the sparse learners and the straight-through one have the same
-_PLAIN = {s: v | {"outer_rate": v["inner_rate"]} for s, v in _PUBLISHED.items()}
-_RANDOM = {s: v | RANDOM for s, v in _PUBLISHED.items()}
-_FISHER = {"fisher": "mean", "fisher_samples": 10}
+)
+_PLAIN = {s: v | {"outer_rate": v["inner_rate"]} for s, v in _LA_MAML.items()}
+_RANDOM = {s: v | RANDOM for s, v in _LA_MAML.items()}
+
+_RATES = {"rates": True}
+_NEW = {"rates": True, "published": False}
+_SINGLE: dict[str, Any] = {"batch": 1, "memory": False}
+_MASKED = _la_maml("sparse-maml")
 
 LEARNERS: dict[str, Method] = {
-    "online": Method(
-        Online,
-        *("online SGD", 7, "."),
-        _on({"rate": 0.0003}, {"rate": 0.003}, {"rate": 0.003}),
-        batch=1,
-        memory=False,
-    ),
-    "replay": Method(
-        ExperienceReplay,
-        *("replay", 3, "D"),
-        {"rotations": {"rate": 0.1, "glances": 5}},
-        published=False,
-    ),
-    "ewc": Method(
-        EWC,
-        *("EWC", 5, "X"),
-        _on(
-            {"rate": 0.001, "strength": 200.0} | _FISHER,
-            {"rate": 0.01, "strength": 20.0} | _FISHER,
-            {"rate": 0.003, "strength": 2.0} | _FISHER,
-        ),
-        batch=1,
-        memory=False,
-    ),
-    "gem": Method(
-        GEM,
-        *("GEM", 5, "P"),
-        _on(
-            {"rate": 0.01, "margin": 0.0},
-            {"rate": 0.01, "margin": 0.0},
-            {"rate": 0.003, "margin": 0.1},
-        ),
-        batch=1,
-    ),
-    "mer": Method(
-        MER,
-        *("MER", 6, "h"),
-        _on(
-            {"rate": 0.1, "beta": 0.01, "replay": 10, "trajectories": 5},
-            {"rate": 0.03, "beta": 0.03, "replay": 10, "trajectories": 10},
-            {"rate": 0.03, "beta": 0.03, "replay": 5, "trajectories": 10},
-        ),
-    ),
-    "c-maml": Method(
-        _la_maml("maml"),
-        *("C-MAML (La-MAML's)", 8, "<"),
-        _on(
-            {"inner_rate": 0.1, "outer_rate": 0.1, "glances": 5},
-            {"inner_rate": 0.03, "outer_rate": 0.1, "glances": 5},
-            {"inner_rate": 0.03, "outer_rate": 0.15, "glances": 5},
-        ),
-        rates=True,
-    ),
-    "sync": Method(
-        _la_maml("relu-maml"),
-        *("Sync", 9, ">"),
-        _on(
-            {"inner_rate": 0.15, "rule_rate": 0.1, "outer_rate": 0.3, "glances": 5},
-            {"inner_rate": 0.15, "rule_rate": 0.1, "outer_rate": 0.1, "glances": 5},
-            {"inner_rate": 0.03, "rule_rate": 0.1, "outer_rate": 0.03, "glances": 10},
-        ),
-        rates=True,
-    ),
-    "la-maml": Method(_la_maml("relu-maml"), "La-MAML", 2, "^", _PUBLISHED, rates=True),
+    "online": Method(Online, "online SGD", 7, ".", _ONLINE, **_SINGLE),
+    "replay": Method(ExperienceReplay, "replay", 3, "D", _REPLAY, published=False),
+    "ewc": Method(EWC, "EWC", 5, "X", _EWC, **_SINGLE),
+    "gem": Method(GEM, "GEM", 5, "P", _GEM, batch=1),
+    "mer": Method(MER, "MER", 6, "h", _MER),
+    "c-maml": Method(_la_maml("maml"), "C-MAML (La-MAML's)", 8, "<", _C_MAML, **_RATES),
+    "sync": Method(_la_maml("relu-maml"), "Sync", 9, ">", _SYNC, **_RATES),
+    "la-maml": Method(_la_maml("relu-maml"), "La-MAML", 2, "^", _LA_MAML, **_RATES),
     "la-maml-straight": Method(
-        _la_maml("sparse-relu-maml"),
-        *("La-MAML, straight-through", 1, "s"),
-        _PUBLISHED,
-        rates=True,
-        published=False,
+        _la_maml("sparse-relu-maml"), "La-MAML, straight-through", 1, "s", _LA_MAML, **_NEW
     ),
-    "sparse-la-maml": Method(
-        _la_maml("sparse-maml"),
-        *("sparse-La-MAML, masked step", 0, "o"),
-        _PUBLISHED,
-        rates=True,
-        published=False,
-    ),
-    "sparse-la-maml-plain": Method(
-        _la_maml("sparse-maml"),
-        *("sparse-La-MAML, plain step", 4, "d"),
-        _PLAIN,
-        rates=True,
-        published=False,
-    ),
-    "la-maml-random": Method(
-        _la_maml("sparse-maml"),
-        *("random mask, never learned", 7, "x"),
-        _RANDOM,
-        rates=True,
-        published=False,
-    ),
+    "sparse-la-maml": Method(_MASKED, "sparse-La-MAML, masked step", 0, "o", _LA_MAML, **_NEW),
+    "sparse-la-maml-plain": Method(_MASKED, "sparse-La-MAML, plain step", 4, "d", _PLAIN, **_NEW),
+    "la-maml-random": Method(_MASKED, "random mask, never learned", 7, "x", _RANDOM, **_NEW),
 }
 """All learners; a learner of one's own is one more line.  The learning rates of online SGD, EWC and
 GEM are for single samples, as in the script that they come from."""
@@ -189,20 +141,11 @@ INITS: dict[str, Callable[..., Any]] = {
     "kaiming": nn.init.kaiming_normal_,
     "xavier": nn.init.xavier_uniform_,
 }
-"""How a network's weights are drawn, by the setting ``init`` of a learner; ``kaiming`` by
-default."""
+"""How a network's weights are drawn, by the setting ``init`` of a learner."""
 
 
 def settings(learner: str, stream: str) -> Settings:
-    """Return the settings of a learner on a stream.
-
-    Parameters
-    ----------
-    learner : str
-        A key of :data:`LEARNERS`.
-    stream : str
-        Name of a stream; one without settings of its own has those of Rotations.
-    """
+    """Return the settings of a learner on a stream, those of Rotations where it has no others."""
     if learner not in LEARNERS:
         raise ValueError(f"unknown learner {learner!r}{closest(learner, LEARNERS)}")
     method = LEARNERS[learner]
@@ -215,10 +158,8 @@ def make_learner(name: str, stream: Stream, seed: int, changes: Settings, width:
 
     Parameters
     ----------
-    name : str
-        A key of :data:`LEARNERS`.
-    stream : Stream
-        What it is to learn.
+    name, stream
+        A key of :data:`LEARNERS`, and what it is to learn.
     seed : int
         Seed of the network and of all else that is random in the learner.
     changes : dict
@@ -243,22 +184,8 @@ def make_network(
     """Return the network of Gupta et al. (2020): Kaiming-normal weights, no biases at first.
 
     Flat inputs get an MLP with two hidden layers of `width` units, images of 32 x 32 three
-    convolutions of 160 channels, stride 2, and two hidden layers of 320 units.
-
-    Parameters
-    ----------
-    stream : Stream
-        What is to be learned.
-    width : int
-        Units of each hidden layer of an MLP.
-    generator : torch.Generator
-        Source of the weights.
-    init : {"kaiming", "xavier"}, default "kaiming"
-        How weights are drawn; ``xavier`` as in the script released with MER.
-
-    Returns
-    -------
-    nn.Module
+    convolutions of 160 channels, stride 2, and two hidden layers of 320 units.  With
+    ``init="xavier"`` weights are drawn as in the script released with MER.
     """
     if init not in INITS:
         raise ValueError(f"init must be one of {', '.join(INITS)}, got {init!r}")

@@ -91,98 +91,66 @@ def _pre(size: int, patience: int) -> Settings:
     return {"meta_batch": size, "patience": patience}
 
 
+_ADAM = _at({"rate": 0.001}, {"rate": 0.005})
+_SGD = {0.90: {"rate": 0.05, "optimizer": "sgd"}}
+_TUNED = _at(
+    {"rate": 0.001, "meta_rate": 0.001} | _pre(100, 20),
+    {"rate": 0.001, "meta_rate": 0.001} | _pre(100, 5),
+)
+_MAML_5 = _at(
+    _inner(0.001, 0.001, 8) | _pre(1, 10),
+    _inner(0.0001, 0.0005, 16) | _pre(16, 5),
+)
+_MAML_10 = _at(
+    _inner(0.0001, 0.1, 16, gate="fixed") | _pre(4, 5),
+    _inner(0.001, 0.1, 16, gate="fixed") | _pre(8, 10),
+)
+_ANIL = _at(_inner(0.005, 0.05, 16) | _pre(4, 20), _inner(0.005, 0.5, 16) | _pre(1, 10))
+_SPARSE_MAML = _at(_inner(0.0005, 0.1, 16) | _pre(4, 5), _inner(0.001, 0.05, 16) | _pre(8, 10))
+_C_MAML = _at(
+    _inner(0.001, 0.5, 4, margin=1.0, threshold=0.0),
+    _inner(0.01, 0.001, 4, margin=0.5, threshold=3.0),
+)
+_ALWAYS = _at(_inner(0.0005, 0.001, 2), _inner(0.0001, 0.1, 1))
+_PRE = _at(_inner(0.001, 0.01, 16) | _pre(4, 10), _inner(0.0001, 0.005, 4) | _pre(2, 5))
+_UM = _at(
+    _inner(0.0005, 0.1, 2, margin=2.0, modulation=2.0),
+    _inner(0.0005, 0.05, 4, margin=1.25, modulation=1000.0),
+)
+_UM_PAP = _at(
+    _inner(0.001, 0.0005, 16, margin=1.5, modulation=1.0),
+    _inner(0.005, 0.01, 16, margin=3.0, modulation=1000.0),
+)
+_PRE_UM = _at(
+    _inner(0.0005, 0.5, 2, margin=1.0, modulation=5.0) | _pre(2, 5),
+    _inner(0.001, 0.0005, 2, margin=2.0, modulation=0.5) | _pre(8, 20),
+)
+_PRE_UM_PAP = _at(
+    _inner(0.0005, 0.1, 16, margin=2.0, modulation=0.25) | _pre(8, 10),
+    _inner(0.0001, 0.1, 8, margin=2.5, modulation=0.25) | _pre(4, 10),
+)
 _SPARSE = _at(_inner(0.001, 0.1, 8, margin=1.5), _inner(0.0005, 0.005, 16, margin=2.0))
 _WEIGHTS = {a: s | {"rule_rate": 0.0075, "init_sparsity": 0.5} for a, s in _SPARSE.items()}
+_ONE = {"gate": "mask", "each": "weight"}
 
-LEARNERS: dict[str, Method] = {
-    "online-adam": Method(Online, 1, ":", {}, _at({"rate": 0.001}, {"rate": 0.005})),
-    "online-sgd": Method(Online, 7, ":", {}, {0.90: {"rate": 0.05, "optimizer": "sgd"}}),
-    "fine-tuning": Method(
-        *(Online, 5, ":", {}),
-        _at(
-            {"rate": 0.001, "meta_rate": 0.001} | _pre(100, 20),
-            {"rate": 0.001, "meta_rate": 0.001} | _pre(100, 5),
-        ),
-        "supervised",
-    ),
-    "maml": Method(
-        *(Adapter, 2, "--"),
-        _at(_inner(0.001, 0.001, 8) | _pre(1, 10), _inner(0.0001, 0.0005, 16) | _pre(16, 5)),
-        _at(
-            _inner(0.0001, 0.1, 16, gate="fixed") | _pre(4, 5),
-            _inner(0.001, 0.1, 16, gate="fixed") | _pre(8, 10),
-        ),
-        *("meta", "linear"),
-    ),
-    "anil": Method(
-        *(Adapter, 4, "--", {}),
-        _at(_inner(0.005, 0.05, 16) | _pre(4, 20), _inner(0.005, 0.5, 16) | _pre(1, 10)),
-        "meta",
-        scope="head",
-    ),
-    "sparse-maml": Method(
-        *(Adapter, 0, "-"),
-        _at(_inner(0.0005, 0.1, 16) | _pre(4, 5), _inner(0.001, 0.05, 16) | _pre(8, 10)),
-        {},
-        *("meta", "relu"),
-    ),
-    "c-maml": Method(
-        *(CMAML, 2, "--"),
-        _at(
-            _inner(0.001, 0.5, 4, margin=1.0, threshold=0.0),
-            _inner(0.01, 0.001, 4, margin=0.5, threshold=3.0),
-        ),
-        {},
-        gate="linear",
-    ),
-    "c-maml-always": Method(
-        *(CMAML, 6, "--", {}),
-        _at(_inner(0.0005, 0.001, 2), _inner(0.0001, 0.1, 1)),
-        gate="linear",
-    ),
-    "c-maml-pre": Method(
-        *(CMAML, 5, "--", {}),
-        _at(_inner(0.001, 0.01, 16) | _pre(4, 10), _inner(0.0001, 0.005, 4) | _pre(2, 5)),
-        *("meta", "linear"),
-    ),
-    "c-maml-um": Method(
-        *(CMAML, 7, "--", {}),
-        _at(
-            _inner(0.0005, 0.1, 2, margin=2.0, modulation=2.0),
-            _inner(0.0005, 0.05, 4, margin=1.25, modulation=1000.0),
-        ),
-        gate="linear",
-    ),
-    "c-maml-um-pap": Method(
-        *(ProlongedCMAML, 8, "--", {}),
-        _at(
-            _inner(0.001, 0.0005, 16, margin=1.5, modulation=1.0),
-            _inner(0.005, 0.01, 16, margin=3.0, modulation=1000.0),
-        ),
-        gate="linear",
-    ),
-    "c-maml-pre-um": Method(
-        *(CMAML, 9, "--", {}),
-        _at(
-            _inner(0.0005, 0.5, 2, margin=1.0, modulation=5.0) | _pre(2, 5),
-            _inner(0.001, 0.0005, 2, margin=2.0, modulation=0.5) | _pre(8, 20),
-        ),
-        *("meta", "linear"),
-    ),
-    "c-maml-pre-um-pap": Method(
-        *(ProlongedCMAML, 6, "-.", {}),
-        _at(
-            _inner(0.0005, 0.1, 16, margin=2.0, modulation=0.25) | _pre(8, 10),
-            _inner(0.0001, 0.1, 8, margin=2.5, modulation=0.25) | _pre(4, 10),
-        ),
-        *("meta", "linear"),
-    ),
+LEARNERS: dict[str, Method] = {  # make, colour, line, settings for 5 and 10 classes
+    "online-adam": Method(Online, 1, ":", {}, _ADAM),
+    "online-sgd": Method(Online, 7, ":", {}, _SGD),
+    "fine-tuning": Method(Online, 5, ":", {}, _TUNED, "supervised"),
+    "maml": Method(Adapter, 2, "--", _MAML_5, _MAML_10, "meta", "linear"),
+    "anil": Method(Adapter, 4, "--", {}, _ANIL, "meta", scope="head"),
+    "sparse-maml": Method(Adapter, 0, "-", _SPARSE_MAML, {}, "meta", "relu"),
+    "c-maml": Method(CMAML, 2, "--", _C_MAML, {}, gate="linear"),
+    "c-maml-always": Method(CMAML, 6, "--", {}, _ALWAYS, gate="linear"),
+    "c-maml-pre": Method(CMAML, 5, "--", {}, _PRE, "meta", "linear"),
+    "c-maml-um": Method(CMAML, 7, "--", {}, _UM, gate="linear"),
+    "c-maml-um-pap": Method(ProlongedCMAML, 8, "--", {}, _UM_PAP, gate="linear"),
+    "c-maml-pre-um": Method(CMAML, 9, "--", {}, _PRE_UM, "meta", "linear"),
+    "c-maml-pre-um-pap": Method(ProlongedCMAML, 6, "-.", {}, _PRE_UM_PAP, "meta", "linear"),
     "c-maml-pap": Method(ProlongedCMAML, 3, "--", _SPARSE, {}, gate="linear"),
     "sparse-c-maml": Method(ProlongedCMAML, 0, "-", _SPARSE, {}, gate="relu"),
     "sparse-c-maml-gates": Method(ProlongedCMAML, 1, "-", _SPARSE, {}, gate="mask"),
-    "sparse-c-maml-weights": Method(
-        ProlongedCMAML, 4, "-", _WEIGHTS, {}, gate="mask", each="weight"
-    ),
+    "sparse-c-maml-weights": Method(ProlongedCMAML, 4, "-", _WEIGHTS, {}, **_ONE),
 }
 """All learners; a learner of one's own is one more line."""
 
@@ -192,23 +160,11 @@ _PRETRAINING = ("meta_batch", "patience")
 
 
 def settings(learner: str, alpha: float, ways: int) -> Settings:
-    """Return the settings of a learner.
+    """Return the settings of a learner for contexts of some classes that stay with `alpha`.
 
-    Parameters
-    ----------
-    learner : str
-        A key of :data:`LEARNERS`.
-    alpha : float
-        Probability that the context stays; the nearest one that has settings counts.
-    ways : int
-        Classes of a context.
-
-    Returns
-    -------
-    dict
-        ``gate``, ``each`` and ``scope`` of the rule, ``inner_rate``, ``inner_steps`` and
-        ``meta_rate`` where there is an inner loop, ``meta_batch`` and ``patience`` where there is
-        pretraining, and what the learner itself takes.
+    The nearest `alpha` that has settings counts.  They are ``gate``, ``each`` and ``scope`` of the
+    rule, ``inner_rate``, ``inner_steps`` and ``meta_rate`` where there is an inner loop,
+    ``meta_batch`` and ``patience`` where there is pretraining, and what the learner itself takes.
     """
     if learner not in LEARNERS:
         raise ValueError(f"unknown learner {learner!r}{closest(learner, LEARNERS)}")
@@ -220,21 +176,12 @@ def settings(learner: str, alpha: float, ways: int) -> Settings:
 
 
 def make_rule(
-    *,
-    gate: str,
-    each: str,
-    scope: str,
-    inner_rate: float = 0.1,
-    init_sparsity: float = 0.0,
+    *, gate: str, each: str, scope: str, inner_rate: float = 0.1, init_sparsity: float = 0.0
 ) -> Rule:
     """Return a rule that leaves normalisation layers alone, as the network of OSAKA does.
 
-    Parameters
-    ----------
-    gate, scope, inner_rate, init_sparsity
-        Of :class:`wheretolearn.rules.Rule`.
-    each : {"tensor", "weight"}
-        What has a learned number.
+    `each` ``tensor`` or each ``weight`` has a learned number, see
+    :class:`~wheretolearn.continual.osaka.rules.TensorRule` and :class:`wheretolearn.rules.Rule`.
     """
     kinds = {"tensor": TensorRule, "weight": Rule}
     if each not in kinds:
@@ -255,16 +202,10 @@ def make_learner(
 
     Parameters
     ----------
-    name : str
-        A key of :data:`LEARNERS`.
-    chosen : dict
-        All its settings, as from :func:`settings`.
-    ways : int
-        Classes of the network's output.
-    side : int
-        Height and width of the images.
-    width : int
-        Channels of each convolution block.
+    name, chosen
+        A key of :data:`LEARNERS`, and all its settings, as from :func:`settings`.
+    ways, side, width : int
+        Classes, height and width of the images, and channels of each convolution block.
     seed : int
         Seed of the network and of the rule.
     device : str, default "cpu"
@@ -272,7 +213,7 @@ def make_learner(
     """
     parts = {k: {n: chosen[n] for n in k if n in chosen} for k in (_RULE, _SLOW)}
     known = {*_RULE, *_SLOW, *_PRETRAINING}
-    own = {n: v for n, v in chosen.items() if n not in known}
+    others = {n: v for n, v in chosen.items() if n not in known}
     rates = {"rule_rate": chosen["meta_rate"]} if "meta_rate" in chosen else {}
     slow = MetaLearner(
         new_network(ways, side, width, seed),
@@ -282,7 +223,7 @@ def make_learner(
         **rates | parts[_SLOW],
     )
     try:
-        return LEARNERS[name].make(slow, **own)
+        return LEARNERS[name].make(slow, **others)
     except TypeError as error:  # a setting that the learner does not have
         raise ValueError(f"{name}: {error}") from None
 
