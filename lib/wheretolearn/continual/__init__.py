@@ -1,13 +1,11 @@
 """Continual learning: tasks or contexts come one after another.
 
-streams          tasks one after another; pixel_streams, cifar100: those of the papers
-memory, metrics  a fair sample of the past; what is measured
-replay_gradient  La-MAML's meta-gradient; mlp_gradient: the same by hand; mlp_steps: plain steps
-task_gradients   inner products of many tasks' gradients; of an MLP none is written out
-learner          what all learners share; online, replay, ewc, gem, mer, la_maml: one each
-methods          learners by name, with the settings of the papers
-interference     whether what arrives disagrees with what was learned before
-experiment       what is run, and a run that can be interrupted
-osaka_*          the same for streams of contexts that switch unannounced
-plan, life       what the study runs; how a run lives
+streams         tasks one after another: those of the papers, and one's own
+la_maml         look-ahead with replay, and its meta-gradient: the learner of the paper
+baselines       online SGD, EWC, GEM, MER; task_gradients: what GEM compares
+replay          a fair sample of the past, and learning from it
+base            what all learners on streams share
+methods         learners by name, with the settings of the papers
+metrics         what is measured; interference: whether the new disagrees with the old
+osaka           the same for contexts that switch unannounced
 """

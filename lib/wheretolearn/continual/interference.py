@@ -13,9 +13,8 @@ second.  Below zero, a step that helps the new task harms the old ones (Riemer e
 For learners whose weights move by another rate (``sync``, ``sparse-la-maml-plain``) the step is
 that of the look-ahead alone.
 
-Nothing that a learner does depends on these numbers, and all learners are asked the same: the
-samples of earlier tasks are kept here, the first ones that arrived, whatever the learner's own
-memory holds.
+Nothing that a learner does depends on these numbers, and all are asked the same: the samples of
+earlier tasks are the first ones that arrived, whatever a learner's memory holds.
 """
 
 from __future__ import annotations
@@ -43,11 +42,8 @@ EACH = 10
 class Interference:
     """Compares gradients along a stream.
 
-    Attributes
-    ----------
-    cosines : dict of str to list
-        Mean cosine of each task learned, see :data:`COSINES`; ``step`` and ``effect`` where the
-        learner has rates.  None for the first task, and where a gradient was zero.
+    Its ``cosines`` are the means of each task learned, see :data:`COSINES`; ``step`` and ``effect``
+    where the learner has rates; None for the first task, and where a gradient was zero.
     """
 
     def __init__(self) -> None:

@@ -37,13 +37,7 @@ class TaskGradients(Protocol):
 
 
 class Stacked:
-    """Gradients that are written out, of any network.
-
-    Parameters
-    ----------
-    gradients : sequence of dict of str to Tensor
-        That of each batch, by the same names.
-    """
+    """Gradients that are written out, of any network: that of each batch, by the same names."""
 
     def __init__(self, gradients: Sequence[Params]) -> None:
         self.like = gradients[0]
@@ -105,8 +99,8 @@ class Factored:
         targets = torch.cat([b.targets for b in batches])[:, None]
         back = z.softmax(1)
         others = back.scatter(1, targets, 0.0)
-        own = -others.sum(1, keepdim=True) if exact else back.gather(1, targets) - 1
-        back = others.scatter(1, targets, own)
+        missing = -others.sum(1, keepdim=True) if exact else back.gather(1, targets) - 1
+        back = others.scatter(1, targets, missing)
         self.backs = [back]  # what comes back to it, [N, out]
         for (weight, _), a in zip(self.layers[:0:-1], self.ins[:0:-1], strict=True):
             back = (back @ params[weight]) * (a > 0)
@@ -121,10 +115,10 @@ class Factored:
             pairs += (d @ d.T) * (a @ a.T + 1)
         means = np.zeros((int(self.owner[-1]) + 1, count))
         means[self.owner, np.arange(count)] = self.share
-        found = means @ pairs @ means.T
-        none = found.diagonal() <= CANCELLED * (means @ pairs.diagonal())
-        found[none] = found[:, none] = 0.0
-        return found
+        products = means @ pairs @ means.T
+        none = products.diagonal() <= CANCELLED * (means @ pairs.diagonal())
+        products[none] = products[:, none] = 0.0
+        return products
 
     def mixture(self, weights: np.ndarray) -> Params:
         """Return the sum of the gradients with weights [k], for each parameter."""

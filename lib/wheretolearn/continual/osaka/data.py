@@ -54,10 +54,8 @@ def open_data(name: str, root: Path | None = None, *, validation: bool = False) 
 
     Parameters
     ----------
-    name : str
-        A key of :data:`STREAMS`.
-    root : Path, optional
-        Folder of raw data, see :func:`wheretolearn.data.data_root`.
+    name, root
+        A key of :data:`STREAMS`, and the folder of raw data if it is not the usual one.
     validation : bool, default False
         For a stream to choose hyper-parameters on: the test images of MNIST and FashionMNIST,
         which the others never use, and the 100 validation classes of Omniglot, which they do.

@@ -136,9 +136,9 @@ class FastSlowLearner(ABC):
     @whole
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load what :meth:`state_dict` returned."""
-        own = self.state_dict()
-        check_like({n: None if isinstance(v, dict) else v for n, v in own.items()}, state)
-        check_settings(own["settings"], state["settings"])
+        mine = self.state_dict()
+        check_like({n: None if isinstance(v, dict) else v for n, v in mine.items()}, state)
+        check_settings(mine["settings"], state["settings"])
         for name in self.saved:
             if isinstance(optimizer := getattr(self, name), torch.optim.Optimizer):
                 moving = {n: self.slow.params[n] for n in self.moving}

@@ -35,7 +35,7 @@ class Detection(NamedTuple):
 
 
 def cumulative(correct: np.ndarray, images: int) -> np.ndarray:
-    """Return the accuracy over all steps so far.
+    """Return the accuracy over all steps so far, [steps].
 
     Parameters
     ----------
@@ -43,11 +43,6 @@ def cumulative(correct: np.ndarray, images: int) -> np.ndarray:
         Correct images of each step.
     images : int
         Images of a step.
-
-    Returns
-    -------
-    ndarray, shape [steps]
-        In [0, 1].
     """
     return np.cumsum(correct) / (images * np.arange(1, len(correct) + 1))
 
@@ -55,28 +50,19 @@ def cumulative(correct: np.ndarray, images: int) -> np.ndarray:
 def by_source(
     correct: np.ndarray, images: int, starts: Sequence[int], sources: Sequence[int], count: int
 ) -> list[float | None]:
-    """Return the accuracy on each data set.
+    """Return the accuracy on each of `count` data sets; None for one that did not occur.
 
     Parameters
     ----------
     correct, images
         As for :func:`cumulative`.
-    starts : sequence of int
-        First step of each context, from 0 on.
-    sources : sequence of int
-        Number of the data set of each context.
-    count : int
-        Number of data sets.
-
-    Returns
-    -------
-    list of float or None
-        In [0, 1]; None for a data set that did not occur.
+    starts, sources : sequence of int
+        First step, and number of the data set, of each context.
     """
     lengths = np.diff([*starts, len(correct)])
     source = np.repeat(np.asarray(sources), lengths)  # of each step
-    found = [correct[source == number] for number in range(count)]
-    return [float(c.mean() / images) if len(c) else None for c in found]
+    parts = [correct[source == number] for number in range(count)]
+    return [float(c.mean() / images) if len(c) else None for c in parts]
 
 
 def around(
@@ -86,19 +72,9 @@ def around(
     before: int = BEFORE,
     after: int = AFTER,
 ) -> list[float | None]:
-    """Return the accuracy around switches.
+    """Return the accuracy at offsets -before ... after of switches; None where none is that long.
 
-    Parameters
-    ----------
-    correct, images, starts
-        As for :func:`by_source`.
-    before, after : int
-        How many steps to look back and ahead.
-
-    Returns
-    -------
-    list of float or None, length before + after + 1
-        Accuracy in [0, 1] at offsets -before ... after, None where no context is that long.
+    The first three parameters are those of :func:`by_source`.
     """
     ends = [*starts[1:], len(correct)]
     sums, counts = np.zeros(before + after + 1), np.zeros(before + after + 1, np.int64)
@@ -110,15 +86,9 @@ def around(
 
 
 def detection(detected: Sequence[int], starts: Sequence[int]) -> Detection:
-    """Judge detections.
+    """Judge the steps at which switches were seen, given the starts of contexts.
 
-    Parameters
-    ----------
-    detected : sequence of int
-        Steps at which a switch was seen, increasing.
-    starts : sequence of int
-        As for :func:`by_source`; the first context is no switch.  A detection is right at a start
-        only, not later.
+    The first context is no switch.  A detection is right at a start only, not later.
     """
     hits = len(set(starts[1:]) & set(detected))
     precision = hits / len(detected) if detected else None

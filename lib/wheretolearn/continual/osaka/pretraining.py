@@ -61,12 +61,8 @@ class Pretraining:
         What from: episodes for a meta-learner, labelled images for a classifier.
     val : EpisodeSampler
         Episodes of other classes; every validation uses the same ones.
-    size : int
-        Episodes, or images, of an update.
-    updates : int
-        Updates of an epoch.
-    epochs : int
-        Epochs at most.
+    size, updates, epochs : int
+        Episodes, or images, of an update; updates of an epoch; epochs at most.
     patience : int
         Epochs in a row without a better validation accuracy that are still tolerated; one more
         ends pretraining.
@@ -141,8 +137,8 @@ class Pretraining:
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of all that :meth:`advance` changes, with the trainee."""
-        own = {name: getattr(self, name) for name in self._SAVED}
-        return copy.deepcopy(own | {"trainee": self.trainee.state_dict()})
+        state = {name: getattr(self, name) for name in self._SAVED}
+        return copy.deepcopy(state | {"trainee": self.trainee.state_dict()})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load what :meth:`state_dict` returned."""
@@ -249,24 +245,12 @@ class Supervised:
 
 
 def nearest_mean(features: tuple[Tensor, Tensor], task: Task, ways: int) -> tuple[float, float]:
-    """Classify queries by the nearest mean of the support's features.
+    """Classify queries by the nearest mean of the support's features, [n, d] and [m, d].
 
-    Parameters
-    ----------
-    features : pair of Tensor
-        Features of support and query images, [n, d] and [m, d].
-    task : Task
-        Their classes.
-    ways : int
-        Number of classes.
-
-    Returns
-    -------
-    loss, accuracy : float
-        Cross-entropy of minus the squared distances, and share of correct classes in [0, 1].
+    Return the cross-entropy of minus the squared distances, and the share of correct classes.
     """
-    own = F.one_hot(task.support.targets, ways).to(features[0])  # [n, ways]
-    means = (own.t() @ features[0]) / own.sum(0).unsqueeze(1)  # [ways, d]
+    member = F.one_hot(task.support.targets, ways).to(features[0])  # [n, ways]
+    means = (member.t() @ features[0]) / member.sum(0).unsqueeze(1)  # [ways, d]
     outputs = -torch.cdist(features[1], means).square()  # [m, ways]
     loss = F.cross_entropy(outputs, task.query.targets)
     return float(loss), float((outputs.argmax(1) == task.query.targets).cpu().double().mean())

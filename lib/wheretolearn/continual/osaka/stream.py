@@ -59,12 +59,8 @@ class ContextStream:
         The data sets; their shares sum to 1.
     alpha : float
         Probability :math:`\alpha` that the context stays, in [0, 1].
-    steps : int
-        Length of the stream.
-    ways : int
-        Classes of a context, at least 2.
-    shots : int
-        Images of each class that a step brings.
+    steps, ways, shots : int
+        Length of the stream, classes of a context, and images of each class that a step brings.
     seed : int
         Seed of everything.  A longer stream with the same seed begins with the shorter one.
 
@@ -115,18 +111,10 @@ class ContextStream:
         return self._steps
 
     def __getitem__(self, step: int) -> Batch:
-        """Return what a step brings.
+        """Return what a step brings, in random order.
 
-        Parameters
-        ----------
-        step : int
-            Its number, from 0.
-
-        Returns
-        -------
-        Batch
-            Inputs float32 [ways * shots, 1, S, S] in [0, 1], whatever the data set, and targets
-            int64 in [0, ways), in random order.
+        Inputs are float32 [ways * shots, 1, S, S] in [0, 1], whatever the data set, and targets
+        int64 in [0, ways).
         """
         context = self.context(step)
         source, rng = self.sources[context.source], self._rng(2, step)
@@ -150,19 +138,7 @@ class ContextStream:
 def of_image_set(
     images: ImageSet, classes: Sequence[int], share: float, name: str | None = None
 ) -> Source:
-    """Return some classes of an image set as a source.
-
-    Parameters
-    ----------
-    images : ImageSet
-        Grey images.
-    classes : sequence of int
-        Which classes of it.
-    share : float
-        See :class:`Source`.
-    name : str, optional
-        By default that of the image set.
-    """
+    """Return some classes of a set of grey images as a source, by default with its name."""
     if images.images.shape[-1] != 1:
         raise ValueError(f"{images.name}: grey images expected, [N, S, S, 1]")
     rows = tuple(np.arange(images.offsets[c], images.offsets[c + 1]) for c in classes)

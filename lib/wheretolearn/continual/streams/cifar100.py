@@ -76,15 +76,15 @@ class SplitCIFAR100(Stream):
         )
 
     def _train(self, task: int) -> Batch:
-        found = self._of(task, self._train_rows)
-        if len(found.targets) < self._samples:
+        inputs, targets = self._of(task, self._train_rows)
+        if len(targets) < self._samples:
             raise ValueError(
                 f"{self.name}, task {task}: {self._samples} training samples asked for, "
-                f"{len(found.targets)} images are there"
+                f"{len(targets)} images are there"
             )
         rng = np.random.default_rng([self._seed, _SAMPLES, task])
-        rows = torch.from_numpy(rng.permutation(len(found.targets))[: self._samples])
-        return Batch(found.inputs[rows], found.targets[rows])
+        rows = torch.from_numpy(rng.permutation(len(targets))[: self._samples])
+        return Batch(inputs[rows], targets[rows])
 
     def _test(self, task: int, limit: int | None) -> Batch:
         inputs, targets = self._of(task, self._test_rows)
@@ -98,22 +98,13 @@ class SplitCIFAR100(Stream):
 
 
 def read(path: Path) -> np.ndarray:
-    """Read a file of records.
-
-    Parameters
-    ----------
-    path : Path
-        ``train.bin`` or ``test.bin``.
-
-    Returns
-    -------
-    ndarray of uint8, shape [N, 3074]
+    """Return the records of a file, uint8 [N, 3074].
 
     Raises
     ------
     DataError
-        If it is missing, absurdly large, no whole number of records, or has labels that do
-        not exist.
+        If it is missing, absurdly large, no whole number of records, or has labels that do not
+        exist.
     """
     if not path.is_file():
         raise DataError(

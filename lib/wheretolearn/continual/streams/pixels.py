@@ -51,21 +51,9 @@ class Recipe:
 
 
 def rotation(task: int, tasks: int, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Return where each pixel of a rotated image comes from.
+    """Return where each pixel of a square image comes from when it is rotated, [side * side].
 
-    Parameters
-    ----------
-    task, tasks : int
-        Number of the task, from 0, and of all tasks.
-    side : int
-        Height and width, pixels.
-    rng : numpy.random.Generator
-        Source of the angle.
-
-    Returns
-    -------
-    ndarray of int, shape [side * side]
-        Pixels counted from 1; 0 is outside, and black.  The nearest pixel is taken.
+    The nearest pixel is taken; they are counted from 1, and 0 is outside, and black.
     """
     angle = 180 * (task + rng.random()) / tasks
     pixels = np.arange(1, side * side + 1, dtype=np.int32).reshape(side, side)
@@ -89,18 +77,9 @@ MNIST_STREAMS = tuple(RECIPES)[:3]
 
 
 class PixelStream(Stream):
-    """A stream whose tasks are one data set with its pixels moved.
+    """A stream whose tasks are one data set of square grey images with its pixels moved.
 
-    Parameters
-    ----------
-    name : str
-        What to call it.
-    images : Images
-        Square grey images.
-    recipe : Recipe
-        What the tasks are.
-    seed : int
-        Seed of the moves, and of which samples arrive in which order.
+    The seed is that of the moves, and of which samples arrive in which order.
     """
 
     def __init__(self, name: str, images: Images, recipe: Recipe, seed: int) -> None:
@@ -159,14 +138,12 @@ class PixelStream(Stream):
 def make_stream(
     name: str, seed: int, *, validation: bool = False, root: Path | None = None
 ) -> PixelStream:
-    """Make a stream by name.
+    """Make a stream by name, a key of :data:`RECIPES`.
 
     Parameters
     ----------
-    name : str
-        A key of :data:`RECIPES`.
-    seed : int
-        Its seed, 0 or more.
+    name, seed
+        What to make; the seed is 0 or more.
     validation : bool, default False
         Make it of images that the others never use, and with other moves: to choose
         hyper-parameters on.
