@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from wheretolearn.continual.base import clip, in_heads
-from wheretolearn.continual.baselines import EWC, GEM, MER, Online, turn
+from wheretolearn.continual.base import in_heads
+from wheretolearn.continual.baselines import EWC, GEM, Online, turn
 from wheretolearn.continual.la_maml import LaMAML
 from wheretolearn.continual.methods import LEARNERS, make_learner, settings
-from wheretolearn.continual.replay import ExperienceReplay
+from wheretolearn.continual.streams.pixels import make_stream
 from wheretolearn.continual.streams.stream import TensorStream
 from wheretolearn.continual.task_gradients import Factored, Stacked
 from wheretolearn.networks import MLP
@@ -81,82 +81,7 @@ def test_learners_learn(name):
     assert learner.accuracy(test, (0, 3)) > max(before, 0.8)
 
 
-@pytest.mark.parametrize("name", ["online", "ewc", "gem"])
-def test_baselines_begin_as_sgd(name):
-    """Without a task before, and with gradients as long as they are, as in MER's script."""
-    more: dict[str, dict] = {"ewc": {"strength": 1.0}, "gem": {"memory": 9, "tasks": 3}}
-    learner = LEARNERS[name].make(rate=0.01, glances=3, **more.get(name, {}), **base())
-    samples, network = batch(5, 1), base()["network"]
-    samples = Batch(30 * samples.inputs, samples.targets)
-    for step in range(3):
-        network.zero_grad()
-        F.cross_entropy(network(samples.inputs), samples.targets).backward()
-        if step == 0:
-            assert torch.cat([p.grad.flatten() for p in network.parameters()]).norm() > 2
-        with torch.no_grad():
-            for p in network.parameters():
-                p.sub_(0.01 * p.grad)
-    learner.observe(samples)
-    for n, p in network.named_parameters():
-        torch.testing.assert_close(learner.params[n], p.detach(), rtol=0, atol=1e-9)
-
-
-@pytest.mark.parametrize("norm", [0.1, 1e3])
-def test_clip(norm):
-    grads = {"a": torch.tensor([3.0, 0.0]), "b": torch.tensor([[4.0]])}
-    clip(grads, norm)
-    length = torch.cat([g.flatten() for g in grads.values()]).norm()
-    torch.testing.assert_close(length, torch.tensor(min(norm, 5.0)))
-    torch.testing.assert_close(grads["a"][0] / grads["b"][0, 0], torch.tensor(0.75))
-
-
-def test_replay_adds_the_past():
-    """With all of the past replayed, a step is one on samples drawn from it and the batch."""
-    learner = ExperienceReplay(rate=0.1, memory=50, replay=4, **base())
-    first, second = batch(6, 1), batch(6, 2)
-    learner.observe(first)
-    params = learner.params
-    state = learner.generator.get_state()
-    replayed = learner.memory.sample(4, second)
-    learner.generator.set_state(state)
-    learner.observe(second)
-    other = Online(rate=0.1, **base())
-    other.params = params
-    other.observe(Batch(*(torch.cat(p) for p in zip(replayed, second, strict=True))))
-    for n, p in other.params.items():
-        torch.testing.assert_close(learner.params[n], p, rtol=0, atol=1e-12)
-    assert len(learner.memory) == 12
-
-
 # --- EWC
-
-
-def test_fisher_information():
-    """The squared gradient of the log-likelihood, sample by sample."""
-    learner, samples = EWC(rate=0.1, strength=1.0, **base()), batch(7, 1)
-    found = learner.fisher(samples)
-    network = base()["network"]
-    want = {n: torch.zeros_like(p) for n, p in network.named_parameters()}
-    for i in range(7):
-        network.zero_grad()
-        network(samples.inputs[i : i + 1]).log_softmax(1)[0, samples.targets[i]].backward()
-        for n, p in network.named_parameters():
-            want[n] += p.grad**2 / 7
-    for n, f in want.items():
-        torch.testing.assert_close(found[n], f, rtol=0, atol=1e-12)
-
-
-def test_fisher_information_of_the_mean():
-    """The square of the gradient of the mean loss, which is never more than the mean square."""
-    samples = batch(7, 1)
-    found = EWC(rate=0.1, strength=1.0, fisher="mean", **base()).fisher(samples)
-    each = EWC(rate=0.1, strength=1.0, **base()).fisher(samples)
-    network = base()["network"]
-    F.cross_entropy(network(samples.inputs), samples.targets).backward()
-    for n, p in network.named_parameters():
-        torch.testing.assert_close(found[n], p.grad**2, rtol=0, atol=1e-12)
-        assert (found[n] <= each[n] + 1e-12).all()
-    assert sum(f.sum() for f in found.values()) < 0.9 * sum(f.sum() for f in each.values())
 
 
 @pytest.mark.parametrize(("fisher", "kept"), [("samples", slice(-4, None)), ("mean", slice(4))])
@@ -182,18 +107,6 @@ def test_springs_add_up(fisher, kept):
     learner.observe(samples)
     for (n, p), g in zip(start.items(), grads, strict=True):
         torch.testing.assert_close(learner.params[n], p - 1e-3 * g, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"fisher": "sample"}, "must be 'samples' or 'mean', got 'sample'"),
-        ({"fisher_samples": 0}, "fisher_samples must be at least 1, got 0"),
-    ],
-)
-def test_fisher_information_of_nothing(changes, message):
-    with pytest.raises(ValueError, match=message):
-        make_learner("ewc", clusters(), 0, changes, 8)
 
 
 # --- GEM
@@ -235,11 +148,6 @@ def test_a_memory_that_was_fitted_long_ago_counts_as_much(seed, tasks, margin):
     assert (memories @ found >= -1e-5 * lengths * np.linalg.norm(gradient)).all()
 
 
-def test_a_memory_without_a_gradient_asks_for_nothing():
-    rows = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]])
-    np.testing.assert_allclose(turn(rows @ rows.T, 0.0), [1.0, 0.0], atol=1e-6)
-
-
 @pytest.mark.parametrize("sizes", [[1], [1, 3, 3], [4, 1, 5, 2]])
 def test_gradients_as_factors_are_those_written_out(sizes):
     learner = GEM(rate=0.1, memory=9, tasks=3, **base())
@@ -252,26 +160,6 @@ def test_gradients_as_factors_are_those_written_out(sizes):
     assert found.keys() == wanted.keys() == learner.params.keys()
     for n, g in wanted.items():
         torch.testing.assert_close(found[n], g, rtol=0, atol=1e-14)
-
-
-def test_gradients_in_single_precision():
-    """Products are summed in double precision: errors are those of the factors alone."""
-    learner = GEM(rate=0.1, memory=9, tasks=3, **base())
-    batches = [batch(n, i) for i, n in enumerate((2, 5, 4))]
-    params = {n: p.float() for n, p in learner.params.items()}
-    short = [Batch(b.inputs.float(), b.targets) for b in batches]
-    single = Factored(params, short)
-    double = Factored(learner.params, batches)
-    double.ins, double.backs = ([t.double() for t in ts] for ts in (single.ins, single.backs))
-    assert single.gram().dtype == np.float64
-    np.testing.assert_allclose(single.gram(), double.gram(), rtol=1e-12)
-    exact = Factored(params, short, exact=True)
-    rounded = [Batch(b.inputs.double(), b.targets) for b in short]
-    double = Factored({n: p.double() for n, p in params.items()}, rounded)
-    np.testing.assert_allclose(exact.gram(), double.gram(), rtol=1e-12)
-    np.testing.assert_allclose(exact.gram(), single.gram(), rtol=1e-4)
-    for found in (single, exact):
-        assert {g.dtype for g in found.mixture(np.ones(3)).values()} == {torch.float32}
 
 
 def far(gap, classes=3, dtype=torch.float32):
@@ -337,50 +225,6 @@ def test_gem_that_diverges_shows_it():
     assert any(p.isnan().any() for p in learner.params.values())
 
 
-@pytest.mark.parametrize("margin", [0.0, 0.3])
-def test_gem_without_factors_is_the_same(margin):
-    """By autograd, as it learns with other networks, with heads, or on a GPU."""
-    ends = []
-    for within in (lambda network: network, torch.nn.Sequential):
-        start = base()
-        network = within(start.pop("network"))
-        learner = GEM(rate=0.05, memory=12, tasks=3, margin=margin, network=network, **start)
-        for task in range(3):
-            for i in range(4):
-                learner.observe(batch(3, 10 * task + i))
-            learner.end_task()
-        ends.append(learner.params.values())
-    for p, q in zip(*ends, strict=True):
-        torch.testing.assert_close(p, q, rtol=0, atol=1e-10)
-
-
-def test_gem_does_not_harm_the_past():
-    learner = GEM(rate=0.05, memory=20, tasks=2, margin=0.0, **base())
-    old = batch(10, 1)
-    learner.observe(old)
-    learner.end_task()
-    opposite = Batch(old.inputs, (old.targets + 1) % 3)  # the same inputs, other classes
-    _, before = learner.gradient(old)
-    start = learner.params
-    learner.observe(opposite)
-    moved = sum(((start[n] - learner.params[n]) * g).sum() for n, g in before.items())
-    assert moved >= -1e-9
-    free = Online(rate=0.05, **base())
-    free.params = start
-    free.observe(opposite)
-    assert sum(((start[n] - free.params[n]) * g).sum() for n, g in before.items()) < -1e-4
-
-
-def test_exact_gradients_need_a_perceptron():
-    with pytest.raises(ValueError, match="a perceptron with one head"):
-        GEM(rate=0.1, memory=9, tasks=3, exact=True, **(base() | {"ways": 3}))
-
-
-def test_gem_needs_a_sample_of_each_task():
-    with pytest.raises(ValueError, match="each of 20 tasks, got size 19"):
-        GEM(rate=0.1, memory=19, tasks=20, **base())
-
-
 # --- the weights at the start
 
 
@@ -408,33 +252,6 @@ def test_weights_at_the_start():
 
 
 # --- MER
-
-
-def test_mer_without_replay_is_sgd_on_single_samples():
-    samples = batch(3, 1)
-    learner = MER(rate=0.1, memory=5, replay=0, trajectories=2, beta=1.0, **base())
-    learner.observe(samples)
-    other = Online(rate=0.1, glances=2, **base())
-    for i in range(3):
-        other.observe(Batch(samples.inputs[i : i + 1], samples.targets[i : i + 1]))
-    for n, p in other.params.items():
-        torch.testing.assert_close(learner.params[n], p, rtol=0, atol=1e-12)
-
-
-def test_mer_keeps_its_share():
-    samples = batch(1, 1)
-    moved = {}
-    for beta, gamma in ((1.0, 1.0), (0.3, 1.0), (1.0, 0.3), (0.0, 1.0)):
-        learner = MER(
-            rate=0.1, memory=5, replay=0, trajectories=1, beta=beta, gamma=gamma, **base()
-        )
-        start = learner.params["layers.1.weight"]
-        learner.observe(samples)
-        moved[beta, gamma] = learner.params["layers.1.weight"] - start
-    for shares in ((0.3, 1.0), (1.0, 0.3)):
-        torch.testing.assert_close(moved[shares], 0.3 * moved[1.0, 1.0], rtol=0, atol=1e-12)
-    assert moved[0.0, 1.0].abs().max() == 0
-    assert moved[1.0, 1.0].abs().max() > 0
 
 
 # --- La-MAML
@@ -491,12 +308,6 @@ def test_one_glance_is_the_algorithm(name, clamp, scale):
             # torch adds 1e-6 to the norm by which it divides
             torch.testing.assert_close(got[n], want[n], rtol=0, atol=1e-6, msg=n)
     assert len(learner.memory) == 20
-
-
-def test_a_sample_enters_the_memory_once():
-    learner = member("la-maml", inner_rate=0.1, memory=50, glances=3)
-    learner.observe(batch(10, 1))
-    assert learner.memory.seen == 10
 
 
 def test_members_of_the_family_differ():
@@ -596,6 +407,26 @@ def test_accuracy_is_that_of_the_head():
 def test_unknown_names():
     with pytest.raises(ValueError, match="did you mean 'la-maml'"):
         settings("la_maml", "rotations")
+    for name, changes, message in (
+        ("ewc", {"fisher": "sample"}, "must be 'samples' or 'mean', got 'sample'"),
+        ("ewc", {"fisher_samples": 0}, "fisher_samples must be at least 1, got 0"),
+        ("gem", {"memory": 1}, "each of 2 tasks, got size 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_learner(name, clusters(), 0, changes, 8)
+    with pytest.raises(ValueError, match="a perceptron with one head"):
+        GEM(rate=0.1, memory=9, tasks=3, exact=True, **(base() | {"ways": 3}))
+    for name, changes, message in (
+        ("ewc", {"fisher": "sample"}, "must be 'samples' or 'mean', got 'sample'"),
+        ("ewc", {"fisher_samples": 0}, "fisher_samples must be at least 1, got 0"),
+        ("gem", {"memory": 1}, "each of 2 tasks, got size 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_learner(name, clusters(), 0, changes, 8)
+    with pytest.raises(ValueError, match="a perceptron with one head"):
+        GEM(rate=0.1, memory=9, tasks=3, exact=True, **(base() | {"ways": 3}))
+    with pytest.raises(ValueError, match="did you mean 'rotations'"):
+        make_stream("rotation", 0)
     with pytest.raises(ValueError, match=r"la-maml: .*rtae"):
         make_learner("la-maml", clusters(), 0, {"rtae": 1}, 8)
     for name in ("replay", "mer", "la-maml"):
@@ -630,20 +461,3 @@ def test_numbers_that_make_no_sense(names, changes):
 def test_rules_that_need_tasks_are_refused(method):
     with pytest.raises(ValueError, match="noise nor"):
         LaMAML(rule=make_rule(method), memory=5, **base())
-
-
-@pytest.mark.parametrize("name", ["replay", "mer", "la-maml"])
-def test_the_slip_of_the_reservoir_has_a_switch(name):
-    for off in (False, True):
-        learner = make_learner(name, clusters(), 0, {"off_by_one": off}, 8)
-        assert isinstance(learner, ExperienceReplay | MER | LaMAML)
-        assert learner.memory.off_by_one is off
-
-
-@pytest.mark.parametrize("stream", ["rotations", "permutations", "many-permutations", "mine"])
-def test_settings_make_learners(stream):
-    for name in LEARNERS:
-        chosen = settings(name, stream)
-        if name == "gem":
-            chosen["tasks"] = 2
-        LEARNERS[name].make(**chosen, **base())

@@ -34,19 +34,6 @@ def test_every_sample_stays_with_the_same_probability():
     assert chisquare(counts).pvalue > 0.001
 
 
-def test_the_released_slip_favours_early_samples():
-    counts = kept(4, 20, 4000, off_by_one=True)
-    assert chisquare(counts).pvalue < 1e-6
-    assert counts[:4].mean() > counts[4:].mean()
-
-
-def test_few_samples_are_all_kept():
-    memory = Reservoir(10, torch.Generator().manual_seed(0))
-    memory.add(samples(0, 7))
-    assert len(memory) == 7
-    assert sorted(memory.state_dict()["held"][1].tolist()) == list(range(7))
-
-
 def test_sampling():
     memory = Reservoir(5, torch.Generator().manual_seed(0))
     nothing = memory.sample(3, samples(0, 2))

@@ -13,7 +13,6 @@ from wheretolearn.continual.baselines import EWC
 from wheretolearn.continual.interference import Interference
 from wheretolearn.continual.la_maml import LaMAML
 from wheretolearn.continual.methods import LEARNERS, settings
-from wheretolearn.continual.replay import ExperienceReplay
 from wheretolearn.networks import MLP
 from wheretolearn.rules import count_frozen, make_rule
 from wheretolearn.types import Batch
@@ -101,27 +100,6 @@ def test_what_requires_no_gradient_stays(name, layer):
             assert count_frozen(rates, learner.params)[n].frozen == p.numel()
 
 
-class Headless(nn.Module):
-    """An MLP whose last layer has no parameters."""
-
-    def __init__(self, network):
-        super().__init__()
-        *layers, head = network.layers
-        self.layers = nn.ModuleList(layers)
-        self.head = [head.weight.detach(), head.bias.detach()]
-
-    def forward(self, x):
-        for layer in self.layers:
-            x = F.relu(layer(x))
-        return F.linear(x, *self.head)
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_what_stays_counts_in_no_norm_and_no_product(name):
-    frozen = mlp(lambda n: n.layers[2].requires_grad_(False))
-    assert_same(lived(learner_of(name, frozen)), lived(learner_of(name, Headless(mlp()))))
-
-
 def with_another_head(network):
     """Add a head that is not used; it would fit behind the last layer."""
     network.auxiliary = nn.Linear(3, 5).double()
@@ -135,14 +113,6 @@ def test_a_head_that_is_not_used(name):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_nothing_that_is_used_may_move(name):
-    network = mlp().requires_grad_(False)
-    with_another_head(network)
-    with pytest.raises(ValueError, match="no gradient"):
-        learner_of(name, network).observe(batch(4, 0))
-
-
-@pytest.mark.parametrize("name", KINDS)
 def test_nothing_may_move(name):
     learner = lived(learner_of(name, mlp().requires_grad_(False)))
     assert_stays(learner)
@@ -151,22 +121,6 @@ def test_nothing_may_move(name):
         measure.measure(learner, batch(4, i))
         measure.end_task(batch(4, i))
     assert measure.cosines["gradient"] == [None, None]
-
-
-class Sum(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a, self.b = (nn.Parameter(torch.ones(3, 6).double()) for _ in range(2))
-
-    def forward(self, x):
-        return x @ (self.a + self.b).t()
-
-
-def test_gradients_of_a_sum_are_clipped_once():
-    learner = ExperienceReplay(rate=0.1, memory=5, network=Sum(), generator=torch.Generator())
-    _, grads = learner.gradient(batch(5, 0), 0.01)
-    norm = torch.cat([g.flatten() for g in grads.values()]).norm()
-    assert norm.item() == pytest.approx(0.01)
 
 
 # --- networks that are not quite MLPs
@@ -246,14 +200,6 @@ def test_a_network_learns_as_what_it_is(name, modify, sizes):
         learner = learner_of(name, mlp())
         modify(learner.network)
         assert_same(lived(learner), inside)
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_a_layer_that_is_swapped_is_noticed(name):
-    learner = learner_of(name, mlp())
-    learner.network.layers[1] = nn.Linear(8, 7).double()
-    with pytest.raises(ValueError, match="build the learner anew"):
-        lived(learner).accuracy(batch(5, 0), (0, 3))
 
 
 @pytest.mark.parametrize("name", BY_HAND)
@@ -384,22 +330,20 @@ def test_learners_go_on_where_they_were(name):
     one = lived(learner_of(name, Tracked()))
     other = learner_of(name, Tracked(1), seed=1)
     other.load_state_dict(one.state_dict())
-    for learner in (one, other):
-        lived(learner)
+    lived(one)
+    with torch.no_grad():  # which makes no difference
+        lived(other)
     assert_same(one, other, atol=0)
     assert_same_state(other.state_dict(), one.state_dict())
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_learners_learn_without_grad_mode(name):
-    with torch.no_grad():
-        learner = lived(learner_of(name, nn.Sequential(mlp())))
-    assert_same(learner, lived(learner_of(name, nn.Sequential(mlp()))), atol=0)
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_inference_mode_is_refused(name):
+def test_inference_mode_and_other_layers_are_refused(name):
     """Nothing would be learned there, or by some learners alone."""
+    learner = learner_of(name, mlp())
+    learner.network.layers[1] = nn.Linear(8, 7).double()
+    with pytest.raises(ValueError, match="build the learner anew"):
+        lived(learner).accuracy(batch(5, 0), (0, 3))
     for network in (mlp(), nn.Sequential(mlp())):
         learner = learner_of(name, network)
         with torch.inference_mode(), pytest.raises(ValueError, match="inference mode"):
@@ -462,24 +406,3 @@ def test_a_state_of_another_learner_is_refused(name):
             with pytest.raises(ValueError, match=r"another (network or )?learner"):
                 learner.load_state_dict(learner_of(other, mlp()).state_dict())
     assert_same_state(learner.state_dict(), before)
-
-
-@pytest.mark.parametrize(
-    ("name", "setting"),
-    [
-        *(("online", n) for n in ("rate", "glances")),
-        *(("ewc", n) for n in ("strength", "fisher_samples")),
-        *(("gem", n) for n in ("memory", "margin")),
-        *(("mer", n) for n in ("memory", "beta")),
-        *(("sparse-la-maml", n) for n in ("inner_rate", "replay")),
-    ],
-)
-def test_the_settings_belong_to_a_state(name, setting):
-    state = learner_of(name, mlp()).state_dict()
-    chosen = settings(name, "rotations") | _CHANGES.get(name, {}) | {"memory": 12}
-    if "memory" not in settings(name, "rotations"):
-        del chosen["memory"]
-    chosen[setting] = 2 * chosen.get(setting, 200) + 1
-    other = LEARNERS[name].make(network=mlp(), generator=torch.Generator().manual_seed(0), **chosen)
-    with pytest.raises(ValueError, match=r"learner.* is .* there and .* here"):
-        other.load_state_dict(state)

@@ -44,21 +44,6 @@ def test_rotation_is_that_of_pillow(task):
     assert np.array_equal(got, want)
 
 
-def test_angles_fill_the_half_circle():
-    """Task t turns the picture by an angle from its own twentieth of 180 degrees."""
-    for task in range(20):
-        source = rotation(task, 20, 101, np.random.default_rng(task)).reshape(101, 101)
-        right = source[50, 90] - 1  # comes from where the inverse rotation sends it
-        y, x = divmod(int(right), 101)
-        angle = np.degrees(np.arctan2(y - 50, x - 50)) % 360
-        assert 9 * task - 1 <= angle <= 9 * (task + 1) + 1
-
-
-def test_permutation_is_one():
-    source = permutation(0, 20, 9, np.random.default_rng(0))
-    assert sorted(source) == list(range(1, 82))
-
-
 def test_a_task_is_a_function_of_seed_and_number():
     first = PixelStream("a", images(), Recipe(3, 10, permutation), seed=1)
     again = PixelStream("a", images(), Recipe(3, 10, permutation), seed=1)
@@ -90,14 +75,6 @@ def test_samples_are_moved_pixels_of_different_images():
     }
     assert len(stream.test(0, 7).targets) == 7
     assert torch.equal(stream.test(0, 7).inputs, stream.test(0).inputs[:7])
-
-
-def test_train_and_test_of_a_task_are_moved_alike():
-    source = images()
-    stream = PixelStream("a", source, Recipe(2, 40, rotation), seed=0)
-    train, test = stream.train(1), stream.test(1)
-    rows = {tuple(x) for x in train.inputs.tolist()}
-    assert all(tuple(x) in rows for x in test.inputs.tolist())  # its images are train's here
 
 
 def test_embedded_stream():
@@ -140,11 +117,6 @@ def test_validation_streams_use_other_images(data_root):
 
 def batch(count, classes, shape=(6,)):
     return Batch(torch.rand(count, *shape), torch.arange(count) % classes)
-
-
-def test_unknown_stream():
-    with pytest.raises(ValueError, match="did you mean 'rotations'"):
-        make_stream("rotation", 0)
 
 
 @pytest.mark.parametrize(

@@ -46,10 +46,6 @@ def test_accuracy_around_switches():
     assert found == expected
 
 
-def test_around_no_switch():
-    assert around(CORRECT, 4, [0]) == [None] * 26
-
-
 @pytest.mark.parametrize(
     ("detected", "expected"),
     [
@@ -64,11 +60,6 @@ def test_around_no_switch():
 def test_detections(detected, expected):
     found = detection(detected, STARTS)
     assert found == pytest.approx(Detection(*expected))
-
-
-def test_detections_without_switches():
-    assert detection([4], [0]) == Detection(0.0, None, None)
-    assert detection([], [0]) == Detection(None, None, None)
 
 
 def test_numbers_as_text():

@@ -10,7 +10,7 @@ from scipy import stats
 from synthetic import image_set
 from wheretolearn.continual.osaka import data as osaka_data
 from wheretolearn.continual.osaka.data import OsakaData, open_data
-from wheretolearn.continual.osaka.stream import ContextStream, Source, of_image_set
+from wheretolearn.continual.osaka.stream import ContextStream, Source
 
 SHARES = (0.5, 0.25, 0.25)
 
@@ -98,14 +98,6 @@ def test_a_context_keeps_classes_and_labels_and_brings_new_images():
     assert len(seen) == 21 * 7  # all images of all classes
 
 
-def test_shapes_types_and_range():
-    batch = stream()[0]
-    assert batch.inputs.shape == (6, 1, 16, 16)
-    assert batch.inputs.dtype == torch.float32
-    assert batch.targets.dtype == torch.int64
-    assert 0 <= batch.inputs.min() < batch.inputs.max() <= 1
-
-
 def test_labels_cannot_be_told_from_the_order():
     """A learner that sees images in the order of their labels would know the answers."""
     s = stream(steps=200)
@@ -123,11 +115,6 @@ def test_a_step_is_a_function_of_seed_and_step():
     assert not torch.equal(stream(seed=5)[17].inputs, a[17].inputs)
     assert not torch.equal(a[17].inputs, a[18].inputs)
     assert not np.array_equal(stream(seed=5).starts, a.starts)
-
-
-def test_extreme_alphas():
-    assert stream(alpha=1.0).starts.tolist() == [0]
-    assert stream(alpha=0.0, steps=50).starts.tolist() == list(range(50))
 
 
 @pytest.mark.parametrize(
@@ -155,23 +142,6 @@ def test_extreme_alphas():
 def test_nonsense_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         stream(**changes)
-
-
-@pytest.mark.parametrize("step", [-1, 4000])
-def test_steps_that_do_not_exist(step):
-    with pytest.raises(IndexError, match="steps 0 to 3999"):
-        stream()[step]
-
-
-def test_classes_of_an_image_set():
-    images = image_set((4, 3, 3), per_class=5, size=16)
-    made = of_image_set(images, [2, 7], 0.5, "some")
-    assert (made.name, made.share, len(made.rows)) == ("some", 0.5, 2)
-    assert made.rows[1].tolist() == list(range(35, 40))
-    assert made.pixels.shape == (50, 16, 16)
-    colour = image_set((4, 3, 3), per_class=5, size=16, channels=3)
-    with pytest.raises(ValueError, match="grey images expected"):
-        of_image_set(colour, [2, 7], 0.5)
 
 
 def test_the_embedded_stream_needs_no_download(monkeypatch, tmp_path):
@@ -230,8 +200,3 @@ def test_streams_for_validation_have_other_images():
     assert not fingerprints & {
         s.fingerprint for s in open_data("omniglot-mnist-fashion").sources[1:]
     }
-
-
-def test_unknown_streams_are_named():
-    with pytest.raises(ValueError, match="did you mean 'glyph-scripts'"):
-        open_data("glyph-script")
