@@ -31,22 +31,10 @@ def stream_record(
     cosines: dict[str, list[float | None]] | None = None,
     diverged: bool = False,
 ) -> dict[str, Any]:
-    """Return a record with given numbers; shares in [0, 1].
+    """Return a record with given numbers, shares in [0, 1].
 
-    Parameters
-    ----------
-    experiment, seed
-        What the record is of.
-    ra, bti : float
-        Retained accuracy, and backward transfer and interference.
-    matrix : sequence of sequence of float, optional
-        Accuracies; two tasks that fit `ra` and `bti` by default.
-    frozen : dict of str to list of int, optional
-        Weights of a tensor that cannot move, after each task; no rates by default.
-    cosines : dict of str to list of float or None, optional
-        Of each task; their means are those at the end.
-    diverged : bool
-        Whether the run diverged, in its first task.
+    By default there are two tasks with accuracies that fit `ra` and `bti`, and no rates; `frozen`
+    counts the weights of tensors that cannot move after each task.  What diverged did so at once.
     """
     la = ra - bti
     matrix = [[la, 0.1], [max(2 * ra - la, 0.0), la]] if matrix is None else matrix

@@ -10,7 +10,7 @@ from scipy import stats
 from synthetic import image_set
 from wheretolearn.continual.osaka import data as osaka_data
 from wheretolearn.continual.osaka.data import OsakaData, open_data
-from wheretolearn.continual.osaka.stream import ContextStream, Source
+from wheretolearn.continual.osaka.stream import ContextStream, Source, of_image_set
 
 SHARES = (0.5, 0.25, 0.25)
 
@@ -142,6 +142,16 @@ def test_a_step_is_a_function_of_seed_and_step():
 def test_nonsense_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         stream(**changes)
+
+
+def test_what_does_not_exist_is_refused():
+    for step in (-1, 4000):
+        with pytest.raises(IndexError, match="steps 0 to 3999"):
+            stream()[step]
+    with pytest.raises(ValueError, match="grey images expected"):
+        of_image_set(image_set((4, 3, 3), per_class=5, size=16, channels=3), [2, 7], 0.5)
+    with pytest.raises(ValueError, match="did you mean 'glyph-scripts'"):
+        open_data("glyph-script")
 
 
 def test_the_embedded_stream_needs_no_download(monkeypatch, tmp_path):
