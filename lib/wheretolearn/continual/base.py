@@ -80,10 +80,11 @@ class Learner(ABC):
             and not torch.is_inference_mode_enabled()
             and first.dtype in (torch.float32, torch.float64)
             and all(p.is_cpu and p.dtype == first.dtype for p in tensors)
-            and all(self._fits(b) for b in batches)
+            and all(self.fits(b) for b in batches)
         )
 
-    def _fits(self, batch: Batch) -> bool:
+    def fits(self, batch: Batch) -> bool:
+        """Return whether a batch is of the type, width and classes of a plain MLP."""
         inputs, targets = batch
         first, *_, last = self.params.values()
         return (

@@ -24,6 +24,7 @@ that of the weights, unless ``exact`` is set.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -313,21 +314,20 @@ class MER(Learner):
     def observe(self, batch: Batch) -> float:
         """Learn a batch sample by sample, and return the mean loss of all steps."""
         losses: list[float] = []
+        descend = self.shortcut("descend")
         for x, y in zip(batch.inputs.split(1), batch.targets.split(1), strict=True):
-            incoming = Batch(x, y)
-            before = self.params
+            incoming, before = Batch(x, y), self.params
             for _ in range(self.trajectories):
-                losses += self._trajectory(incoming)
+                losses += self._trajectory(incoming, descend)
             self._back(before, self.gamma)
             self.memory.add(incoming)
         return sum(losses) / len(losses)
 
-    def _trajectory(self, incoming: Batch) -> list[float]:
-        start: Params = self.params
-        losses: list[float] = []
+    def _trajectory(self, incoming: Batch, descend: Callable[..., Any] | None) -> list[float]:
+        start, losses = self.params, []
         replayed = self.memory.sample(self.replay, incoming)
         both = Batch(*(torch.cat(pair) for pair in zip(incoming, replayed, strict=True)))
-        if descend := self.shortcut("descend", both):
+        if descend and self.fits(both):
             self.params, losses = descend(self.params, both, self.rate)
         else:
             for x, y in zip(both.inputs.split(1), both.targets.split(1), strict=True):
