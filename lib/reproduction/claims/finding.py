@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -39,7 +39,7 @@ def verdicts(findings: Iterable[Finding]) -> str:
     return "\n\n".join(parts)
 
 
-def _row(line) -> tuple[str, ...]:  # type: ignore[no-untyped-def] - a row of pandas
+def _row(line: Any) -> tuple[str, ...]:
     known = math.isfinite(line.mean)
     outcome = bounds(line.mean, line.low, line.high) if known else "not run yet"
     held = "–" if line.needed == NOTHING or not known else "yes" if line.holds else "no"

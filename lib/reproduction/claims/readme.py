@@ -15,16 +15,16 @@ from pathlib import Path
 
 from PIL import Image
 
-from reproduction.report.frame import by_experiment, finished
-
 from ..plan import study
 from ..report import figure1 as figures
 from ..report import markdown as tables
+from ..report.frame import by_experiment, finished
 from ..report.load_records import results_folder
 from ..report.robustness import where_the_gain_is
 from ..report.sparsity_profiles import noise_rates
 from ..runs.records import Record, load
-from . import ledger
+from . import ledger, power
+from .finding import NOTHING
 
 PICTURE = "book/_static/fig1.png"
 """The picture, relative to the root of the project."""
@@ -54,8 +54,8 @@ def results(
         _note("Claim 4", where_the_gain_is(of_figure2)),
         f"**Claim 7.** Noise alone would set {zeros():.0f} % of these rates to zero, more than "
         "learning does.",
-        _note("Claim 9", ledger.against(found, "9")),
-        _note("Longer loops", ledger.nothing_to_prevent(found)),
+        _note("Claim 9", against(found, "9")),
+        _note("Longer loops", nothing_to_prevent(found)),
         _note("Little training", what_training_adds(of_table1)),
     ]
     return (
@@ -69,12 +69,39 @@ def results(
             "\n".join(f"- {note}" for note in notes if note),
         )
         + "\n\n"
-        + tables.folded("What the runs could have shown, and could not", ledger.in_doubt(found))
+        + tables.folded("What the runs could have shown, and could not", power.in_doubt(found))
     )
 
 
 def _note(about: str, said: str) -> str:
     return f"**{about}.** {said}" if said else ""
+
+
+def against(found: Sequence[ledger.Entry], number: str) -> str:
+    """Say which of the statistics that a verdict rests on lie below zero, interval and all."""
+    said = [
+        f"{line['statistic']}: {tables.bounds(line['mean'], line['low'], line['high'])}"
+        for e in found
+        if e.claim.number == number and len(e.finding.evidence)
+        for line in e.finding.evidence.to_dict("records")
+        if line["high"] < 0 and line["needed"] != NOTHING
+    ]
+    return f"Below zero, and so against the claim: {'; '.join(said)} points." if said else ""
+
+
+def nothing_to_prevent(found: Sequence[ledger.Entry]) -> str:
+    """Say where claim 11 has nothing to show, for MAML does not lose by longer loops."""
+    said = []
+    for e in found:
+        lines = e.finding.evidence.to_dict("records")
+        for line in lines:
+            if line["statistic"] == "loss of MAML" and line["high"] < 0:
+                said.append(
+                    f"Claim {e.claim.number}: with ten times the inner steps MAML does not lose, "
+                    f"it gains {-line['mean']:.2f} [{-line['high']:.2f}, {-line['low']:.2f}] "
+                    "points, so there is nothing that sparsity could prevent."
+                )
+    return " ".join(said)
 
 
 def what_training_adds(records: Sequence[Record]) -> str:

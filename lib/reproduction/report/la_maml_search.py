@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from reproduction.report.frame import finished
 from wheretolearn.continual.methods import settings
 
-from ..claims.streams import FORMS, retained_in_search
 from ..plan import streams as plan
 from ..runs.records import Record, load
 from . import load_records as layers
 from .la_maml import LOOKS, NOT_RUN
 from .markdown import Markdown, table
+
+FORMS = {"sparse-la-maml": "masked outer step", "sparse-la-maml-plain": "plain outer step"}
+"""The two forms of sparse-La-MAML; one of them is compared with La-MAML."""
+
+CHANCE = 10.0
+"""What a search retains in which every run diverged, percent."""
+
+
+def retained_in_search(search: Iterable[Record]) -> dict[str, dict[str, float]]:
+    """Return what each form retains with its best settings, where all of them were tried."""
+    runs = {r["experiment"]: r for r in search}
+    found: dict[str, dict[str, float]] = {learner: {} for learner in FORMS}
+    for learner, by_stream in found.items():
+        for stream in plan.STREAMS:
+            lines = range(len(plan.grid(learner, stream)))
+            tried = [runs.get(f"{stream}-{learner}-{line}") for line in lines]
+            known = [r for r in tried if r is not None]
+            if len(known) == len(tried):
+                retained = [100 * r["final"]["ra"] for r in finished(known)]
+                by_stream[stream] = max(retained, default=CHANCE)
+    return found
+
+
+def chosen_form(search: Iterable[Record]) -> str | None:
+    """Return the form that retains more over the three streams; None while runs are missing."""
+    found = retained_in_search(search)
+    if any(len(by_stream) < len(plan.STREAMS) for by_stream in found.values()):
+        return None
+    return max(found, key=lambda learner: float(np.mean(list(found[learner].values()))))
 
 
 def search_records() -> list[Record]:

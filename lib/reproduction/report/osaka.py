@@ -28,7 +28,6 @@ from wheretolearn.continual.osaka.fast_slow import Adapter, Online
 from wheretolearn.continual.osaka.methods import LEARNERS
 from wheretolearn.continual.osaka.metrics import AFTER, BEFORE, cumulative, unpack
 
-from ..claims.osaka import AS_SELECTED, SAME_BUT_DENSE, SPARSE, accuracies
 from ..plan import study
 from ..plan.streams import OSAKA
 from ..runs.osaka import OsakaExperiment
@@ -93,7 +92,10 @@ FREEZING = tuple(
 RATES = ("c-maml", "c-maml-pap", "sparse-c-maml")
 """Learners whose rates over time are drawn; those of gates follow from the sparsity."""
 
-COMPARED = (AS_SELECTED, "c-maml-um", SAME_BUT_DENSE)
+SPARSE = "sparse-c-maml"
+"""The learner that the others are compared with."""
+
+COMPARED = ("c-maml", "c-maml-um", "c-maml-pap")
 """Learners that the others are compared with: those of the claims, and one that learns all the
 time."""
 
@@ -110,6 +112,14 @@ TENSORS = {
 _POINTS = 100  # of the curve along the stream
 
 
+def accuracies(group: Iterable[Record]) -> dict[int, float]:
+    """Return accuracies over the whole stream by seed, percent; of diverged runs chance."""
+    return {
+        r["seed"]: 100 * r["final"]["accuracy"] if finished([r]) else 100 / r["parameters"]["ways"]
+        for r in group
+    }
+
+
 def settings(profile: str) -> dict[Setting, dict[str, OsakaExperiment]]:
     """Return the experiments of a profile by setting and learner."""
     found: dict[Setting, dict[str, OsakaExperiment]] = {}
@@ -123,9 +133,7 @@ def settings(profile: str) -> dict[Setting, dict[str, OsakaExperiment]]:
 
 
 def accuracy_tables(records: Sequence[Record], profile: str) -> str:
-    """Return accuracy, detections, sparsity and work of every learner, two tables for each
-    setting.
-    """
+    """Return accuracy, detections, sparsity and work of every learner."""
     groups = by_experiment(records)
     parts = []
     for setting, column in settings(profile).items():
@@ -199,9 +207,7 @@ def early_late_tables(records: Sequence[Record], profile: str) -> str:
 
 
 def accuracies_in(group: Sequence[Record], part: slice) -> dict[int, float]:
-    """Return accuracies in a part of the stream in percent, by seed; one that diverged is
-    chance.
-    """
+    """Return accuracies in a part of the stream, percent; a run that diverged is at chance."""
     found = {}
     for r in group:
         ways, shots = (r["parameters"][n] for n in ("ways", "shots"))
