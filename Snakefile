@@ -26,7 +26,12 @@ try:
     EXPERIMENTS = {experiment.name: experiment for experiment in study.experiments(PROFILE)}
 except ValueError as error:
     sys.exit(f"error: {error}")
-PLAN = {run.record: run for run in study.plan(PROFILE)}  # record -> run
+if "runs" in config:  # of a sweep: a file with lines "<experiment> <seed>"
+    CHOSEN = study.chosen_runs(PROFILE, Path(config["runs"]).read_text().splitlines())
+    EXPERIMENTS |= {run.experiment: study.find(PROFILE, run.experiment) for run in CHOSEN}
+else:
+    CHOSEN = study.plan(PROFILE)
+PLAN = {run.record: run for run in CHOSEN}  # record -> run
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
 EXECUTED = f"_build/notebooks/{PROFILE}"
 

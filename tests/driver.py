@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from reproduction.plan import cli
+from reproduction import cli
 from reproduction.runs import few_shot as training
 from reproduction.runs import protocol as runs
 from reproduction.runs import records

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from reproduction.plan import cli, study
+from reproduction import cli
+from reproduction.plan import study
+from reproduction.plan.change import changed, read_changes
 from reproduction.runs import few_shot as training
 from reproduction.runs import records
 from synthetic import image_set, made_up_record
@@ -88,7 +90,7 @@ def test_run_with_changes_then_record(wheretolearn, tmp_path):
 def test_one_change_has_one_name(name, changes, again):
     """Else one run would have two records."""
     experiment = study.find("smoke", name)
-    one, other = (cli._changed(experiment, tuple(c)) for c in (changes, again))
+    one, other = (changed(experiment, read_changes(c)) for c in (changes, again))
     assert one == other
     assert one.name != experiment.name
     assert len(one.name) < 100
@@ -98,7 +100,7 @@ def test_what_changes_nothing_is_the_run_itself():
     for name in ("fig1-glyphs-sparse50", "glyph-rotations-la-maml"):
         experiment = study.find("smoke", name)
         width = experiment.parameters()["width"]
-        assert cli._changed(experiment, (f"width={width}",)).name == experiment.name
+        assert changed(experiment, read_changes([f"width={width}"])).name == experiment.name
 
 
 def test_list(wheretolearn, tmp_path):

@@ -14,9 +14,12 @@ from reproduction.runs import launch
 
 def test_a_seed_that_is_named_twice_is_one_run(monkeypatch, tmp_path):
     monkeypatch.setenv("WHERETOLEARN_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setattr(launch, "run", lambda experiment, seed, **options: (experiment.name, seed))
+    monkeypatch.setattr(
+        launch, "run", lambda e, seed, **options: {"experiment": e.name, "seed": seed}
+    )
     found = layers.own_records(FIG1, "smoke", seeds="[1, 0, 1]")
-    assert len(found) == len(set(found)) == 2 * len(study.experiments("smoke", FIG1))
+    runs = {(r["experiment"], r["seed"]) for r in found}
+    assert len(found) == len(runs) == 2 * len(study.experiments("smoke", FIG1))
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ def asked(monkeypatch, tmp_path):
 
     def run(experiment, seed, *, fresh, **options):
         runs.append((seed, fresh))
-        return {}
+        return {"experiment": experiment.name}
 
     monkeypatch.setattr(launch, "run", run)
 

@@ -18,7 +18,9 @@ import pytest
 import torch
 
 import driver
-from reproduction.plan import cli, study
+from reproduction import cli
+from reproduction.plan import study
+from reproduction.plan.change import changed, read_changes
 from reproduction.runs import few_shot as training
 from reproduction.runs import protocol as runs
 from reproduction.runs import records
@@ -59,7 +61,7 @@ def start(monkeypatch):
     monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))  # not pytest's
     context = multiprocessing.get_context("forkserver")
     # torch imports _dynamo at the first update, which takes seconds
-    context.set_forkserver_preload(["reproduction.plan.cli", "torch._dynamo"])
+    context.set_forkserver_preload(["reproduction.cli", "torch._dynamo"])
     started = []
 
     def start(function, *args):
@@ -98,7 +100,7 @@ def command(results):
 
 def test_kill_at_random_points(tmp_path, start):
     """SIGKILL, again and again, while ``wheretolearn run`` is at work."""
-    experiment = cli._changed(study.find("smoke", "fig1-glyphs-sparse50"), tuple(CHANGES))
+    experiment = changed(study.find("smoke", "fig1-glyphs-sparse50"), read_changes(CHANGES))
     whole = run(tmp_path / "whole", experiment, device="cpu")
     results, output = tmp_path / "killed", tmp_path / "output.txt"
     path, checkpoint = place(results, experiment)
@@ -148,7 +150,7 @@ def test_leftovers_of_others_stay(tmp_path):
 @pytest.mark.parametrize("moment", [1, 2, 28])
 def test_kill_while_a_file_is_put_in_place(tmp_path, start, moment):
     """The first is the first checkpoint; what is left beside it is gone after the next run."""
-    experiment = cli._changed(study.find("smoke", "fig1-glyphs-sparse50"), tuple(CHANGES))
+    experiment = changed(study.find("smoke", "fig1-glyphs-sparse50"), read_changes(CHANGES))
     _, checkpoint = place(tmp_path, experiment)
     output = tmp_path / "output.txt"
     process = start(driver.command_line, command(tmp_path), str(output), moment)

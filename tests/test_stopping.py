@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from reproduction.plan import cli
+from reproduction import cli
 from reproduction.runs import few_shot as training
 from reproduction.runs import protocol as runs
 from reproduction.runs import records, stopping

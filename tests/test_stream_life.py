@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from reproduction import cli
 from reproduction.claims import streams as continual_claims
-from reproduction.plan import cli, study
 from reproduction.plan import streams as plan
+from reproduction.plan import study
 from reproduction.runs import launch, records
 from reproduction.runs import protocol as runs
 from reproduction.runs.experiment import Planned

@@ -17,7 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from driver import use_small_things
-from reproduction.plan import cli, study
+from reproduction import cli
+from reproduction.plan import study
 from reproduction.publish import book as publish
 from reproduction.runs import few_shot as training
 from synthetic import TINY, image_set

@@ -1,5 +1,5 @@
 """``python -m reproduction``."""
 
-from .plan.cli import main
+from .cli import main
 
 main()

@@ -9,13 +9,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from wheretolearn.suggestions import closest
 
 from ..runs.experiment import Experiment, Planned
 from . import streams as continual
+from .change import changed, parts, read_changes
 from .few_shot import (
     BY_PROBLEM,
     FEATURES,
@@ -421,11 +422,32 @@ def experiments(profile: str, figure: str | None = None) -> list[Planned]:
 
 
 def find(profile: str, name: str) -> Planned:
-    """Return an experiment by name."""
+    """Return an experiment by name, which may end in changes such as ``+width=32``."""
     known = {e.name: e for e in experiments(profile)}
-    if name not in known:
-        raise ValueError(f"profile {profile!r} has no experiment {name!r}{closest(name, known)}")
-    return known[name]
+    base, changes = parts(name)
+    if base not in known:
+        raise ValueError(f"profile {profile!r} has no experiment {base!r}{closest(base, known)}")
+    return _changed(known[base], read_changes(changes), known) if changes else known[base]
+
+
+def _changed(e: Planned, change: Mapping[str, Any], known: Mapping[str, Planned]) -> Planned:
+    """Return a changed experiment; whose masks it uses is changed alike."""
+    donor = known.get(e.masks_from)
+    return changed(e, change).replace(
+        **({"masks_from": changed(donor, change).name} if donor else {})
+    )
+
+
+def with_changes(profile: str, figure: str, change: Mapping[str, Any]) -> list[Planned]:
+    """Return the experiments of a figure with a change, in their order."""
+    known = {e.name: e for e in experiments(profile)}
+    return [_changed(e, change, known) for e in experiments(profile, figure)]
+
+
+def chosen_runs(profile: str, lines: Iterable[str]) -> list[Run]:
+    """Return runs that are listed as lines ``<experiment> <seed>``, changes in the names."""
+    listed = [line.rsplit(" ", 1) for line in lines]
+    return [_run(find(profile, name), int(seed)) for name, seed in listed]
 
 
 def find_few_shot(profile: str, name: str) -> Experiment:
@@ -468,12 +490,13 @@ def waits(experiment: Planned) -> bool:
     return f"{experiment.stream}-{chosen_for}" not in continual.CHOSEN
 
 
+def _run(experiment: Planned, seed: int) -> Run:
+    record = record_path(experiment, seed)
+    cost = experiment.seconds()
+    return Run(experiment.name, seed, experiment.figure, experiment.profile, record, cost)
+
+
 def plan(profile: str, figure: str | None = None) -> list[Run]:
     """List the runs of a profile, seed by seed, so that early stops leave whole seeds."""
-    chosen = [(e, e.seconds()) for e in experiments(profile, figure) if not waits(e)]
-    runs = [
-        Run(e.name, s, e.figure, profile, record_path(e, s), cost)
-        for e, cost in chosen
-        for s in seeds(e)
-    ]
-    return sorted(runs, key=lambda r: r.seed)
+    chosen = [e for e in experiments(profile, figure) if not waits(e)]
+    return sorted((_run(e, s) for e in chosen for s in seeds(e)), key=lambda r: r.seed)

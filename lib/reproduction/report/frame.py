@@ -37,7 +37,7 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
             r["experiment"],
             r["profile"],
             r["figure"],
-            r["parameters"].get("method") or r["parameters"]["learner"],
+            r["parameters"].get("method") or r["parameters"].get("learner", ""),
             r["data"]["name"],
             r["seed"],
             r["status"],
@@ -69,8 +69,10 @@ def _numbers(record: Record) -> Iterator[tuple[str, float]]:
 
 
 def kernels(tensors: Iterable[str]) -> dict[str, str]:
-    """Return the tensors that layers learn with, by layer: kernels of convolutions, and
-    matrices.
+    """Return the tensors that layers learn with, by layer: kernels and matrices.
+
+    Biases and normalisation are left out: a bias before a normalisation has no effect, so its
+    mask stays where it was drawn.
     """
     owners = (name.removesuffix(".weight") for name in tensors if name.endswith(".weight"))
     return {

@@ -6,11 +6,12 @@ A notebook calls :func:`study_records` for what came with the project and
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from ..plan import study
 from ..runs import launch
@@ -46,15 +47,24 @@ def own_records(
     device: str = "auto",
     data: str | None = None,
     fresh: bool | str = False,
+    change: Mapping[str, Any] | str | None = None,
 ) -> list[Record]:
-    """Return the records of the reader's own runs; what is missing is trained now."""
+    """Return the records of the reader's own runs; what is missing is trained now.
+
+    With a `change`, such as ``{"inner_rate": 0.5}``, every run of the figure is changed so; its
+    record stands beside the others, named after the change, and is drawn in their place.
+    """
     seeds, fresh = _read("seeds", seeds), _read("fresh", fresh)
     if not isinstance(fresh, bool):
         raise ValueError(f"fresh is true or false, got {fresh!r}")
     root = results_folder() / "own" if fresh else results_folder()
-    chosen = study.experiments(profile, figure)
+    change = _read("change", change) or {}
+    if not isinstance(change, Mapping):
+        raise ValueError(f"a change is written {{parameter: value}}, got {change!r}")
+    planned = study.experiments(profile, figure)
+    chosen = study.with_changes(profile, figure, change) if change else planned
     if seeds is None:
-        seeds = study.seeds(chosen[0])
+        seeds = study.seeds(planned[0])
     wanted: list[Any] = list(seeds) if isinstance(seeds, Iterable) else [seeds]
     for seed in wanted:
         launch.check_seed(seed)
@@ -64,7 +74,15 @@ def own_records(
     if missing:
         minutes = sum(e.seconds() for e, _ in missing) / 60
         print(f"{len(missing)} runs to train, about {minutes:.0f} minutes on one CPU core")
-    return [launch.run(e, s, results=root, data=data, device=device, fresh=fresh) for e, s in runs]
+    places = {e.name: p.name for e, p in zip(chosen, planned, strict=True)}
+    made = [launch.run(e, s, results=root, data=data, device=device, fresh=fresh) for e, s in runs]
+    return [r | {"experiment": places[r["experiment"]]} for r in made]
+
+
+def own_title(profile: str, change: Mapping[str, Any] | str | None = None) -> str:
+    """Return the heading of a reader's own runs."""
+    told = ", ".join(f"{k} = {v}" for k, v in dict(_read("change", change) or {}).items())
+    return f"Your own run: profile {profile}{told and f', {told}'}"
 
 
 def _read(name: str, value: Any) -> Any:
@@ -72,6 +90,6 @@ def _read(name: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value.lower())
-    except ValueError:
+        return yaml.safe_load(value)
+    except (yaml.YAMLError, RecursionError):
         raise ValueError(f"{name} cannot be read: {value!r}") from None

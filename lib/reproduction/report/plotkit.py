@@ -69,9 +69,12 @@ def point(
         line(place, value.low, value.high, color=look.rgb, lw=2, alpha=0.6)
 
 
-def forest(ax: Axes, rows: Mapping[str, tuple[Interval | None, Look]], label: str) -> None:
-    """Draw one interval a row, named at the left, around a line at zero."""
-    ax.axvline(0, color=GREY, lw=1)
+def forest(
+    ax: Axes, rows: Mapping[str, tuple[Interval | None, Look]], label: str, *, zero: bool = True
+) -> None:
+    """Draw one interval a row, named at the left; mostly around a line at zero."""
+    if zero:
+        ax.axvline(0, color=GREY, lw=1)
     for y, (value, look) in enumerate(rows.values()):
         if value is not None:
             point(ax, y, value, look, across=True)

@@ -200,9 +200,7 @@ def _learner(
 
 
 def search_all(draws: Sequence[tuple[Planted, int]]) -> list[Found]:
-    """Meta-train sparse-MAML and MAML on problems of one shape, and compare masks with the
-    truth.
-    """
+    """Meta-train sparse-MAML and MAML on problems of one shape; compare masks with the truth."""
     settings, seeds = zip(*draws, strict=True)
     if len({s.shape for s in settings}) > 1:
         raise ValueError("problems side by side must have one shape")

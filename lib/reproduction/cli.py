@@ -1,4 +1,4 @@
-"""The command line: ``wheretolearn run | list | data | record``."""
+"""The command line: ``wheretolearn run | list | sweep | data | record``."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from wheretolearn import data as datasets
 
-from ..runs import launch, records
-from ..runs.experiment import Planned
-from ..runs.stopping import STOP, Stopped
-from . import study
+from .plan import study
+from .plan.change import changed, grid, read_changes
+from .runs import launch, records
+from .runs.experiment import Planned
+from .runs.stopping import STOP, Stopped
 
 
 @dataclass
@@ -44,13 +45,20 @@ class RunCommand:
     """Wait if another process works on the same run."""
     progress: bool = True
     """Show a progress bar."""
+    data_set: tuple[str, ...] = ()
+    """Image folders by name, such as ``--data-set mine=my-images/``; use with ``data=mine``."""
     change: tuple[str, ...] = ()
     """Changes of parameters, such as ``--change width=64 updates=100``; the experiment is then
     called ``<name>+updates=100+width=64``, whatever their order."""
 
     def __call__(self) -> None:
         """Run, then print the summary of the record."""
-        experiment = _changed(study.find(self.profile, self.experiment), self.change)
+        for one in self.data_set:
+            name, _, folder = one.partition("=")
+            datasets.register(name, folder)
+        experiment = study.find(self.profile, self.experiment)
+        if self.change:
+            experiment = changed(experiment, read_changes(self.change))
         record = launch.run(
             experiment,
             self.seed,
@@ -88,6 +96,46 @@ class ListCommand:
         if waiting:
             print(f"{len(waiting)} experiments wait for the search (profile search)")
         print(f"left: about {_duration(total)} on one CPU core, an estimate from operation counts")
+
+
+@dataclass
+class SweepCommand:
+    """Run an experiment over values of its parameters, and compare what comes out."""
+
+    experiment: Annotated[str, tyro.conf.Positional]
+    """Name of the experiment; see ``wheretolearn list``."""
+    values: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Such as ``inner_rate=0.1,0.5 seed=0-4``; all combinations are run."""
+    profile: str = "quick"
+    """quick, study, search, paper or smoke."""
+    cores: str = "all"
+    """Runs at a time on this machine."""
+    workflow_profile: str = ""
+    """How jobs are sent elsewhere, such as ``profiles/slurm``."""
+    out: Path = Path("_build/sweeps")
+    """Folder of the list of runs, the table and the plot."""
+
+    def __call__(self) -> None:
+        """Let the pipeline make the records; then print the table and draw the plot."""
+        from .publish.book import run_pipeline  # noqa: PLC0415
+        from .report import sweep  # noqa: PLC0415
+
+        changes, seeds = grid(self.values)
+        base = study.find(self.profile, self.experiment)
+        seeds = study.seeds(base) if seeds is None else seeds
+        chosen = [study.find(self.profile, changed(base, change).name) for change in changes]
+        runs = self.out / f"{self.experiment}.txt"
+        runs.parent.mkdir(parents=True, exist_ok=True)
+        runs.write_text("".join(f"{e.name} {s}\n" for e in chosen for s in seeds))
+        where = ["--workflow-profile", self.workflow_profile] if self.workflow_profile else []
+        asked = ["records", *where, "--cores", self.cores, "--config"]
+        if code := run_pipeline([*asked, f"profile={self.profile}", f"runs={runs}"]):
+            raise SystemExit(code)
+        made = [r for r in records.load("results", chosen) if r["seed"] in seeds]
+        table = sweep.table(self.experiment, made)
+        runs.with_suffix(".md").write_text(table + "\n")
+        sweep.draw(self.experiment, made).savefig(runs.with_suffix(".svg"))
+        print(f"{table}\n\n{runs.with_suffix('.svg')}")
 
 
 @dataclass
@@ -146,46 +194,10 @@ class RecordCommand:
 _Command = (
     Annotated[RunCommand, tyro.conf.subcommand("run")]
     | Annotated[ListCommand, tyro.conf.subcommand("list")]
+    | Annotated[SweepCommand, tyro.conf.subcommand("sweep")]
     | Annotated[DataCommand, tyro.conf.subcommand("data")]
     | Annotated[RecordCommand, tyro.conf.subcommand("record")]
 )
-
-
-def _changed(experiment: Planned, changes: tuple[str, ...]) -> Planned:
-    """Apply ``name=value`` changes; values are read as JSON, or else as text."""
-    if not changes:
-        return experiment
-    values = {}
-    for change in changes:
-        name, equals, text = change.partition("=")
-        if not equals:
-            raise ValueError(f"a change is written name=value, got {change!r}")
-        try:
-            values[name] = json.loads(text)
-        except (json.JSONDecodeError, RecursionError):
-            values[name] = text
-    if "name" in values or "profile" in values:
-        raise ValueError("name and profile cannot be changed")
-    changed = experiment.replace(**values)
-    name = "+".join([experiment.name, *_differences(experiment.parameters(), changed.parameters())])
-    if "/" in name or os.sep in name or not name.isprintable():
-        raise ValueError(f"a change names a file and cannot hold {os.sep!r}: {' '.join(changes)}")
-    return changed.replace(name=name)
-
-
-def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Return what differs as ``name=value``, in one order and one spelling."""
-    old, new = _spelt(before), _spelt(after)
-    return [f"{name}={new[name]}" for name in sorted(new) if new[name] != old.get(name)]
-
-
-def _spelt(parameters: dict[str, Any]) -> dict[str, str]:
-    """Return values as text, a number always in one way, and settings one by one."""
-    flat = {f"settings.{k}": v for k, v in parameters.get("settings", {}).items()}
-    flat |= {k: v for k, v in parameters.items() if k != "settings"}
-    return {
-        k: v if isinstance(v, str) else re.sub(r"\.0$", "", json.dumps(v)) for k, v in flat.items()
-    }
 
 
 def _state(path: Path, experiment: Planned) -> str:
