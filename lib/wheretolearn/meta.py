@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
@@ -290,6 +293,25 @@ class MetaLearner:
             end = self.params | self._adapt(self._batch(support)).params
             return {n: p.clone() for n, p in end.items()}  # those that stay are the learner's own
 
+    def predict(self, support: Batch, inputs: Tensor) -> Tensor:
+        """Return the outputs for some inputs after adaptation to a support batch, detached.
+
+        Parameters
+        ----------
+        support : Batch
+            What to adapt on.
+        inputs : Tensor
+            [B, ...], as the network takes them.
+
+        Returns
+        -------
+        Tensor
+            [B, ...], on the learner's device; nothing is learned.
+        """
+        here = Task(self._batch(support), Batch(inputs.to(self.device), support.targets))
+        with torch.inference_mode(False), computing_in(self.precision, self.device):
+            return self._outputs_of(here)
+
     @torch.inference_mode(False)
     def evaluate(self, tasks: Iterable[Task]) -> Score:
         """Adapt to each task and return loss and accuracy on its queries.
@@ -444,6 +466,46 @@ class MetaLearner:
         if "optimizer" in state:
             optimizer = copy.deepcopy(state["optimizer"])  # what it is given it goes on to change
             self.optimizer.load_state_dict(optimizer)
+
+    def save(self, path: Path | str) -> None:
+        """Write what :meth:`state_dict` returns to a file, for :meth:`load`."""
+        torch.save(self.state_dict(), path)
+
+    @classmethod
+    def load(cls, path: Path | str, module: nn.Module, **options: Any) -> MetaLearner:
+        """Return the learner that was saved, ready to be used or trained further.
+
+        Parameters
+        ----------
+        path : path
+            From :meth:`save`.  Only tensors and plain values are read from it.
+        module : nn.Module
+            A network of the same architecture.
+        **options
+            Of :class:`MetaLearner` that a state does not hold: criterion, device, ...
+
+        Raises
+        ------
+        ValueError
+            If the file is of something else, or the network is another one.
+        """
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            saved = dict(state["settings"])
+            rule = Rule(**{f.name: saved.pop(f.name) for f in fields(Rule)})
+        except (pickle.UnpicklingError, KeyError, TypeError, RuntimeError, EOFError) as error:
+            raise ValueError(f"{path} holds no meta-learner ({error!r:.200})") from error
+        learner = cls(module, rule, **{n: v for n, v in saved.items() if n != "rule"}, **options)
+        learner.load_state_dict(state)
+        return learner
+
+    def export(self) -> nn.Module:
+        """Return a copy of the network with the meta-learned initialisation as its parameters."""
+        module = copy.deepcopy(self.module)
+        with torch.no_grad():
+            for n, p in module.named_parameters():
+                p.copy_(self.params[n])
+        return module
 
     def _tensors(self) -> dict[str, Params]:
         """Return the tensors of the state, by part, without those of the optimizer."""
