@@ -4,6 +4,8 @@ import pytest
 
 from reproduction.plan import streams as plan
 from reproduction.report import la_maml_search as search
+from reproduction.report.load_records import results_folder
+from reproduction.runs.records import load
 from synthetic import cells
 from synthetic_streams import stream_record
 
@@ -95,3 +97,45 @@ def test_forms_by_hand():
     rows = cells(search.forms_table(records[1:]))[2:]
     assert rows[0] == ["sparse-La-MAML, masked step", "not run yet", "61.0", "61.0", "–"]
     assert rows[1][-1] == "71.00"
+
+
+def of_forms(masked, plain, diverged=()):
+    """Records of the search: the third line of each form is the best, as on three streams given."""
+    found = []
+    for name, e in SEARCH.items():
+        run, _, line = name.rpartition("-")
+        if e.learner in search.FORMS:
+            best = (masked, plain)[e.learner.endswith("plain")][plan.STREAMS.index(e.stream)]
+            ra = best if line == "2" else max(0.0, best - 0.05 * (1 + int(line)))
+            found.append(searched(name, ra, diverged=(run, int(line)) in diverged))
+    return found
+
+
+def test_the_form_is_that_which_retained_more_in_the_search():
+    masked, plain = search.FORMS
+    low, high = (0.7, 0.6, 0.4), (0.5, 0.7, 0.6)  # on average 0.567 and 0.6
+    assert search.chosen_form(of_forms(low, high)) == plain
+    assert search.chosen_form(of_forms(high, low)) == masked
+    assert search.chosen_form(of_forms(low, low)) == masked
+    assert search.chosen_form(of_forms(low, high)[1:]) is None
+    assert search.chosen_form([]) is None
+    lost = {("rotations-sparse-la-maml", 2)}
+    found = search.retained_in_search(of_forms(low, high, lost))
+    assert found[masked]["rotations"] == pytest.approx(65)  # the first line's
+    assert list(found[plain].values()) == pytest.approx([50, 70, 60])
+    every = {("rotations-sparse-la-maml-plain", line) for line in range(12)}
+    records = of_forms((0.6, 0.5, 0.5), (0.7, 0.6, 0.6), every)
+    assert search.retained_in_search(records)[plain]["rotations"] == 10
+    assert search.chosen_form(records) == masked
+
+
+def test_the_study_has_what_the_search_chose():
+    """Once all settings of a learner were tried on a stream, the study has the best of them."""
+    found = load(results_folder(), SEARCH.values())
+    tried = {r["experiment"] for r in found}
+    missing = {name.rpartition("-")[0] for name in SEARCH if name not in tried}
+    best = {n: line for n, line in plan.best_lines(found).items() if n not in missing}
+    assert best == plan.CHOSEN
+    assert search.chosen_form(found) == plan.SPARSE_FORM
+    made = {r["experiment"] for r in load(results_folder(), plan.la_maml())}
+    assert not made & {f"{name}-tuned" for name in missing}

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from reproduction import cli
-from reproduction.claims import streams as continual_claims
 from reproduction.plan import streams as plan
 from reproduction.plan import study
+from reproduction.report.la_maml_search import FORMS
 from reproduction.runs import launch, records
 from reproduction.runs import protocol as runs
 from reproduction.runs.experiment import Planned
@@ -214,7 +214,7 @@ def test_each_tuned_learner_is_tried_as_often():
         name = e.name.rpartition("-")[0]
         tried[name] = tried.get(name, 0) + 1
     assert set(tried) == {f"{s}-{learner}" for s in plan.STREAMS for learner in plan.TUNED}
-    forms = {f"{s}-{form}" for s in plan.STREAMS for form in continual_claims.FORMS}
+    forms = {f"{s}-{form}" for s in plan.STREAMS for form in FORMS}
     both = {f"{s}-la-maml" for s in plan.STREAMS}  # as often as both sparse forms together
     more = dict.fromkeys(forms, 12) | dict.fromkeys(both, 24)
     assert {name: n for name, n in tried.items() if n != 6} == more

@@ -3,9 +3,8 @@
 import pandas as pd
 
 from reproduction.claims import finding as finding_
-from reproduction.claims.finding import NOTHING, Finding, evidence_line
+from reproduction.claims.finding import NOTHING, Finding
 from reproduction.report import markdown as tables
-from reproduction.runs.statistics import t_interval
 from synthetic import made_up_record
 
 
@@ -28,10 +27,11 @@ def test_what_meta_training_adds():
 
 def test_a_line_that_needs_nothing_neither_holds_nor_fails():
     lines = [
-        evidence_line("gain", t_interval([1.0, 1.0]), "interval above 0"),
-        evidence_line("beside it", t_interval([1e-15, 3e-15]), NOTHING),
+        {"statistic": n, "mean": mean, "low": mean, "high": mean, "seeds": 2, "needed": needed}
+        for n, mean, needed in (("gain", 1.0, "interval above 0"), ("beside it", 2e-15, NOTHING))
     ]
-    text = finding_.verdicts([Finding("so", "supported", pd.DataFrame(lines))])
+    evidence = pd.DataFrame(lines).assign(holds=True)
+    text = finding_.verdicts([Finding("so", "supported", evidence)])
     gain, beside = text.splitlines()[-2:]
     assert gain.endswith("| interval above 0 | yes |")
     assert beside == "| beside it | 0.00 [0.00, 0.00] | 2 | – | – |"

@@ -154,7 +154,7 @@ accuracy on the validation stream, once all were tried."""
 SPARSE_FORM = "sparse-la-maml"
 """Which form of sparse-La-MAML is compared with La-MAML, ``sparse-la-maml`` or
 ``sparse-la-maml-plain``: the one that retained more in the search, over all streams, once all was
-tried; see :func:`reproduction.claims.streams.form`."""
+tried; see :func:`reproduction.report.la_maml_search.chosen_form`."""
 
 
 def _named(stream: str, learner: str, **changes: Any) -> ContinualExperiment:
