@@ -31,6 +31,8 @@ test test-all: $(VENV)/.installed-dev
 	@$(RUN) -m ruff check . || { echo "make $@: ruff check failed" >&2; exit 1; }
 	@$(RUN) -m ruff format --check . || { echo "make $@: ruff format failed" >&2; exit 1; }
 	@$(RUN) -m mypy || { echo "make $@: mypy failed" >&2; exit 1; }
+	@$(VENV)/bin/lint-imports --no-cache >/dev/null 2>&1 || $(VENV)/bin/lint-imports --no-cache \
+	|| { echo "make $@: a room imports what it must not" >&2; exit 1; }
 	@$(RUN) -m pytest -n 2 $(TESTS) || { echo "make $@: pytest failed" >&2; exit 1; }
 
 test: ## check style and types, run the tests but the slow ones

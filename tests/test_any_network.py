@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 from reproduction.runs.probes import PROBES, ask
 from synthetic import image_set
 from wheretolearn import METHODS, Batch, MetaLearner, Task, make_rule
-from wheretolearn.inner_loop import adapt, as_function
+from wheretolearn.inner_loop import FunctionalModule, adapt
 from wheretolearn.networks import MLP, make_network
 from wheretolearn.tasks import EpisodeSampler
 
@@ -310,7 +310,7 @@ def test_the_inner_loop_alone_takes_no_part_in_inference_mode():
     params = {n: p.detach() for n, p in net.named_parameters()}
     with torch.inference_mode(), pytest.raises(ValueError, match="inference mode"):
         adapt(
-            as_function(net),
+            FunctionalModule(net),
             F.cross_entropy,
             params,
             dict.fromkeys(params, 0.1),

@@ -20,12 +20,11 @@ def test_no_cache_can_be_kept(tmp_path):
     copy = tmp_path / "lib" / "wheretolearn"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "*.npz", "data"))
     (copy / "data").symlink_to(PACKAGE / "data")
-    for folder in (copy, copy / "continual"):
+    for folder in (copy, copy / "fast"):
         (folder / "__pycache__").touch()  # no folder can be made there, not even by root
     script = """
 import numpy as np
-from wheretolearn import first_block, kernels
-from wheretolearn.continual import mlp_gradient, mlp_steps
+from wheretolearn.fast import first_block, kernels, mlp, mlp_steps
 rates = np.ones(2)
 kernels._coefficients(rates, rates, rates, rates, rates, 2)
 print(kernels.__file__)
@@ -39,7 +38,7 @@ print(kernels.__file__)
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(copy / "kernels.py")
+    assert done.stdout.strip() == str(copy / "fast" / "kernels.py")
 
 
 SOURCE = """

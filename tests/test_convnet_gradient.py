@@ -5,11 +5,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from wheretolearn.fast.convnet import ByHand, gradient_by_hand
+from wheretolearn.fast.convnet import ByHand
+from wheretolearn.fast.convnet import gradient as gradient_by_hand
 from wheretolearn.fast.first_block import survey
-from wheretolearn.fast.kernels import reference_only
-from wheretolearn.inner_loop import adapt, as_function
+from wheretolearn.inner_loop import FunctionalModule, adapt
 from wheretolearn.networks import ConvNet4, make_network
+from wheretolearn.seam import reference_only
 from wheretolearn.types import Batch, Rates
 
 
@@ -127,8 +128,6 @@ def test_when_it_can_be_had():
     assert not had(module=make_network("mlp", ways=3, channels=1, image_size=28, width=5))
     with torch.autocast("cpu", torch.bfloat16):
         assert not had()
-    with reference_only():
-        assert not had()
     assert not had(y=targets - 1)
     assert not had(y=targets[:1])
     for register in ("register_forward_pre_hook", "register_full_backward_hook"):
@@ -166,10 +165,10 @@ def test_the_inner_loop_takes_it(steps, monkeypatch):
         return original(self, params)
 
     monkeypatch.setattr(ByHand, "__call__", counted)
-    ours = adapt(as_function(network), F.cross_entropy, params, rates, task, steps)
+    ours = adapt(FunctionalModule(network), F.cross_entropy, params, rates, task, steps)
     assert len(calls) == steps
     with reference_only():
-        plain = adapt(as_function(network), F.cross_entropy, params, rates, task, steps)
+        plain = adapt(FunctionalModule(network), F.cross_entropy, params, rates, task, steps)
     assert len(calls) == steps
     for name, p in plain.params.items():
         torch.testing.assert_close(ours.params[name], p, rtol=0, atol=1e-11, msg=name)

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from reproduction.runs import probes
-from wheretolearn.inner_loop import adapt, as_function
+from wheretolearn.inner_loop import FunctionalModule, adapt
 from wheretolearn.meta import MetaLearner
 from wheretolearn.networks import ConvNet4, Head, ResidualBlock, ResNet12, Staged
 from wheretolearn.rules import make_rule
@@ -57,7 +57,7 @@ def adapted(network, support, moving=None, steps=2, seed=0):
     params = {n: p.detach() for n, p in network.named_parameters()}
     rates: Rates = {n: 0.2 for n in params if moving is None or n.startswith(moving)}
     torch.manual_seed(seed)
-    return adapt(as_function(network), F.cross_entropy, params, rates, support, steps).params
+    return adapt(FunctionalModule(network), F.cross_entropy, params, rates, support, steps).params
 
 
 def plainly(network, support, moving=None, steps=2, seed=0):

@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from wheretolearn.fast.kernels import norm_act, reference, reference_only
-from wheretolearn.inner_loop import adapt, as_function, first_order, second_order
-from wheretolearn.networks import ConvBlock, ConvNet4, Patches, make_network
+from wheretolearn.fast.kernels import reference
+from wheretolearn.inner_loop import FunctionalModule, adapt, first_order, second_order
+from wheretolearn.networks import ConvBlock, ConvNet4, Patches, make_network, norm_act
 from wheretolearn.rules import make_rule
+from wheretolearn.seam import reference_only
 from wheretolearn.types import Batch, Task
 
 CASES = [
@@ -170,9 +171,9 @@ def rates_of(params, method):
 def test_meta_gradient_equals_that_of_the_usual_network(method, channels, image_size):
     fast, usual, params, task = make_problem(channels, image_size, torch.float64)
     rates = rates_of(params, method)
-    ours = first_order(as_function(fast), F.cross_entropy, params, rates, task, 5)
+    ours = first_order(FunctionalModule(fast), F.cross_entropy, params, rates, task, 5)
 
-    def plain(p, x):  # no shortcut of as_function either
+    def plain(p, x):  # no shortcut of FunctionalModule either
         return torch.func.functional_call(usual, dict(p), (x,))
 
     theirs = first_order(plain, F.cross_entropy, params, rates, task, 5)
@@ -187,8 +188,8 @@ def test_meta_gradient_equals_that_of_the_usual_network(method, channels, image_
 def test_exact_meta_gradient_through_the_kernels():
     fast, usual, params, task = make_problem(1, 16, torch.float64, width=4)
     rates = rates_of(params, "sparse-maml")
-    ours = second_order(as_function(fast), F.cross_entropy, params, rates, task, 3)
-    theirs = second_order(as_function(usual), F.cross_entropy, params, rates, task, 3)
+    ours = second_order(FunctionalModule(fast), F.cross_entropy, params, rates, task, 3)
+    theirs = second_order(FunctionalModule(usual), F.cross_entropy, params, rates, task, 3)
     for name in params:
         torch.testing.assert_close(ours.params[name], theirs.params[name], rtol=0, atol=1e-9)
 
@@ -199,7 +200,7 @@ def test_exact_meta_gradient_of_resnet12(channels):
     network = make_network("resnet12", ways=3, channels=channels, image_size=16, width=4).double()
     params = {n: p.detach() for n, p in network.named_parameters()}
     batch = Batch(torch.randn(6, channels, 16, 16).double(), torch.arange(3).repeat(2))
-    start = (as_function(network), F.cross_entropy, params, rates_of(params, "maml"))
+    start = (FunctionalModule(network), F.cross_entropy, params, rates_of(params, "maml"))
     ours = second_order(*start, Task(batch, batch), 1)
     with reference_only():
         theirs = second_order(*start, Task(batch, batch), 1)
@@ -212,8 +213,8 @@ def test_meta_gradient_in_single_precision(channels, image_size):
     """One step only: later, one flipped choice of a maximum changes a gradient visibly."""
     fast, usual, params, task = make_problem(channels, image_size, torch.float32)
     rates = rates_of(params, "sparse-maml")
-    ours = first_order(as_function(fast), F.cross_entropy, params, rates, task, 1)
-    theirs = first_order(as_function(usual), F.cross_entropy, params, rates, task, 1)
+    ours = first_order(FunctionalModule(fast), F.cross_entropy, params, rates, task, 1)
+    theirs = first_order(FunctionalModule(usual), F.cross_entropy, params, rates, task, 1)
     for name in params:
         size = theirs.params[name].norm() + 0.01
         assert (ours.params[name] - theirs.params[name]).norm() < 1e-3 * size, name
@@ -243,5 +244,5 @@ def test_a_body_that_does_not_move_is_computed_once(method, evaluations, monkeyp
     monkeypatch.setattr(ConvBlock, "forward", counted)
     params = {n: p.detach() for n, p in network.named_parameters()}
     support = Batch(torch.randn(3, 3, 16, 16), torch.arange(3))
-    adapt(as_function(network), F.cross_entropy, params, rates_of(params, method), support, 5)
+    adapt(FunctionalModule(network), F.cross_entropy, params, rates_of(params, method), support, 5)
     assert len(calls) == 4 * evaluations

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from wheretolearn import METHODS, Batch, MetaLearner, Task, make_rule
-from wheretolearn.inner_loop import adapt, as_function, first_order, second_order
+from wheretolearn.inner_loop import FunctionalModule, adapt, first_order, second_order
 from wheretolearn.networks import MLP, ConvNet4
 
 STEPS = [0, 1, 2, 5]
@@ -26,7 +26,7 @@ def problem(request):
     net, x = net.double(), x.double()
     y = torch.arange(30) % 3
     task = Task(Batch(x[:12], y[:12]), Batch(x[12:], y[12:]))
-    return as_function(net), dict(net.named_parameters()), task
+    return FunctionalModule(net), dict(net.named_parameters()), task
 
 
 def rule_and_numbers(method, params):
@@ -147,7 +147,7 @@ def test_second_order_is_the_finite_difference(method):
     net = Smooth().double()
     x, y = torch.randn(20, 4).double(), torch.arange(20) % 3
     task = Task(Batch(x[:10], y[:10]), Batch(x[10:], y[10:]))
-    forward, params = as_function(net), dict(net.named_parameters())
+    forward, params = FunctionalModule(net), dict(net.named_parameters())
     rule, m = rule_and_numbers(method, params)
 
     def loss(params, m):
@@ -249,7 +249,7 @@ def test_quadratic_loss_against_the_matrix_power(steps, order):
     M = torch.matrix_power(torch.eye(5, dtype=torch.float64) - torch.diag(r) @ A, steps)
     phi = c + M @ (theta - c)
     library = first_order if order == 1 else second_order
-    got = library(as_function(net), criterion, {"phi": net.phi}, {"phi": r}, task, steps)
+    got = library(FunctionalModule(net), criterion, {"phi": net.phi}, {"phi": r}, task, steps)
     outer = A @ (phi - d)
     torch.testing.assert_close(got.loss, (phi - d) @ A @ (phi - d) / 2)
     if order == 2:
@@ -279,7 +279,12 @@ def test_a_meta_step_is_adam_on_the_mean_meta_gradient(method):
     m0 = {n: p.clone() for n, p in learner.rule_params.items()}
     results = [
         first_order(
-            as_function(net), F.cross_entropy, start, rule.rates(m0, start), t, learner.inner_steps
+            FunctionalModule(net),
+            F.cross_entropy,
+            start,
+            rule.rates(m0, start),
+            t,
+            learner.inner_steps,
         )
         for t in tasks
     ]
@@ -329,7 +334,7 @@ def test_masks_from_noise_and_masked_weights(monkeypatch, method, order):
     theta = {n: p.clone().requires_grad_() for n, p in learner.params.items()}
     m = {n: p.clone().requires_grad_() for n, p in learner.rule_params.items()}
     total = torch.zeros((), dtype=torch.float64)
-    forward = as_function(net)
+    forward = FunctionalModule(net)
     for task, noise in zip(tasks, noises, strict=True):
         masks = {}
         for n in theta:
@@ -372,7 +377,7 @@ def test_mask_rises_where_the_gradients_agree():
     m = {"weight": theta[None].clone()}
     rates = rule.rates(m, {"weight": net.weight})
     got = first_order(
-        as_function(net), F.mse_loss, {"weight": net.weight}, rates, Task(support, query), 3
+        FunctionalModule(net), F.mse_loss, {"weight": net.weight}, rates, Task(support, query), 3
     )
     descent = -rule.pull_back(m, got.rates)["weight"][0]
     assert descent[0] > 0 > descent[1]
@@ -401,7 +406,9 @@ def test_memory_does_not_grow_with_the_steps():
             return F.cross_entropy(outputs, targets)
 
         rates = make_rule("maml").rates({}, dict(net.named_parameters()))
-        first_order(as_function(net), criterion, dict(net.named_parameters()), rates, task, steps)
+        first_order(
+            FunctionalModule(net), criterion, dict(net.named_parameters()), rates, task, steps
+        )
     assert alive[20] <= alive[2]
 
 
@@ -448,7 +455,7 @@ class Tied(torch.nn.Module):
 def test_a_module_as_a_function():
     module = Tied()
     own = dict(module.named_parameters())
-    forward, x = as_function(module), torch.randn(4, 3)
+    forward, x = FunctionalModule(module), torch.randn(4, 3)
     params = {n: torch.randn_like(p).requires_grad_() for n, p in own.items()}
     expected = torch.func.functional_call(module, params, (x,))
     assert torch.equal(forward(params, x), expected)

@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch.nn.functional as F
+from reproduction.claims.figure2 import robustness
 
-from reproduction.bench import results
+from reproduction.bench import result as results
 from reproduction.claims import few_shot as few_shot_claims
 from reproduction.claims import osaka as osaka_claims
 from reproduction.claims import streams as continual_claims
-from reproduction.claims.figure2 import robustness
 from reproduction.plan import streams as plan
 from reproduction.plan import study
 from reproduction.report import la_maml as la_maml_figures

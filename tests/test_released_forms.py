@@ -14,7 +14,7 @@ from torch import nn
 
 from reproduction.plan import study
 from wheretolearn import Batch, MetaLearner, Task, make_rule
-from wheretolearn.inner_loop import as_function
+from wheretolearn.inner_loop import FunctionalModule
 from wheretolearn.networks import ConvNet4, ResNet12
 from wheretolearn.rules import count_frozen
 
@@ -104,7 +104,7 @@ def test_updates_of_sparse_maml_plus(monkeypatch, order):
         torch.optim.SGD(parameters, lr=rate, momentum=0.9, nesterov=True)
         for parameters, rate in ((list(theta.values()), 0.001), (rules, 0.0075))
     ]
-    forward = as_function(learner.module)
+    forward = FunctionalModule(learner.module)
     for pair in range(0, 6, 2):
         learner.step(tasks[pair : pair + 2])
         total = torch.zeros((), dtype=torch.float64)
@@ -183,7 +183,7 @@ def test_gradients_of_masked_weights(order, steps):
     learner, tasks = learner_and_tasks(MASKED, order=order, inner_steps=steps, stacked=order == 1)
     theta = {n: p.clone().requires_grad_() for n, p in learner.params.items()}
     m = {n: p.clone().requires_grad_() for n, p in learner.rule_params.items()}
-    forward = as_function(learner.module)
+    forward = FunctionalModule(learner.module)
     total = torch.zeros((), dtype=torch.float64)
     for task in tasks:
         masks = {n: half_mask(number) for n, number in m.items()}
@@ -212,7 +212,7 @@ def test_masked_weights_adapt_and_stay_masked(stacked):
     masks = {n: (m >= 0).double() for n, m in learner.rule_params.items()}
     assert any((mask == 0).any() for n, mask in masks.items() if mask.ndim == 1)
     fast = {n: p * masks[n] for n, p in learner.params.items()}
-    forward = as_function(learner.module)
+    forward = FunctionalModule(learner.module)
     for _ in range(STEPS):
         leaves = {n: p.detach().requires_grad_() for n, p in fast.items()}
         loss = F.cross_entropy(forward(leaves, tasks[0].support.inputs), tasks[0].support.targets)

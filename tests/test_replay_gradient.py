@@ -8,8 +8,8 @@ from torch.func import functional_call
 from reproduction.bench.la_maml import FORMS
 from wheretolearn.continual.la_maml import by_autograd
 from wheretolearn.fast import mlp_steps
-from wheretolearn.fast.mlp import by_hand
-from wheretolearn.inner_loop import as_function
+from wheretolearn.fast.mlp import meta_gradient as by_hand
+from wheretolearn.inner_loop import FunctionalModule
 from wheretolearn.networks import MLP
 from wheretolearn.types import Batch
 
@@ -33,7 +33,7 @@ def problem(sizes, dtype=torch.float64):
 
 
 def both(network, *args, **options):
-    forward = as_function(network)
+    forward = FunctionalModule(network)
     return by_hand(*args, **options), by_autograd(forward, F.cross_entropy, *args, **options)
 
 
@@ -109,7 +109,7 @@ def test_forms_of_the_benchmark(form):
     on_weights, on_rates = FORMS[form](weights, rates, current, replay)
     leaves = {n: r.clone().requires_grad_() for n, r in rates.items()}
     relu = {n: r.relu() for n, r in leaves.items()}
-    want = by_autograd(as_function(network), F.cross_entropy, weights, relu, current, replay)
+    want = by_autograd(FunctionalModule(network), F.cross_entropy, weights, relu, current, replay)
     for n in weights:
         torch.testing.assert_close(on_weights[n], want.params[n], rtol=0, atol=1e-10)
         (pulled,) = torch.autograd.grad(relu[n], leaves[n], want.rates[n])
@@ -119,7 +119,7 @@ def test_forms_of_the_benchmark(form):
 def test_clamp_cuts_inner_gradients():
     network, params, rates = problem(SIZES[1])
     numbers = (params, rates, batch(3, SIZES[1], 1), batch(3, SIZES[1], 2))
-    forward = as_function(network)
+    forward = FunctionalModule(network)
     free = by_autograd(forward, F.cross_entropy, *numbers)
     assert_same(by_autograd(forward, F.cross_entropy, *numbers, clamp=1e3), free)
     still = by_autograd(forward, F.cross_entropy, *numbers, clamp=0.0)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from wheretolearn.fast.vmap import adapt_all, first_order_all, outputs_of_all, stack
-from wheretolearn.inner_loop import Adapted, adapt, as_function, first_order
+from wheretolearn.inner_loop import Adapted, FunctionalModule, adapt, first_order
 from wheretolearn.meta import MetaLearner
 from wheretolearn.networks import make_network
 from wheretolearn.rules import METHODS, make_rule
@@ -52,7 +52,7 @@ def test_stacked_equals_one_by_one(name, channels, method, steps):
     network = make(name, channels)
     params = {n: p.detach() for n, p in network.named_parameters()}
     tasks = make_tasks(3, channels)
-    start = (as_function(network), F.cross_entropy, params, rates_of(method, params))
+    start = (FunctionalModule(network), F.cross_entropy, params, rates_of(method, params))
     together = first_order_all(*start, stacked_tasks(tasks), steps)
     for i, task in enumerate(tasks):
         alone = first_order(*start, task, steps)
@@ -69,7 +69,7 @@ def test_outputs_of_all(method):
     network = make("convnet4", 1)
     params = {n: p.detach() for n, p in network.named_parameters()}
     tasks = make_tasks(3)
-    start = (as_function(network), F.cross_entropy, params, rates_of(method, params))
+    start = (FunctionalModule(network), F.cross_entropy, params, rates_of(method, params))
     together = stacked_tasks(tasks)
     adapted = adapt_all(*start, together.support, 3)
     assert isinstance(adapted, Adapted)

@@ -24,39 +24,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from operator import is_
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .fast.convnet import gradient_by_hand
+from . import seam
 from .networks import Staged
-from .types import Batch, Criterion, Forward, Params, Rates, Task
+from .types import Adapted, Batch, Criterion, Forward, MetaGradient, Params, Rates, Task
 
 
-class Adapted(NamedTuple):
-    """The end of an inner loop."""
-
-    params: Params
-    r""":math:`\phi_K`, all parameters, detached."""
-    gradient_sum: Params
-    r""":math:`\sum_k g_k`, for the moving parameters."""
-
-
-class MetaGradient(NamedTuple):
-    """The meta-gradient of one task."""
-
-    loss: Tensor
-    """Query loss after adaptation, a scalar."""
-    outputs: Tensor
-    """Query outputs after adaptation."""
-    params: Params
-    """Gradient for every parameter."""
-    rates: Params
-    """Gradient for the rate of every moving parameter (empty if not asked for)."""
-
-
-class as_function:
+class FunctionalModule:
     """A module as a pure function of its parameters, ``forward(params, inputs) -> outputs``.
 
     It does what ``torch.func.functional_call`` does, with the places of the parameters looked
@@ -133,8 +111,8 @@ class as_function:
 
 
 def split(forward: Forward, moving: Iterable[str]) -> tuple[Forward, Forward]:
-    """Do what :meth:`as_function.split` does for any function (others are not cut)."""
-    return forward.split(moving) if isinstance(forward, as_function) else (_nothing, forward)
+    """Do what :meth:`FunctionalModule.split` does for any function (others are not cut)."""
+    return forward.split(moving) if isinstance(forward, FunctionalModule) else (_nothing, forward)
 
 
 def _nothing(params: Mapping[str, Tensor], x: Tensor) -> Tensor:
@@ -242,10 +220,11 @@ def _gradient(
 ) -> Callable[[Params], Params]:
     """Return the gradient of the inner loss for the moving parameters, a function of all."""
     moving = list(moving)
-    if isinstance(forward, as_function):
-        found = gradient_by_hand(forward.module, criterion, params, *support, moving)
-        if found is not None:
-            return found
+    by_hand = seam.fast("gradient") if seam.kernels_wanted() else None
+    if by_hand and isinstance(forward, FunctionalModule):
+        way = by_hand(forward.module, criterion, params, *support, moving)
+        if way is not None:
+            return way
     before, after = split(forward, moving)
     with torch.no_grad():
         features = before(params, support.inputs)  # once

@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .fast.vmap import adapt_all, first_order_all, outputs_of_all, stack
-from .inner_loop import Adapted, MetaGradient, adapt, as_function, first_order, second_order
+from . import seam
+from .inner_loop import Adapted, FunctionalModule, MetaGradient, adapt, first_order, second_order
 from .masked_steps import masked_steps
 from .precision import Precision, check_precision, computing_in
 from .rules import Count, Rule, count_frozen
@@ -175,7 +175,9 @@ class MetaLearner:
         self.outer: Literal["adam", "nesterov"] = outer
         self.outer_clamp, self.precision = outer_clamp, precision
         self.stacked = self.device.type == "cuda" if stacked is None else stacked
-        self.forward = as_function(self.module)
+        self.forward = FunctionalModule(self.module)
+        way = seam.fast("side_by_side")
+        self._together: Any = way() if way else None
         own = dict(self.module.named_parameters())
         self._fixed = {n for n, p in own.items() if not p.requires_grad}
         self.params: Params = {
@@ -260,7 +262,8 @@ class MetaLearner:
         shared = None if self.rule.noise else self.begin()
 
         def of_all(together: Task) -> list[tuple[MetaGradient, Tensor | None]]:
-            found = first_order_all(*(shared or self.begin()), together, self.inner_steps)
+            parts = shared or self.begin()
+            found = self._together.first_order(*parts, together, self.inner_steps)
             return [
                 (
                     MetaGradient(
@@ -332,8 +335,8 @@ class MetaLearner:
         """Yield the query outputs of each task after adaptation, detached."""
 
         def of_all(together: Task) -> Tensor:
-            adapted = adapt_all(*self.begin(), together.support, self.inner_steps)
-            return outputs_of_all(self.forward, adapted, together.query.inputs)
+            adapted = self._together.adapt(*self.begin(), together.support, self.inner_steps)
+            return self._together.outputs(self.forward, adapted, together.query.inputs)
 
         yield from self._side_by_side(tasks, of_all, self._outputs_of)
 
@@ -354,7 +357,8 @@ class MetaLearner:
         That vmap cannot do what a network does shows when it is tried.  It is said once, when the
         same has been done one by one: what fails there, too, says nothing about vmap.
         """
-        together = stack(tasks) if self.stacked and not self.rule.noise else None
+        possible = self._together and self.stacked and not self.rule.noise
+        together = self._together.stack(tasks) if possible else None
         if together is None:
             yield from map(of_one, tasks)
             return

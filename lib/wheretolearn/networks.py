@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .fast.kernels import kernels_wanted, norm_act
-from .fast.unmodified import runs, unmodified
+from . import seam
+from .unmodified import runs, unmodified
 
 
 class Staged(nn.Module):
@@ -80,7 +80,7 @@ class ChannelsLast(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images [B, C, H, W] to the same images."""
-        if not kernels_wanted():  # vmap knows no memory formats
+        if not seam.kernels_wanted():  # vmap knows no memory formats
             return images
         return images.contiguous(memory_format=torch.channels_last)
 
@@ -182,6 +182,21 @@ class ConvNet4(Staged):
         self.output = Head(width * side * side, ways)  # [B, ways]
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    def as_built(self) -> bool:
+        """Return whether it computes what its class says: no hook, no other layer or forward."""
+        if type(self) is not ConvNet4 or not unmodified(self, ConvNet4, *_STEADY):
+            return False
+        names = ["inputs", "layer1", "layer2", "layer3", "layer4", "output"]
+        stages = dict(self.named_children())
+        first, *blocks, last = stages.values()
+        on_patches = [type(first) is Patches, False, False, False]
+        return (
+            list(stages) == names
+            and type(last) is Head
+            and all(type(b) is ConvBlock and b.as_built() for b in blocks)
+            and [cast(ConvBlock, b).on_patches for b in blocks] == on_patches
+        )
+
 
 class ResidualBlock(nn.Module):
     """Three 3x3 convolutions beside a 1x1 one, each normalised; then 2x2 max-pooling.
@@ -213,6 +228,25 @@ class ResidualBlock(nn.Module):
         y = _normed(self.norm3, self.conv3(y), slope=1.0)
         y = y + _normed(self.norm_shortcut, self.shortcut(x), slope=1.0)
         return F.leaky_relu(F.max_pool2d(y, 2), 0.01)
+
+
+def norm_act(
+    z: Tensor, weight: Tensor, bias: Tensor, *, slope: float = 0.0, pool: int = 1, eps: float = 1e-5
+) -> Tensor:
+    """Normalise by the batch, pool, and apply a (leaky) ReLU: [B, C, H, W] to [B, C, H/p, W/p].
+
+    What bfloat16 made of a convolution is normalised in the precision of its `weight`.
+    """
+    if z.dtype == torch.bfloat16:
+        z = z.to(weight.dtype)
+    plain = z.device.type == "cpu" and z.dtype in (torch.float32, torch.float64)
+    plain = plain and z.dtype == weight.dtype == bias.dtype
+    if plain and seam.kernels_wanted() and (kernel := seam.fast("norm_act")):
+        return kernel(z, weight, bias, slope=slope, pool=pool, eps=eps)
+    y = F.batch_norm(z, None, None, weight, bias, training=True, eps=eps)
+    if pool > 1:
+        y = F.max_pool2d(y, pool)
+    return F.leaky_relu(y, slope) if slope else F.relu(y)
 
 
 def _normed(norm: nn.BatchNorm2d, z: Tensor, slope: float) -> Tensor:

@@ -53,3 +53,25 @@ class Task(NamedTuple):
     def to(self, device: torch.device) -> Task:
         """Return the task on a device."""
         return Task(self.support.to(device), self.query.to(device))
+
+
+class Adapted(NamedTuple):
+    """The end of an inner loop."""
+
+    params: Params
+    r""":math:`\phi_K`, all parameters, detached."""
+    gradient_sum: Params
+    r""":math:`\sum_k g_k`, for the moving parameters."""
+
+
+class MetaGradient(NamedTuple):
+    """The meta-gradient of one task."""
+
+    loss: Tensor
+    """Query loss after adaptation, a scalar."""
+    outputs: Tensor
+    """Query outputs after adaptation."""
+    params: Params
+    """Gradient for every parameter."""
+    rates: Params
+    """Gradient for the rate of every moving parameter (empty if not asked for)."""

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from wheretolearn.fast.vmap import adapt_all, outputs_of_all
+from wheretolearn import seam
 from wheretolearn.meta import MetaLearner
 from wheretolearn.rules import make_rule
 from wheretolearn.types import Batch, Task
@@ -234,8 +234,11 @@ def _shuffled(mask: Tensor, seed: int) -> Tensor:
 
 def _test(learner: MetaLearner, tasks: Task) -> Tensor:
     """Return the mean query loss of each problem after adaptation, [P]."""
-    adapted = adapt_all(*learner.begin(), tasks.support, learner.inner_steps)
-    outputs = outputs_of_all(learner.forward, adapted, tasks.query.inputs)
+    side_by_side = seam.fast("side_by_side")
+    assert side_by_side, "problems are made to be searched side by side"
+    together = side_by_side()
+    adapted = together.adapt(*learner.begin(), tasks.support, learner.inner_steps)
+    outputs = together.outputs(learner.forward, adapted, tasks.query.inputs)
     return _errors(outputs, tasks.query.targets).mean(0)
 
 

@@ -6,25 +6,21 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..fast.unmodified import unmodified
-from ..inner_loop import as_function, gradients
+from .. import seam
+from ..inner_loop import FunctionalModule, gradients
 from ..networks import MLP
 from ..states import check_like, check_settings, kept_buffers, kind_of, whole
 from ..types import Batch, Criterion, Params, Rates
+from ..unmodified import unmodified
 
 CLIP = 2.0
 """Largest norm of a gradient in La-MAML and its relatives (Gupta et al., 2020), and in replay."""
-
-
-SHORTCUTS = {"meta_gradient": ("mlp", "by_hand"), "descend": ("mlp_steps", "descend")}
-"""What :mod:`wheretolearn.fast` computes for a plain MLP: module and function, by purpose."""
 
 
 class Learner(ABC):
@@ -47,18 +43,15 @@ class Learner(ABC):
         self, network: nn.Module, generator: torch.Generator, *, ways: int | None = None
     ) -> None:
         self.network, self.generator, self.ways = network, generator, ways
-        self.forward = as_function(network)
+        self.forward = FunctionalModule(network)
         self.criterion = in_heads(ways)
         self.params: Params = {n: p.detach().clone() for n, p in network.named_parameters()}
         self.moving = trainable(network)
         self.tasks_ended = 0
 
     def shortcut(self, purpose: str, *batches: Batch) -> Callable[..., Any] | None:
-        """Return a faster way to the same numbers, a key of :data:`SHORTCUTS`, if there is one."""
-        if not self.plain_mlp(*batches):
-            return None
-        module, function = SHORTCUTS[purpose]
-        return getattr(import_module(f"wheretolearn.fast.{module}"), function)
+        """Return a faster way to the same numbers, if there is one: :mod:`wheretolearn.seam`."""
+        return seam.fast(purpose) if self.plain_mlp(*batches) else None
 
     def plain_mlp(self, *batches: Batch) -> bool:
         """Return whether the gradients on batches can be had by hand.

@@ -17,20 +17,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..networks import ConvBlock, ConvNet4, Head, Patches
 from ..types import Params
 from .first_block import Survey, first_backward, first_forward, survey
-from .kernels import Array, batch_statistics, kernels_wanted, pool_backward, pool_forward
-from .unmodified import unmodified
+from .kernels import Array, batch_statistics, pool_backward, pool_forward
 
 _BLOCKS = ("layer1", "layer2", "layer3", "layer4")
 _OF_A_BLOCK = ("conv.weight", "conv.bias", "norm.weight", "norm.bias")
 _NAMES = {*(f"{b}.{n}" for b in _BLOCKS for n in _OF_A_BLOCK), "output.weight", "output.bias"}
-_STAGES = [("inputs", Patches), *((b, ConvBlock) for b in _BLOCKS), ("output", Head)]
-_CLASSES = (ConvNet4, Patches, ConvBlock, nn.Conv2d, nn.BatchNorm2d, Head)
 
 
-def gradient_by_hand(
+def gradient(
     module: Any,
     criterion: Any,
     params: Mapping[str, Tensor],
@@ -42,10 +38,8 @@ def gradient_by_hand(
 
     Parameters
     ----------
-    module : object
-        The network.
-    criterion : callable
-        Its loss.
+    module, criterion : callable
+        The network and its loss.
     params : mapping of str to Tensor
         All its parameters.
     inputs, targets : Tensor
@@ -56,15 +50,13 @@ def gradient_by_hand(
     Returns
     -------
     ByHand or None
-        For the cross-entropy of a :class:`~wheretolearn.networks.ConvNet4` as it was built
-        (:func:`~wheretolearn.fast.unmodified.unmodified`) on grey images, in one precision, float32
-        or float64, on a CPU, if a parameter of the first block is wanted (otherwise autograd is
-        faster, for the layers before the first that moves are computed once).
+        For the cross-entropy of a :class:`~wheretolearn.networks.ConvNet4` as it was built on grey
+        images, in one precision, float32 or float64, on a CPU, if a parameter of the first block
+        is wanted (otherwise autograd is faster, for the layers before the first that moves are
+        computed once).
     """
     possible = (
-        type(module) is ConvNet4
-        and criterion is F.cross_entropy
-        and kernels_wanted()
+        criterion is F.cross_entropy
         and inputs.device.type == "cpu"
         and inputs.ndim == 4
         and inputs.shape[1] == 1
@@ -76,18 +68,10 @@ def gradient_by_hand(
         and any(n.startswith("layer1.") for n in wanted)
         and params.keys() == _NAMES
         and all(p.dtype == inputs.dtype for p in params.values())
-        and _as_built(module)
+        and type(module).__qualname__ == "ConvNet4"
+        and getattr(module, "as_built", bool)()
     )
     return ByHand(module, inputs, targets, wanted) if possible else None
-
-
-def _as_built(module: ConvNet4) -> bool:
-    blocks = [getattr(module, name) for name in _BLOCKS]
-    return (
-        [(name, type(stage)) for name, stage in module.named_children()] == _STAGES
-        and unmodified(module, *_CLASSES)
-        and all(b.as_built() and b.on_patches == (b is blocks[0]) for b in blocks)
-    )
 
 
 class ByHand:
@@ -106,12 +90,12 @@ class ByHand:
     """
 
     def __init__(
-        self, module: ConvNet4, images: Tensor, targets: Tensor, wanted: Collection[str]
+        self, module: nn.Module, images: Tensor, targets: Tensor, wanted: Collection[str]
     ) -> None:
         self.survey = survey(images.detach().squeeze(1).numpy())
         self.targets = targets
         self.wanted = wanted
-        self.eps = {n: cast(ConvBlock, module.get_submodule(n)).norm.eps for n in _BLOCKS}
+        self.eps = {n: cast(Any, module.get_submodule(n)).norm.eps for n in _BLOCKS}
 
     @torch.no_grad()
     def __call__(self, params: Mapping[str, Tensor]) -> Params:

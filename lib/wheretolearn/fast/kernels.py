@@ -19,15 +19,12 @@ pixel stood, `M` pixels a channel, and :math:`\hat z = (z - \mu)/\sigma`,
           \frac{\partial L}{\partial\beta} = \sum g, \qquad
           \frac{\partial L}{\partial\gamma} = \sum g\,\hat z .
 
-:func:`reference` says the same in three lines of torch, and is what runs on a GPU,
-within :func:`reference_only`, and where a second derivative is asked for.
+:func:`reference` says the same in three lines of torch, and is what runs where a second derivative
+is asked for.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from contextvars import ContextVar
 from typing import Any
 
 import numba
@@ -39,23 +36,6 @@ from torch import Tensor
 from . import compiled
 
 Array = np.ndarray
-
-_kernels_wanted = ContextVar("_kernels_wanted", default=True)
-
-
-@contextlib.contextmanager
-def reference_only() -> Iterator[None]:
-    """Use torch's own operations, in plain memory layout: to compare, and under ``vmap``."""
-    token = _kernels_wanted.set(False)
-    try:
-        yield
-    finally:
-        _kernels_wanted.reset(token)
-
-
-def kernels_wanted() -> bool:
-    """Return whether the kernels may be used here, see :func:`reference_only`."""
-    return _kernels_wanted.get()
 
 
 def norm_act(
@@ -80,22 +60,7 @@ def norm_act(
     -------
     Tensor
         [B, C, H // pool, W // pool].
-
-    Notes
-    -----
-    A convolution that returned bfloat16 (under ``torch.autocast``) is normalised in the
-    precision of its `weight`.
     """
-    if z.dtype == torch.bfloat16:
-        z = z.to(weight.dtype)
-    kernels = (
-        kernels_wanted()
-        and z.device.type == "cpu"
-        and z.dtype in (torch.float32, torch.float64)
-        and z.dtype == weight.dtype == bias.dtype
-    )
-    if not kernels:
-        return reference(z, weight, bias, slope=slope, pool=pool, eps=eps)
     # outside of the node: inside, autograd would lose sight of a copy
     z = z.contiguous(memory_format=torch.channels_last)
     return _NormAct.apply(z, weight, bias, slope, pool, eps)

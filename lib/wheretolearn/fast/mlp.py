@@ -37,7 +37,7 @@ Arrays = tuple[np.ndarray, ...]
 
 
 @torch.no_grad()
-def by_hand(
+def meta_gradient(
     params: Mapping[str, Tensor],
     rates: Rates,
     current: Batch,

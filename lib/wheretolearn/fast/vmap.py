@@ -9,16 +9,16 @@ are those of :func:`wheretolearn.inner_loop.first_order`, up to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.func import grad, grad_and_value, vmap
 
-from ..inner_loop import Adapted, MetaGradient, check, check_differentiable, split
-from ..types import Batch, Criterion, Forward, Params, Rates, Task
-from .kernels import reference_only
+from ..seam import reference_only
+from ..types import Adapted, Batch, Criterion, Forward, MetaGradient, Params, Rates, Task
 
 
 def stack(tasks: Sequence[Task]) -> Task | None:
@@ -54,18 +54,13 @@ def adapt_all(
     Adapted
         Moving parameters and gradient sums have a first dimension of T; the others
         have not.
-
-    Raises
-    ------
-    ValueError
-        If `steps` is negative or a rate has no parameter.
     """
-    check(params, rates, steps)
     tasks = len(support.inputs)
     frozen = {n: p.detach() for n, p in params.items() if n not in rates}
     fast = {n: params[n].detach().expand(tasks, *params[n].shape) for n in rates}
     total = {n: torch.zeros_like(p) for n, p in fast.items()}
-    before, after = split(forward, fast)
+    cut = getattr(forward, "split", None)  # of a module: what does not move is computed once
+    before, after = cut(fast) if cut else (lambda _, x: x, forward)
 
     def loss(fast: Params, features: Tensor, targets: Tensor) -> Tensor:
         return criterion(after({**frozen, **fast}, features), targets)
@@ -112,7 +107,8 @@ def first_order_all(
     def judged(leaves: Params, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         outputs = forward(leaves, x)
         loss = criterion(outputs, y)
-        check_differentiable(loss)
+        if not loss.requires_grad:
+            raise ValueError("the loss has no gradient")
         return loss, outputs
 
     with reference_only():
@@ -129,3 +125,17 @@ def outputs_of_all(forward: Forward, adapted: Adapted, inputs: Tensor) -> Tensor
     frozen = {n: p for n, p in adapted.params.items() if n not in moved}
     with reference_only(), torch.no_grad():
         return vmap(lambda p, x: forward({**frozen, **p}, x), randomness="different")(moved, inputs)
+
+
+class SideBySide(NamedTuple):
+    """What computes with many tasks at a time."""
+
+    stack: Callable[..., Task | None] = stack
+    adapt: Callable[..., Adapted] = adapt_all
+    first_order: Callable[..., MetaGradient] = first_order_all
+    outputs: Callable[..., Tensor] = outputs_of_all
+
+
+def side_by_side() -> SideBySide:
+    """Return the functions of this module."""
+    return SideBySide()
