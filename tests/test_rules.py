@@ -4,14 +4,16 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.func import functional_call
 
-from wheretolearn import METHODS, Rule, make_rule
+from wheretolearn import METHODS, MetaLearner, Rule, make_rule, rules
 from wheretolearn.networks import MLP, ConvNet4
-from wheretolearn.rules import count_frozen
-from wheretolearn.types import Rates
+from wheretolearn.rules import Gate, count_frozen
+from wheretolearn.types import Batch, Rates, Task
 
 SHAPES = st.sampled_from([(1,), (7,), (300,), (20, 31), (8, 3, 3, 3), (16, 16, 3, 3)])
 DTYPES = st.sampled_from([torch.float32, torch.float64])
@@ -217,7 +219,7 @@ def derivative(method, m, alpha):
     }[method]()
 
 
-@pytest.mark.parametrize("method", [m for m, rule in METHODS.items() if rule.learned])
+@pytest.mark.parametrize("method", [m for m, method in METHODS.items() if method.rule.learned])
 def test_pull_back_is_the_table_of_derivatives(method):
     values = [x for x in EXTREME if method != "exp-maml" or abs(x) <= 1]
     m = torch.tensor(values, dtype=torch.float64)
@@ -281,3 +283,67 @@ def test_normalisation_layers_can_be_left_out():
     moves = make_rule("maml", adapt_norm=False).moves(params)
     assert moves == [n for n in params if ".norm." not in n]
     assert len(moves) == 10
+
+
+# Gates of a reader's own
+
+
+def soft(m, rate):
+    return rate * torch.sigmoid(m)
+
+
+OWN = {
+    "soft mask": (Gate(soft, lambda rate: 0.0, False), 0),
+    "one rate a tensor": (Gate(lambda m, rate: m, lambda rate: rate, False, per_tensor=True), 0),
+    "one rate a step": (Gate(lambda m, rate: m, lambda rate: rate, False), 3),
+    "one rate a tensor and step": (
+        Gate(lambda m, rate: m, lambda rate: rate, False, per_tensor=True),
+        3,
+    ),
+}
+
+
+@pytest.mark.parametrize("own", OWN)
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_gate_of_ones_own_has_the_meta_gradient_of_autograd(monkeypatch, own, order):
+    """One line in the table of gates, and nothing else."""
+    gate, steps = OWN[own]
+    monkeypatch.setitem(rules.GATES, "own", gate)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    rule = Rule(gate="own", inner_rate=0.3, steps=steps)
+    learner = MetaLearner(
+        network, rule, criterion=F.mse_loss, inner_steps=3, order=order, device="cpu"
+    )
+    for m in learner.rule_params.values():
+        m.add_(0.1 * torch.randn_like(m))
+    batches = [Batch(torch.randn(5, 3).double(), torch.randn(5, 2).double()) for _ in range(2)]
+    theta = {n: p.clone().requires_grad_() for n, p in learner.params.items()}
+    numbers = {n: m.clone().requires_grad_() for n, m in learner.rule_params.items()}
+    fast = dict(theta)
+    for k in range(3):
+        loss = F.mse_loss(functional_call(network, fast, (batches[0].inputs,)), batches[0].targets)
+        grads = torch.autograd.grad(loss, list(fast.values()), create_graph=order == 2)
+        rates = [gate.rate(m[k] if steps else m, 0.3) for m in numbers.values()]
+        fast = {n: p - r * g for (n, p), r, g in zip(fast.items(), rates, grads, strict=True)}
+    loss = F.mse_loss(functional_call(network, fast, (batches[1].inputs,)), batches[1].targets)
+    wanted = torch.autograd.grad(loss, [*theta.values(), *numbers.values()])
+    learner.step([Task(*batches)])
+    result = [p.grad for p in (*learner.params.values(), *learner.rule_params.values())]
+    for mine, theirs in zip(result, wanted, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-9)
+    assert learner.sparsity() == 0
+
+
+def test_a_rule_by_step_needs_as_many_steps(monkeypatch):
+    monkeypatch.setitem(rules.GATES, "own", OWN["one rate a step"][0])
+    learner = MetaLearner(nn.Linear(2, 2), Rule(gate="own", steps=3), inner_steps=2, device="cpu")
+    batch = Batch(torch.ones(2, 2), torch.arange(2))
+    with pytest.raises(ValueError, match="2 inner steps"):
+        learner.step([Task(batch, batch)])
+
+
+def test_a_method_of_ones_own_is_a_line_of_the_table(monkeypatch):
+    monkeypatch.setitem(rules.GATES, "own", OWN["soft mask"][0])
+    monkeypatch.setitem(rules.METHODS, "soft", rules.Method(Rule(gate="own"), "soft mask"))
+    assert make_rule("soft", inner_rate=0.2) == Rule(gate="own", inner_rate=0.2)

@@ -31,7 +31,18 @@ from torch import Tensor, nn
 
 from . import seam
 from .networks import Staged
-from .types import Adapted, Batch, Criterion, Forward, MetaGradient, Params, Rates, Task
+from .types import (
+    Adapted,
+    Batch,
+    ByStep,
+    Criterion,
+    Forward,
+    MetaGradient,
+    Params,
+    Rates,
+    Task,
+    rates_at,
+)
 
 
 class FunctionalModule:
@@ -198,15 +209,20 @@ def adapt(
     frozen = {n: p.detach() for n, p in params.items() if n not in rates}
     fast = {n: p.detach() for n, p in params.items() if n in rates}
     total = {n: torch.zeros_like(p) for n, p in fast.items()}
+    each: list[Params] = []
     if fast and steps:
         gradient = _gradient(forward, criterion, params, support, fast)
-        for _ in range(steps):
+        for k in range(steps):
             grads = gradient({**frozen, **fast})
+            now = rates_at(rates, k)
             with torch.no_grad():
                 for n, g in grads.items():
-                    fast[n] = fast[n] - rates[n] * g
+                    fast[n] = fast[n] - now[n] * g
                     total[n] += g
+            each += [grads] if isinstance(rates, ByStep) else []
             del grads, g  # else they would live on beside the next forward pass
+    if isinstance(rates, ByStep):
+        total = {n: torch.stack([grads[n] for grads in each]) for n in total}
     order = {n: fast[n].detach() if n in fast else frozen[n] for n in params}
     return Adapted(order, total)
 
@@ -291,19 +307,13 @@ def second_order(
     check(params, rates, steps)
     theta = {n: p.detach().requires_grad_() for n, p in params.items()}
     # one leaf for every rate, of the shape of its parameter
-    rate = {
-        n: torch.as_tensor(r, dtype=theta[n].dtype, device=theta[n].device)
-        .detach()
-        .expand(theta[n].shape)
-        .clone()
-        .requires_grad_()
-        for n, r in rates.items()
-    }
+    rate = {n: _spread(r, theta[n], rates).requires_grad_() for n, r in rates.items()}
     fast = dict(theta)
-    for _ in range(steps if rate else 0):
+    for k in range(steps if rate else 0):
         loss = criterion(forward(fast, task.support.inputs), task.support.targets)
         grads = gradients(loss, [fast[n] for n in rate], graph=True, inner=True)
-        fast |= {n: fast[n] - r * g for (n, r), g in zip(rate.items(), grads, strict=True)}
+        now = rates_at(type(rates)(rate), k)
+        fast |= {n: fast[n] - now[n] * g for n, g in zip(rate, grads, strict=True)}
     outputs = forward(fast, task.query.inputs)
     loss = criterion(outputs, task.query.targets)
     grads = gradients(loss, [*theta.values(), *rate.values()])
@@ -316,6 +326,15 @@ def check(params: Mapping[str, Tensor], rates: Rates, steps: int) -> None:
     """Raise :class:`ValueError` if `steps` is negative or a rate has no parameter."""
     if steps < 0:
         raise ValueError(f"the number of inner steps must be 0 or more, got {steps}")
+    if isinstance(rates, ByStep) and {len(torch.as_tensor(r)) for r in rates.values()} != {steps}:
+        raise ValueError(f"the rule has not one rate for each of {steps} inner steps")
     unknown = [n for n in rates if n not in params]
     if unknown:
         raise ValueError(f"rates without a parameter: {unknown}")
+
+
+def _spread(rate: Tensor | float, p: Tensor, rates: Rates) -> Tensor:
+    """Return a rate in the shape of its parameter, [K, ...] where it differs by step."""
+    r = torch.as_tensor(rate, dtype=p.dtype, device=p.device).detach()
+    shape = (len(r), *p.shape) if isinstance(rates, ByStep) else p.shape
+    return r.reshape(*r.shape, *[1] * (len(shape) - r.ndim)).expand(shape).clone()

@@ -357,7 +357,7 @@ class MetaLearner:
         That vmap cannot do what a network does shows when it is tried.  It is said once, when the
         same has been done one by one: what fails there, too, says nothing about vmap.
         """
-        possible = self._together and self.stacked and not self.rule.noise
+        possible = self._together and self.stacked and not (self.rule.noise or self.rule.steps)
         together = self._together.stack(tasks) if possible else None
         if together is None:
             yield from map(of_one, tasks)
@@ -399,7 +399,7 @@ class MetaLearner:
     def _adapt(self, support: Batch) -> Adapted:
         forward, criterion, start, rates = self.begin(self.rule.draw())
         # tensors that are frozen altogether need no gradient
-        rates = {n: r for n, r in rates.items() if torch.as_tensor(r).any()}
+        rates = type(rates)({n: r for n, r in rates.items() if torch.as_tensor(r).any()})
         return adapt(forward, criterion, start, rates, support, self.inner_steps)
 
     def begin(self, noise: Tensor | None = None) -> tuple[Forward, Criterion, Params, Rates]:
@@ -520,7 +520,9 @@ class MetaLearner:
     def _rates(self, noise: Tensor | None = None) -> Rates:
         rates = self.rule.rates(self.rule_params, self.params, noise)
         moving = {n: r for n, r in rates.items() if n not in self._fixed}
-        return {n: r.detach() if isinstance(r, Tensor) else r for n, r in moving.items()}
+        return type(rates)(
+            {n: r.detach() if isinstance(r, Tensor) else r for n, r in moving.items()}
+        )
 
 
 def _add(total: Params, more: Params) -> None:

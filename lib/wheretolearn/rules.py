@@ -57,7 +57,7 @@ import torch
 from torch import Tensor
 
 from .suggestions import closest
-from .types import Params, Rates
+from .types import ByStep, Params, Rates
 
 
 def _straight_through(hard: Tensor, m: Tensor) -> Tensor:
@@ -65,21 +65,27 @@ def _straight_through(hard: Tensor, m: Tensor) -> Tensor:
     return hard.detach() + (m - m.detach())  # m - m is exactly zero
 
 
-class _Gate(NamedTuple):
+class Gate(NamedTuple):
     """How learned numbers become rates, and where they start."""
 
-    rate: Callable[[Tensor, float], Tensor]  # (m, inner_rate) -> rate
-    start: Callable[[float], float] | None  # inner_rate -> m; None: drawn, see Rule.init
-    can_freeze: bool  # whether a rate of exactly zero is among its values
+    rate: Callable[[Tensor, float], Tensor]
+    """``rate(m, inner_rate)``, whose derivative for m is the one that is used."""
+    start: Callable[[float], float] | None
+    """``start(inner_rate)``, the first m; None: they are drawn, see :meth:`Rule.init`."""
+    can_freeze: bool
+    """Whether a rate of exactly zero is among its values."""
+    per_tensor: bool = False
+    """Whether a tensor has one number, and not each weight its own."""
 
 
-_GATES: dict[str, _Gate] = {
-    "mask": _Gate(lambda m, a: a * _straight_through((m >= 0).to(m.dtype), m), None, True),
-    "relu": _Gate(lambda m, a: _straight_through(m.clamp_min(0), m), lambda a: a, True),
-    "true-relu": _Gate(lambda m, a: torch.relu(m), lambda a: a, True),
-    "linear": _Gate(lambda m, a: m, lambda a: a, False),
-    "exp": _Gate(lambda m, a: m.exp(), math.log, False),
+GATES: dict[str, Gate] = {
+    "mask": Gate(lambda m, a: a * _straight_through((m >= 0).to(m.dtype), m), None, True),
+    "relu": Gate(lambda m, a: _straight_through(m.clamp_min(0), m), lambda a: a, True),
+    "true-relu": Gate(lambda m, a: torch.relu(m), lambda a: a, True),
+    "linear": Gate(lambda m, a: m, lambda a: a, False),
+    "exp": Gate(lambda m, a: m.exp(), math.log, False),
 }
+"""All gates by name; a gate of your own is one line more."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,9 @@ class Rule:
     """
 
     gate: str = "fixed"
-    """``fixed``, ``mask``, ``relu``, ``true-relu``, ``linear`` or ``exp``."""
+    """``fixed``, or a key of :data:`GATES`."""
+    steps: int = 0
+    """Numbers of its own for each of so many inner steps, as in MAML++; 0: the same at all."""
     noise: int = 0
     """Numbers of noise that the masks of convolutions are made from; 0: they are plain."""
     masks_start: bool = False
@@ -117,8 +125,8 @@ class Rule:
 
     def __post_init__(self) -> None:
         """Refuse values that have no meaning."""
-        if self.gate != "fixed" and self.gate not in _GATES:
-            raise ValueError(f"unknown gate {self.gate!r}{closest(self.gate, ['fixed', *_GATES])}")
+        if self.gate != "fixed" and self.gate not in GATES:
+            raise ValueError(f"unknown gate {self.gate!r}{closest(self.gate, ['fixed', *GATES])}")
         if self.scope not in _SCOPES:
             raise ValueError(f"unknown scope {self.scope!r}{closest(self.scope, _SCOPES)}")
         if self.mask_init not in ("uniform", "kaiming"):
@@ -130,6 +138,8 @@ class Rule:
                 "noise must be 0 or more, and noise and masks_start need a 'mask' gate, got "
                 f"{self.noise=}, {self.masks_start=}, {self.gate=}"
             )
+        if self.steps < 0 or (self.steps and (self.noise or self.masks_start or not self.learned)):
+            raise ValueError(f"numbers for each of {self.steps} steps need a learned, plain gate")
         if self.noise and self.masks_start:
             raise ValueError("masks from noise cannot be those of the start as well")
         if self.as_released and not (self.noise or self.masks_start):
@@ -150,7 +160,7 @@ class Rule:
     @property
     def can_freeze(self) -> bool:
         """Whether single weights can be frozen: a rate of exactly zero is among its values."""
-        return self.learned and _GATES[self.gate].can_freeze
+        return self.learned and GATES[self.gate].can_freeze
 
     @property
     def masks_steps(self) -> bool:
@@ -159,8 +169,8 @@ class Rule:
 
     def check_alike(self) -> None:
         """Raise :class:`ValueError` if tasks differ in their rates, or do not start as stored."""
-        if self.noise or self.masks_start:
-            raise ValueError("in a stream a rule can have neither noise nor a masked start")
+        if self.noise or self.masks_start or self.steps:
+            raise ValueError("in a stream a rule has no noise, masked start or rates by step")
 
     def moves(self, names: Iterable[str]) -> list[str]:
         """Return those of the parameter `names` that may ever move, in order.
@@ -201,7 +211,7 @@ class Rule:
         """
         if not self.learned:
             return {}
-        numbers = {n: self._start(params[n], generator) for n in self.moves(params)}
+        numbers = {n: self._start(self._like(params[n]), generator) for n in self.moves(params)}
         if self.noise:
             first = next(iter(params.values()))
             maps = {n: (params[n].numel(), self.noise) for n in numbers if params[n].ndim == 4}
@@ -217,13 +227,18 @@ class Rule:
                 numbers["@mean"] = torch.zeros(self.noise).to(first)
         return numbers
 
+    def _like(self, p: Tensor) -> Tensor:
+        """Return a tensor of the shape that the numbers of a parameter have."""
+        own = p.new_empty(()) if GATES[self.gate].per_tensor else p
+        return own.expand(self.steps, *own.shape) if self.steps else own
+
     def draw(self, generator: torch.Generator | None = None) -> Tensor | None:
         """Draw the noise of a task, [noise], or None; from torch's global state by default."""
         return torch.randn(self.noise, generator=generator) if self.noise else None
 
     def _start(self, p: Tensor, generator: torch.Generator | None) -> Tensor:
         uniform = torch.rand(p.shape, generator=generator, dtype=torch.float64)  # U(0, 1)
-        start = _GATES[self.gate].start
+        start = GATES[self.gate].start
         if start is None:
             kaiming = self.mask_init == "kaiming" and p.ndim >= 2
             bound = math.sqrt(6 / p[0].numel()) if kaiming else 0.5
@@ -258,7 +273,7 @@ class Rule:
         """
         if not self.learned:
             return dict.fromkeys(self.moves(names), self.inner_rate)
-        rate = _GATES[self.gate].rate
+        rate = GATES[self.gate].rate
         numbers = {n: m for n, m in rule_params.items() if "@" not in n}
         z = rule_params.get("@mean")
         if noise is not None:
@@ -268,7 +283,8 @@ class Rule:
             for n, m in numbers.items():
                 if f"{n}@map" in rule_params:
                     numbers[n] = m + (rule_params[f"{n}@map"] @ z).view(m.shape)
-        return {n: rate(m, self.inner_rate) for n, m in numbers.items()}
+        rates: Rates = {n: rate(m, self.inner_rate) for n, m in numbers.items()}
+        return ByStep(rates) if self.steps else rates
 
     def start(self, rule_params: Params, params: Params) -> Params:
         """Return where the inner loop starts, differentiable: `params`, masked or not.
@@ -313,12 +329,18 @@ class Rule:
         leaves = {n: m.detach().requires_grad_() for n, m in rule_params.items()}
         rates = self.rates(leaves, leaves, noise)
         grads = torch.autograd.grad(
-            [torch.as_tensor(r) for r in rates.values()],
+            [self._spread(torch.as_tensor(r), rate_grads[n]) for n, r in rates.items()],
             list(leaves.values()),
             [rate_grads[n] for n in rates],
             materialize_grads=True,
         )
         return dict(zip(leaves, grads, strict=True))
+
+    def _spread(self, rate: Tensor, grads: Tensor) -> Tensor:
+        """Return rates in the shape of their gradients: of every weight, [K, ...] by step."""
+        if rate.shape == grads.shape:
+            return rate
+        return rate.reshape(*rate.shape, *[1] * (grads.ndim - rate.ndim)).expand_as(grads)
 
     def pull_back_start(
         self, rule_params: Params, params: Params, start_grads: Mapping[str, Tensor]
@@ -374,19 +396,42 @@ _SCOPES: dict[str, Callable[[bool], bool]] = {
     "body": lambda in_head: not in_head,
 }
 
-METHODS: dict[str, Rule] = {
-    "maml": Rule(),
-    "anil": Rule(scope="head"),
-    "boil": Rule(scope="body"),
-    "sparse-maml": Rule(gate="mask", init_sparsity=0.5),
-    "sparse-relu-maml": Rule(gate="relu"),
-    "relu-maml": Rule(gate="true-relu"),
-    "meta-sgd": Rule(gate="linear"),
-    "exp-maml": Rule(gate="exp"),
-    "sparse-maml-plus": Rule(gate="mask", init_sparsity=0.5, noise=1600),
-    "masked-weights": Rule(gate="mask", init_sparsity=0.5, masks_start=True),
+
+class Method(NamedTuple):
+    """A method: its rule, how it is shown, and how its runs start."""
+
+    rule: Rule
+    title: str
+    """What to call it."""
+    colour: int = 0
+    """Its place in the palette of the figures."""
+    marker: str = "o"
+    """Its sign in the figures, as Matplotlib names it."""
+    start: float = 0.0
+    """Initial sparsity of its runs, unless they say otherwise."""
+    searched: str = ""
+    """The method whose searched inner rate it takes; empty: it is searched itself."""
+
+
+_MASK = Rule(gate="mask", init_sparsity=0.5)
+
+METHODS: dict[str, Method] = {
+    "maml": Method(Rule(), "MAML", 2, "^"),
+    "anil": Method(Rule(scope="head"), "ANIL", 4, "v"),
+    "boil": Method(Rule(scope="body"), "BOIL", 5, "D"),
+    "meta-sgd": Method(Rule(gate="linear"), "Meta-SGD", 6),
+    "sparse-maml": Method(_MASK, "sparse-MAML", 0, start=0.5),
+    "sparse-relu-maml": Method(Rule(gate="relu"), "sparse-ReLU-MAML", 3, "s"),
+    "sparse-maml-plus": Method(replace(_MASK, noise=1600), "sparse-MAML+", 9, start=0.5),
+    "relu-maml": Method(
+        Rule(gate="true-relu"), "true-ReLU variant", 7, searched="sparse-relu-maml"
+    ),
+    "exp-maml": Method(Rule(gate="exp"), "exponential variant", 8, searched="sparse-relu-maml"),
+    "masked-weights": Method(
+        replace(_MASK, masks_start=True), "masked weights", 1, start=0.5, searched="sparse-maml"
+    ),
 }
-"""Rules by the name of the method that they make."""
+"""All methods by name, in the order of the tables; a method of your own is one line more."""
 
 
 def make_rule(method: str, **changes: object) -> Rule:
@@ -419,7 +464,7 @@ def make_rule(method: str, **changes: object) -> Rule:
     for name in changes:
         if name not in known:
             raise ValueError(f"a rule has no parameter {name!r}{closest(name, known)}")
-    return replace(METHODS[method], **changes)  # type: ignore[arg-type]
+    return replace(METHODS[method].rule, **changes)  # type: ignore[arg-type]
 
 
 class Count(NamedTuple):
@@ -447,6 +492,9 @@ def count_frozen(rates: Rates, params: Mapping[str, Tensor]) -> dict[str, Count]
     """
     counts = {}
     for name, p in params.items():
-        rate = torch.as_tensor(rates.get(name, 0.0)).detach().expand(p.shape)
+        rate = torch.as_tensor(rates.get(name, 0.0)).detach()
+        if isinstance(rates, ByStep) and name in rates:
+            rate = rate.abs().amax(0)  # moved at any step
+        rate = rate.reshape(*rate.shape, *[1] * (p.ndim - rate.ndim)).expand(p.shape)
         counts[name] = Count(int((rate == 0).sum()), p.numel())
     return counts

@@ -14,6 +14,18 @@ Params = dict[str, Tensor]
 Rates = dict[str, Tensor | float]
 """Inner-loop rates by name; a name that is absent does not move."""
 
+
+class ByStep(Rates):
+    """Rates that differ from step to step: every tensor has a first dimension of K."""
+
+
+def rates_at(rates: Rates, step: int) -> Rates:
+    """Return the rates at a step of the inner loop."""
+    if isinstance(rates, ByStep):
+        return {n: r[step] for n, r in rates.items() if isinstance(r, Tensor)}
+    return rates
+
+
 Forward = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 """``forward(params, inputs) -> outputs``: a network as a pure function."""
 
@@ -61,7 +73,8 @@ class Adapted(NamedTuple):
     params: Params
     r""":math:`\phi_K`, all parameters, detached."""
     gradient_sum: Params
-    r""":math:`\sum_k g_k`, for the moving parameters."""
+    r""":math:`\sum_k g_k`, for the moving parameters; all :math:`g_k`, [K, ...], where rates differ
+    from step to step."""
 
 
 class MetaGradient(NamedTuple):

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from wheretolearn.rules import METHODS
+
 from ..runs.experiment import Experiment
 from ..runs.records import Record
 
@@ -44,8 +46,6 @@ the methods of Table 2, too."""
 
 VARIANTS = ("relu-maml", "exp-maml", "masked-weights")
 
-STARTS_HALF_FROZEN = ("sparse-maml", "sparse-maml-plus", "masked-weights")
-
 
 def fig1(base: Experiment) -> list[Experiment]:
     """Return the runs of Figure 1 on one problem: MAML, and sparse-MAML by initial sparsity."""
@@ -64,7 +64,7 @@ def of_method(base: Experiment, method: str, **changes: object) -> Experiment:
     own: dict[str, object] = {
         "name": f"{base.name}-{method}",
         "method": method,
-        "init_sparsity": 0.5 if method in STARTS_HALF_FROZEN else 0.0,
+        "init_sparsity": METHODS[method].start if method in METHODS else 0.0,
     }
     return base.replace(**own | changes)
 
@@ -128,11 +128,7 @@ LONGER_RUNS = "longer"
 TRAINED_LONGER = ("maml", "anil", "boil", "sparse-maml")
 """Methods that are trained once more, for longer: those whose order claim 5 is about."""
 
-SAME_RATE = {
-    "relu-maml": "sparse-relu-maml",
-    "exp-maml": "sparse-relu-maml",
-    "masked-weights": "sparse-maml",
-}
+SAME_RATE = {name: method.searched for name, method in METHODS.items() if method.searched}
 """Variants that take the inner rate of the method that they vary, without a search of their own."""
 
 

@@ -16,6 +16,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from wheretolearn.rules import METHODS as METHODS_OF_THE_LIBRARY
+
 from ..runs.statistics import Interval
 
 WIDTH = 7.2
@@ -156,19 +158,8 @@ class Looks(dict[str, Look]):
 
 
 METHODS = Looks(
-    {
-        "maml": Look("MAML", 2, "^"),
-        "anil": Look("ANIL", 4, "v"),
-        "boil": Look("BOIL", 5, "D"),
-        "meta-sgd": Look("Meta-SGD", 6),
-        "sparse-maml": Look("sparse-MAML", 0),
-        "sparse-relu-maml": Look("sparse-ReLU-MAML", 3, "s"),
-        "sparse-maml-plus": Look("sparse-MAML+", 9),
-        "relu-maml": Look("true-ReLU variant", 7),
-        "exp-maml": Look("exponential variant", 8),
-        "masked-weights": Look("masked weights", 1),
-        "maml-second-order": Look("MAML, second order", 2),
-    }
+    {name: Look(m.title, m.colour, m.marker) for name, m in METHODS_OF_THE_LIBRARY.items()}
+    | {"maml-second-order": Look("MAML, second order", 2)}
 )
 """Methods of the few-shot half, in the order of the tables."""
 
