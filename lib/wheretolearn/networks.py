@@ -8,14 +8,15 @@ carry information from one task to the next.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
-from typing import Literal, cast
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import seam
+from .suggestions import closest
 from .unmodified import runs, unmodified
 
 
@@ -329,40 +330,46 @@ class MLP(nn.Module):
         return last(x)
 
 
-NetworkName = Literal["convnet4", "resnet12", "mlp"]
+class Network(NamedTuple):
+    """A kind of network: what makes it, and what to call it."""
+
+    make: Callable[[int, int, int, int], nn.Module]
+    """``make(ways, channels, image_size, width)``."""
+    title: str
 
 
-def make_network(
-    name: NetworkName, *, ways: int, channels: int, image_size: int, width: int
-) -> nn.Module:
-    """Build a network by name.
+NETWORKS: dict[str, Network] = {
+    "convnet4": Network(ConvNet4, "ConvNet-4"),
+    "resnet12": Network(
+        lambda ways, channels, _, width: ResNet12(ways, channels, width), "ResNet-12"
+    ),
+    "mlp": Network(
+        lambda ways, channels, size, width: MLP(channels * size**2, width, width, ways), "MLP"
+    ),
+}
+"""All networks by name; a network of your own is one line more."""
+
+
+def make_network(name: str, *, ways: int, channels: int, image_size: int, width: int) -> nn.Module:
+    """Build a network by name, initialised from torch's global random state.
 
     Parameters
     ----------
-    name : {"convnet4", "resnet12", "mlp"}
-        Which network.  ``mlp`` has two hidden layers of `width` units.
+    name : str
+        A key of :data:`NETWORKS`.
     ways : int
         Number of classes.
     channels, image_size : int
         Shape of the images.
     width : int
-        Channels of each convolution block (of the first one of ResNet-12), or units of each
-        hidden layer.
-
-    Returns
-    -------
-    nn.Module
-        Initialised from torch's global random state.
+        Channels of each convolution block (of the first one of ResNet-12), or units of each of the
+        two hidden layers of ``mlp``.
 
     Raises
     ------
     ValueError
         For an unknown name.
     """
-    if name == "convnet4":
-        return ConvNet4(ways, channels, image_size, width)
-    if name == "mlp":
-        return MLP(channels * image_size**2, width, width, ways)
-    if name == "resnet12":
-        return ResNet12(ways, channels, width)
-    raise ValueError(f"unknown network {name!r}; known are 'convnet4', 'resnet12', 'mlp'")
+    if name not in NETWORKS:
+        raise ValueError(f"unknown network {name!r}{closest(name, NETWORKS)}")
+    return NETWORKS[name].make(ways, channels, image_size, width)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from wheretolearn.networks import NetworkName, make_network
+from wheretolearn.networks import make_network
 from wheretolearn.rules import Rule, make_rule
 from wheretolearn.types import Batch, Params, Task
 
@@ -31,7 +31,7 @@ class Case:
 class FewShot(Case):
     """Meta-steps of sparse-MAML, counted in tasks."""
 
-    network: NetworkName = "convnet4"
+    network: str = "convnet4"
     image_size: int
     channels: int
     width: int

@@ -145,16 +145,9 @@ def overview(found: Sequence[Entry], link: str = "{}.html") -> str:
     rows = []
     for e in found:
         name = inline(f"{e.claim.number}. {e.claim.says}")
-        linked = Markdown(f"[{name}]({link.format(e.claim.page)})") if e.claim.page else name
-        rows.append(
-            (
-                linked,
-                e.claim.problem,
-                e.verdict,
-                shown(e),
-                "–" if e.paper is None else f"{e.paper:.2f}",
-            )
-        )
+        linked = Markdown(f"[{name}]({link.format(e.claim.page)})")
+        paper = "–" if e.paper is None else f"{e.paper:.2f}"
+        rows.append((linked, e.claim.problem, e.verdict, shown(e), paper))
     header = ("claim", "tested on", "verdict", "estimate [95 % interval]", "paper")
     return table(header, rows)
 
@@ -171,16 +164,10 @@ def beforehand(found: Sequence[Entry]) -> str:
 
 def settings(found: Sequence[Entry]) -> str:
     """Return what each claim was tested in as a table in Markdown, with its number of runs."""
-    rows = [
-        (
-            e.claim.number,
-            e.claim.problem,
-            setting(e.claim.runs),
-            f"{e.done} of {len(_planned(e.claim))}",
-        )
-        for e in found
-        if e.claim.runs
-    ]
+    rows = []
+    for e in found:
+        done = f"{e.done} of {len(_planned(e.claim))}"
+        rows.append((e.claim.number, e.claim.problem, setting(e.claim.runs), done))
     return table(("claim", "tested on", "setting", "runs"), rows)
 
 

@@ -15,9 +15,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from reproduction.report.curves import LAYERS, Curve, curve, layer_sparsity
+from reproduction.report.curves import Curve, curve, layer_sparsity
 from reproduction.report.curves import test_accuracies as accuracies_by_seed
-from reproduction.report.frame import by_experiment, finished
+from reproduction.report.frame import by_experiment, finished, kernels
 from reproduction.report.naming import stamp
 from reproduction.report.noise import noise_curve
 from reproduction.report.plotkit import legend_above, set_theme
@@ -150,7 +150,7 @@ def _row(title: str, records: Sequence[Record]) -> Fig1:
         if level == 50:
             out.centre = {
                 layer: _percent(curve(done, functools.partial(layer_sparsity, layer=layer)))
-                for layer in LAYERS
+                for layer in kernels(done[0]["tensors"])
             }
     out.left = dict(sorted(out.left.items()))
     p = records[0]["parameters"]

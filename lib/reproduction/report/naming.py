@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import wheretolearn.networks
 from reproduction.report.frame import by_experiment, finished
 from reproduction.report.markdown import interval
 from reproduction.runs.experiment import Experiment
@@ -91,7 +92,7 @@ def stamp(records: Sequence[Record]) -> str:
     )
 
 
-NETWORKS = {"convnet4": "ConvNet-4", "resnet12": "ResNet-12", "mlp": "MLP"}
+NETWORKS = {name: network.title for name, network in wheretolearn.networks.NETWORKS.items()}
 """Networks as the tables call them."""
 
 

@@ -23,7 +23,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from wheretolearn.data.catalogue import row_of
-from wheretolearn.networks import NetworkName, make_network
+from wheretolearn.networks import NETWORKS, make_network
 from wheretolearn.precision import Precision, check_precision
 from wheretolearn.rules import Rule, make_rule
 from wheretolearn.suggestions import closest
@@ -165,7 +165,7 @@ class Experiment(Changeable):
     """Support images of each class."""
     queries: int = 15
     """Query images of each class, in training and in testing."""
-    network: NetworkName = "convnet4"
+    network: str = "convnet4"
     """``convnet4``, ``resnet12`` or ``mlp``."""
     width: int = 64
     """Channels of each convolution block (ResNet-12: of the first one; MLP: hidden units)."""
@@ -229,6 +229,8 @@ class Experiment(Changeable):
             raise ValueError(f"test_tasks must be 0 or more, got {self.test_tasks}")
         if self.outer_clamp < 0:
             raise ValueError(f"outer_clamp must be 0 or more, got {self.outer_clamp}")
+        if self.network not in NETWORKS:
+            raise ValueError(f"unknown network {self.network!r}{closest(self.network, NETWORKS)}")
         check_precision(self.precision)
         for probe in self.probes:
             check_probe(probe)
@@ -305,9 +307,7 @@ class Experiment(Changeable):
 
 
 @functools.cache
-def image_flops(
-    network: NetworkName, ways: int, channels: int, image_size: int, width: int
-) -> float:
+def image_flops(network: str, ways: int, channels: int, image_size: int, width: int) -> float:
     """Return the operations of a forward pass of one image."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         module = make_network(
