@@ -32,11 +32,11 @@ def tasks(count, *shape):
     return [Task(Batch(a[:6], y), Batch(a[6:], y)) for a in x]
 
 
-def learner(channels=1, method="sparse-maml", width=4, seed=0, inner_steps=2, **settings):
+def learner(channels=1, method="sparse-maml", width=4, seed=0, inner_steps=2, rule=(), **settings):
     torch.manual_seed(seed)
     return MetaLearner(
         ConvNet4(3, channels, 16, width),
-        make_rule(method),
+        make_rule(method, **dict(rule)),
         generator=torch.Generator().manual_seed(seed),
         inner_steps=inner_steps,
         device="cpu",
@@ -79,58 +79,42 @@ def trained(**settings):
     return made.state_dict()
 
 
-@pytest.mark.parametrize("weights_alone", [False, True])
-def test_a_state_of_another_shape_is_refused_whole(weights_alone):
-    """A kernel of one channel would spread over three."""
-    state = trained(channels=1)
-    if weights_alone:
-        state = {k: state[k] for k in ("params", "rule_params")}
-    refused(learner(channels=3, seed=1), state, r"layer1\.conv\.weight")
-
-
-def test_a_state_of_another_width_or_of_other_names_is_refused_whole():
-    state = trained()
-    refused(learner(width=6, seed=1), state, r"layer1\.conv\.weight")
-    lacking = copy.deepcopy(state)
-    del lacking["params"]["output.bias"]
-    refused(learner(seed=1), lacking, r"output\.bias")
-    more = copy.deepcopy(state)
-    more["rule_params"]["layer9.weight"] = torch.zeros(1)
-    refused(learner(seed=1), more, r"layer9\.weight")
-    del lacking["params"]
-    refused(learner(seed=1), lacking, "params")
-
-
-def test_numbers_of_another_kind_are_refused():
-    state = trained()
-    state["params"]["output.bias"] = state["params"]["output.bias"].long()
-    refused(learner(seed=1), state, r"output\.bias")
-    state["params"]["output.bias"] = [0.0, 0.0, 0.0]
-    refused(learner(seed=1), state, r"output\.bias")
-
-
-def test_another_precision_is_taken():
-    state = trained()
-    state["params"] = {n: p.double() for n, p in state["params"].items()}
-    mine = learner(seed=1)
-    mine.load_state_dict(state)
-    assert mine.params["output.bias"].dtype == torch.float32
-
-
-def test_an_optimizer_of_another_shape_or_kind_is_refused_whole():
-    state = trained()
+def flatten(state):
     for value in state["optimizer"]["state"].values():
         value["exp_avg"] = value["exp_avg"].flatten()
-    refused(learner(seed=1), state, r"layer1\.conv\.weight")
+
+
+BIAS, KERNEL = "output.bias", r"layer1\.conv\.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda s: s["params"].pop(BIAS), BIAS),
+        (lambda s: s["params"].update({BIAS: torch.zeros(3).long()}), BIAS),
+        (lambda s: s["params"].update({BIAS: [0.0, 0.0, 0.0]}), BIAS),
+        (lambda s: s["rule_params"].update(more=torch.zeros(1)), "more"),
+        (lambda s: s.pop("params"), "params"),
+        (lambda s: s["optimizer"]["state"].update({99: {}}), "optimizer"),
+        (lambda s: s["optimizer"]["param_groups"][0]["params"].pop(), "optimizer"),
+        (lambda s: s.update(optimizer=trained(outer="nesterov")["optimizer"]), "optimizer"),
+        (flatten, KERNEL),
+    ],
+)
+def test_what_does_not_fit_is_refused_whole(change, match):
     state = trained()
-    state["optimizer"]["state"][99] = state["optimizer"]["state"][0]
-    refused(learner(seed=1), state, "optimizer")
-    fewer = trained()
-    fewer["optimizer"]["param_groups"][0]["params"].pop()
-    refused(learner(seed=1), fewer, "optimizer")
+    change(state)
+    refused(learner(seed=1), state, match)
+
+
+@pytest.mark.parametrize("weights_alone", [False, True])
+@pytest.mark.parametrize("other", [{"channels": 3}, {"width": 6}])
+def test_a_state_of_another_shape_is_refused_whole(weights_alone, other):
+    """A kernel of one channel would spread over three."""
     state = trained()
-    state["optimizer"] = trained(outer="nesterov")["optimizer"]
-    refused(learner(seed=1), state, "optimizer")
+    if weights_alone:
+        state = {k: state[k] for k in ("params", "rule_params")}
+    refused(learner(seed=1, **other), state, KERNEL)
 
 
 @pytest.mark.parametrize("nothing", [None, {}, [], 3])
@@ -144,21 +128,15 @@ def test_what_an_older_rule_lacks_has_its_default(field):
     state = trained()
     assert state["settings"].pop(field) in (False, "uniform", 0)
     learner(seed=1).load_state_dict(state)
-    made = MetaLearner(
-        ConvNet4(3, 1, 16, 4),
-        make_rule("sparse-maml", mask_init="kaiming"),
-        inner_steps=2,
-        device="cpu",
-    )
     if field == "mask_init":
-        refused(made, state, field)
+        refused(learner(rule={"mask_init": "kaiming"}), state, field)
 
 
 @pytest.mark.parametrize(
     "settings",
     [
         {"method": "meta-sgd"},
-        {"method": "sparse-relu-maml"},
+        {"rule": {"inner_rate": 0.5}},
         {"inner_steps": 3},
         {"order": 2},
         {"outer": "nesterov"},
@@ -166,29 +144,22 @@ def test_what_an_older_rule_lacks_has_its_default(field):
     ],
 )
 def test_a_state_of_another_method_is_refused(settings):
-    refused(learner(seed=1, **settings), trained(), next(iter(settings)).replace("method", "gate"))
+    name = {"method": "gate", "rule": "inner_rate"}.get(*[next(iter(settings))] * 2)
+    refused(learner(seed=1, **settings), trained(), name)
 
 
-def test_the_rate_of_a_rule_belongs_to_a_state():
-    state = trained(method="maml")
-    mine = MetaLearner(
-        ConvNet4(3, 1, 16, 4), make_rule("maml", inner_rate=0.5), inner_steps=2, device="cpu"
-    )
-    refused(mine, state, "inner_rate")
-
-
-def test_a_state_goes_through_a_file_and_training_goes_on():
-    mine = learner()
-    batches = [tasks(2, 1, 16, 16), tasks(3, 1, 16, 16)]
-    mine.step(batches[0])
-    file = io.BytesIO()
-    torch.save(mine.state_dict(), file)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_state_of_any_precision_goes_through_a_file_and_training_goes_on(dtype):
+    mine, other, file = learner(), learner(seed=1), io.BytesIO()
+    mine.step(tasks(2, 1, 16, 16))
+    state = mine.state_dict()
+    torch.save(state | {"params": {n: p.to(dtype) for n, p in state["params"].items()}}, file)
     file.seek(0)
-    other = learner(seed=1)
     other.load_state_dict(torch.load(file, weights_only=True))
     for one in (mine, other):
-        one.step(batches[1])
+        one.step(tasks(3, 1, 16, 16))
     assert_same(mine.state_dict(), other.state_dict())
+    assert other.params[BIAS].dtype == torch.float32
 
 
 def test_weights_alone_and_states_that_do_not_say_what_they_are():
