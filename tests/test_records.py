@@ -24,7 +24,7 @@ from reproduction.runs import records
 from synthetic import TINY, image_set, made_up_osaka_record, made_up_record
 from synthetic_streams import stream_record
 
-SCHEMA = json.loads(resources.files("wheretolearn").joinpath("record.schema.json").read_text())
+SCHEMA = json.loads(resources.files("reproduction.runs").joinpath("record.schema.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -387,7 +387,7 @@ def test_a_file_is_replaced_and_readable_by_others(tmp_path):
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from wheretolearn import records
+from reproduction.runs import records
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
 folder = Path(sys.argv[1])

@@ -337,4 +337,4 @@ def _spread(rate: Tensor | float, p: Tensor, rates: Rates) -> Tensor:
     """Return a rate in the shape of its parameter, [K, ...] where it differs by step."""
     r = torch.as_tensor(rate, dtype=p.dtype, device=p.device).detach()
     shape = (len(r), *p.shape) if isinstance(rates, ByStep) else p.shape
-    return r.reshape(*r.shape, *[1] * (len(shape) - r.ndim)).expand(shape).clone()
+    return r.reshape((*r.shape, *[1] * (len(shape) - r.ndim))).expand(shape).clone()

@@ -170,7 +170,9 @@ class Rule:
     def check_alike(self) -> None:
         """Raise :class:`ValueError` if tasks differ in their rates, or do not start as stored."""
         if self.noise or self.masks_start or self.steps:
-            raise ValueError("in a stream a rule has no noise, masked start or rates by step")
+            raise ValueError(
+                "in a stream a rule has neither noise nor a masked start nor rates by step"
+            )
 
     def moves(self, names: Iterable[str]) -> list[str]:
         """Return those of the parameter `names` that may ever move, in order.
@@ -340,7 +342,7 @@ class Rule:
         """Return rates in the shape of their gradients: of every weight, [K, ...] by step."""
         if rate.shape == grads.shape:
             return rate
-        return rate.reshape(*rate.shape, *[1] * (grads.ndim - rate.ndim)).expand_as(grads)
+        return rate.reshape((*rate.shape, *[1] * (grads.ndim - rate.ndim))).expand_as(grads)
 
     def pull_back_start(
         self, rule_params: Params, params: Params, start_grads: Mapping[str, Tensor]
@@ -495,6 +497,6 @@ def count_frozen(rates: Rates, params: Mapping[str, Tensor]) -> dict[str, Count]
         rate = torch.as_tensor(rates.get(name, 0.0)).detach()
         if isinstance(rates, ByStep) and name in rates:
             rate = rate.abs().amax(0)  # moved at any step
-        rate = rate.reshape(*rate.shape, *[1] * (p.ndim - rate.ndim)).expand(p.shape)
+        rate = rate.reshape((*rate.shape, *[1] * (p.ndim - rate.ndim))).expand(p.shape)
         counts[name] = Count(int((rate == 0).sum()), p.numel())
     return counts
