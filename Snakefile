@@ -156,10 +156,11 @@ rule run:
 
 
 def shown(wildcards):
-    """Return the records of the reader's own runs that a notebook shows."""
+    """Return the records of the reader's own runs that a notebook shows; dear ones as they are."""
     if wildcards.notebook not in study.FIGURES[PROFILE]:
         return []
-    return [run.record for run in study.plan(PROFILE, wildcards.notebook)]
+    wanted = [run.record for run in study.plan(PROFILE, wildcards.notebook)]
+    return wanted if REMADE else [record for record in wanted if Path(record).exists()]
 
 
 rule notebook:
