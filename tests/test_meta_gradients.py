@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from textbook import assert_close, episodes, gradients, leaves, outer_loss
 from wheretolearn import METHODS, Batch, MetaLearner, Task, make_rule
 from wheretolearn.inner_loop import FunctionalModule, adapt, first_order, second_order
 from wheretolearn.networks import MLP, ConvNet4
 
 STEPS = [0, 1, 2, 5]
-CLASSES = torch.arange(42) % 3
 NOT_PLAIN = ("sparse-maml-plus", "masked-weights")  # more than a rate for each weight
 PLAIN = [m for m in METHODS if m not in NOT_PLAIN]
 
@@ -23,14 +23,9 @@ PLAIN = [m for m in METHODS if m not in NOT_PLAIN]
 def problem(request):
     """A network as a function, its parameters, and a task, in float64."""
     torch.manual_seed(3)
-    net: nn.Module
-    if request.param == "mlp":
-        net, x = MLP(6, 7, 5, 3), torch.randn(30, 6)
-    else:
-        net, x = ConvNet4(ways=3, channels=2, image_size=16, width=3), torch.randn(30, 2, 16, 16)
-    net, x = net.double(), x.double()
-    y = CLASSES[:30]
-    task = Task(Batch(x[:12], y[:12]), Batch(x[12:], y[12:]))
+    shape = (6,) if request.param == "mlp" else (2, 16, 16)
+    net = MLP(6, 7, 5, 3) if len(shape) == 1 else ConvNet4(3, 2, 16, width=3)
+    net, (task,) = net.double(), episodes(1, 12, 18, *shape)
     return FunctionalModule(net), dict(net.named_parameters()), task
 
 
@@ -79,43 +74,12 @@ TEXTBOOK_RATE = {
 }
 
 
-def textbook(method, forward, params, m, task, steps, alpha, create_graph):
-    """The usual form: masks and parameters in one autograd graph over the steps."""
-    theta = {n: p.detach().clone().requires_grad_() for n, p in params.items()}
-    m = {n: x.detach().clone().requires_grad_() for n, x in m.items()}
-    head = ".".join(list(params)[-1].split(".")[:-1])
-    fast = dict(theta)
-    for _ in range(steps):
-        loss = F.cross_entropy(forward(fast, task.support.inputs), task.support.targets)
-        grads = torch.autograd.grad(loss, list(fast.values()), create_graph=create_graph)
-        new = {}
-        for (n, p), g in zip(fast.items(), grads, strict=True):
-            in_head = n.startswith(head + ".")
-            if method == "maml" or (method == "anil" and in_head):
-                rate = alpha
-            elif method == "boil":
-                rate = 0.0 if in_head else alpha
-            elif method == "anil":
-                rate = 0.0
-            else:
-                rate = TEXTBOOK_RATE[method](m[n], alpha)
-            new[n] = p - rate * g
-        fast = new
-    loss = F.cross_entropy(forward(fast, task.query.inputs), task.query.targets)
-    grads = torch.autograd.grad(
-        loss, [*theta.values(), *m.values()], allow_unused=True, materialize_grads=True
-    )
-    return (
-        loss,
-        dict(zip(theta, grads[: len(theta)], strict=True)),
-        dict(zip(m, grads[len(theta) :], strict=True)),
-    )
-
-
-def assert_equal(got, want, tolerance=1e-12):
-    assert got.keys() == want.keys()
-    for n in want:
-        torch.testing.assert_close(got[n], want[n], rtol=1e-9, atol=tolerance)
+def rate_of(method, name, number, head, alpha=0.3):
+    """Return the rate of a tensor, written apart from the library."""
+    if method in TEXTBOOK_RATE:
+        return TEXTBOOK_RATE[method](number, alpha)
+    still = {"maml": False, "anil": not name.startswith(head), "boil": name.startswith(head)}
+    return 0.0 if still[method] else alpha
 
 
 @pytest.mark.parametrize("steps", STEPS)
@@ -127,11 +91,18 @@ def test_meta_gradient_is_that_of_the_usual_graph(problem, method, steps, order)
     rates = rule.rates(m, params)
     library = first_order if order == 1 else second_order
     got = library(forward, F.cross_entropy, params, rates, task, steps)
-    loss, outer, rule_grads = textbook(method, forward, params, m, task, steps, 0.3, order == 2)
+    theta, numbers = leaves(params), leaves(m)
+    head = list(params)[-1].rpartition(".")[0] + "."
+
+    def step(n, p, g, k):
+        return p - rate_of(method, n, numbers.get(n), head) * g
+
+    loss = outer_loss(forward, theta, step, task, steps, order == 2)
+    outer, rule_grads = gradients(loss, theta, numbers)
     torch.testing.assert_close(got.loss, loss.detach())
-    assert_equal(got.params, outer)
+    assert_close(got.params, outer, 1e-12)
     if rule.learned:
-        assert_equal(rule.pull_back(m, got.rates), rule_grads)
+        assert_close(rule.pull_back(m, got.rates), rule_grads, 1e-12)
         if steps:
             assert any(g.abs().max() > 1e-6 for g in rule_grads.values()), "the test is empty"
 
@@ -141,8 +112,7 @@ def test_second_order_is_the_finite_difference(method):
     """For rules without straight-through, the exact gradient is the slope of the loss."""
     torch.manual_seed(5)
     net = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()  # no kinks
-    x, y = torch.randn(20, 4).double(), torch.arange(20) % 3
-    task = Task(Batch(x[:10], y[:10]), Batch(x[10:], y[10:]))
+    (task,) = episodes(1, 10, 10, 4)
     forward, params = FunctionalModule(net), dict(net.named_parameters())
     rule, m = rule_and_numbers(method, params)
 
@@ -189,23 +159,17 @@ def test_quadratic_loss_against_the_matrix_power(steps, order):
     d = torch.randn(5, generator=gen, dtype=torch.float64)
     r = torch.tensor([0.0, 0.1, 0.2, 0.0, 0.3], dtype=torch.float64)
 
-    class Point(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.phi = nn.Parameter(theta.clone())
-
-        def forward(self, x):
-            return self.phi - x[0]
+    def forward(params, x):
+        return params["phi"] - x[0]
 
     def criterion(outputs, targets):
         return outputs @ A @ outputs / 2
 
-    net = Point()
     task = Task(Batch(c[None], c), Batch(d[None], d))
     M = torch.matrix_power(torch.eye(5, dtype=torch.float64) - torch.diag(r) @ A, steps)
     phi = c + M @ (theta - c)
     library = first_order if order == 1 else second_order
-    got = library(FunctionalModule(net), criterion, {"phi": net.phi}, {"phi": r}, task, steps)
+    got = library(forward, criterion, {"phi": theta}, {"phi": r}, task, steps)
     outer = A @ (phi - d)
     torch.testing.assert_close(got.loss, (phi - d) @ A @ (phi - d) / 2)
     if order == 2:
@@ -224,16 +188,10 @@ def test_quadratic_loss_against_the_matrix_power(steps, order):
 def test_a_meta_step_is_adam_on_the_mean_meta_gradient(method):
     torch.manual_seed(0)
     net = MLP(6, 4, 3).double()
-    tasks = [
-        Task(Batch(x[:8], CLASSES[:8]), Batch(x[8:], CLASSES[:12]))
-        for x in torch.randn(3, 20, 6, dtype=torch.float64)
-    ]
+    tasks = episodes(3, 8, 12, 6)
     rule = make_rule(method, inner_rate=0.3)
     learner = MetaLearner(net, rule, inner_steps=2, device="cpu")
-    theta, masks = (
-        {n: p.clone().requires_grad_() for n, p in part.items()}
-        for part in (learner.params, learner.rule_params)
-    )
+    theta, masks = leaves(learner.params), leaves(learner.rule_params)
     parts = FunctionalModule(net), F.cross_entropy, theta, rule.rates(masks, theta)
     results = [first_order(*parts, task, 2) for task in tasks]
     for n, p in theta.items():
@@ -246,8 +204,8 @@ def test_a_meta_step_is_adam_on_the_mean_meta_gradient(method):
     torch.optim.Adam(groups).step()
     start = {n: p.detach().clone() for n, p in net.named_parameters()}
     assert learner.step(tasks).losses == pytest.approx([float(r.loss) for r in results])
-    assert_equal(learner.params, {n: p.detach() for n, p in theta.items()})
-    assert_equal(learner.rule_params, {n: p.detach() for n, p in masks.items()})
+    assert_close(learner.params, {n: p.detach() for n, p in theta.items()})
+    assert_close(learner.rule_params, {n: p.detach() for n, p in masks.items()})
     assert all(torch.equal(p, start[n]) for n, p in net.named_parameters()), "module was changed"
 
 
@@ -257,18 +215,14 @@ def test_masks_from_noise_and_masked_weights(monkeypatch, method, order):
     """One meta-gradient over two tasks, by one autograd graph with textbook masks."""
     torch.manual_seed(4)
     net = ConvNet4(ways=3, channels=2, image_size=16, width=3).double()
-    tasks = [
-        Task(Batch(x[:6], CLASSES[:6]), Batch(x[6:], CLASSES[:15]))
-        for x in torch.randn(2, 21, 2, 16, 16).double()
-    ]
+    tasks = episodes(2, 6, 15, 2, 16, 16)
     rule = make_rule(method, inner_rate=0.3, noise=5 if method == "sparse-maml-plus" else 0)
     learner = MetaLearner(net, rule, inner_steps=3, order=order, device="cpu")
     noises = [torch.randn(5), torch.randn(5)]
     if rule.noise:
         left = iter(noises)
         monkeypatch.setattr(type(rule), "draw", lambda self: next(left))
-    theta = {n: p.clone().requires_grad_() for n, p in learner.params.items()}
-    m = {n: p.clone().requires_grad_() for n, p in learner.rule_params.items()}
+    theta, m = leaves(learner.params), leaves(learner.rule_params)
     forward, total = FunctionalModule(net), torch.zeros((), dtype=torch.float64)
     for task, noise in zip(tasks, noises, strict=True):
         masks = {}
@@ -278,28 +232,26 @@ def test_masks_from_noise_and_masked_weights(monkeypatch, method, order):
                 made = m[f"{n}@map"] @ (m["@scale"] * noise.double())
                 number = number + made.reshape(number.shape)
             masks[n] = StepStraightThrough.apply(number)
-        fast = dict(theta)
+        start = dict(theta)
         if method == "masked-weights":  # vectors start as they are
-            fast = {n: masks[n] * p if p.ndim > 1 else p for n, p in theta.items()}
-        for _ in range(3):
-            loss = F.cross_entropy(forward(fast, task.support.inputs), task.support.targets)
-            grads = torch.autograd.grad(loss, list(fast.values()), create_graph=order == 2)
-            steps = zip(fast.items(), grads, strict=True)
-            fast = {n: p - 0.3 * masks[n] * g for (n, p), g in steps}
-        total = total + F.cross_entropy(forward(fast, task.query.inputs), task.query.targets) / 2
-    leaves = theta | {f"{n} of the rule": number for n, number in m.items()}
-    want = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)
+            start = {n: masks[n] * p if p.ndim > 1 else p for n, p in theta.items()}
+
+        def step(n, p, g, k, masks=masks):
+            return p - 0.3 * masks[n] * g
+
+        total = total + outer_loss(forward, start, step, task, 3, order == 2) / 2
+    outer, inner = gradients(total, theta, m)
     learner.step(tasks)
-    got = [p.grad for p in [*learner.params.values(), *learner.rule_params.values()]]
-    for n, ours, theirs in zip(leaves, got, want, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
-        assert theirs.abs().max() > 0 or "conv.b" in n, "the test is empty"
+    assert_close({n: p.grad for n, p in learner.params.items()}, outer)
+    assert_close({n: p.grad for n, p in learner.rule_params.items()}, inner)
+    empty = [n for n, g in (outer | inner).items() if not g.any() and "conv.b" not in n]
+    assert not empty, "the test is empty"
 
 
 def test_memory_does_not_grow_with_the_steps():
     """No tensor of step k is alive at step k + 1: count live tensors early and late."""
     net = MLP(6, 8, 3).double()
-    params, batch = dict(net.named_parameters()), Batch(torch.randn(12, 6).double(), CLASSES[:12])
+    params, (task,) = dict(net.named_parameters()), episodes(1, 12, 12, 6)
     alive, calls = {}, itertools.count(1)
 
     def criterion(outputs, targets):
@@ -309,7 +261,7 @@ def test_memory_does_not_grow_with_the_steps():
         return F.cross_entropy(outputs, targets)
 
     rates = make_rule("maml").rates({}, params)
-    first_order(FunctionalModule(net), criterion, params, rates, Task(batch, batch), 20)
+    first_order(FunctionalModule(net), criterion, params, rates, task, 20)
     assert alive[20] <= alive[2]
 
 
@@ -319,8 +271,7 @@ def test_memory_does_not_grow_with_the_steps():
 def test_gpu_step_equals_cpu_step(method):
     torch.manual_seed(0)
     net = ConvNet4(ways=3, channels=1, image_size=16, width=4).double()
-    x, y = torch.randn(24, 1, 16, 16).double(), torch.arange(24) % 3
-    task = Task(Batch(x[:9], y[:9]), Batch(x[9:], y[9:]))
+    (task,) = episodes(1, 9, 15, 1, 16, 16)
     learners = [
         MetaLearner(
             copy.deepcopy(net),
@@ -333,7 +284,7 @@ def test_gpu_step_equals_cpu_step(method):
     ]
     for learner in learners:
         learner.step([task])
-    assert_equal({n: p.cpu() for n, p in learners[1].params.items()}, learners[0].params, 1e-9)
+    assert_close({n: p.cpu() for n, p in learners[1].params.items()}, learners[0].params, 1e-9)
 
 
 class Tied(torch.nn.Module):

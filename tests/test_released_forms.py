@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from reproduction.plan import study
-from wheretolearn import Batch, MetaLearner, Task, make_rule
+from textbook import episodes, gradients, leaves, outer_loss
+from wheretolearn import MetaLearner, make_rule
 from wheretolearn.inner_loop import FunctionalModule
 from wheretolearn.networks import ConvNet4, ResNet12
 from wheretolearn.rules import count_frozen
@@ -43,26 +44,11 @@ def half_mask(m):
 
 def learner_and_tasks(rule, tasks=2, **settings):
     torch.manual_seed(4)
-    net, y = ConvNet4(ways=3, channels=2, image_size=16, width=6).double(), torch.arange(21) % 3
-    made = [
-        Task(Batch(x[:6], y[:6]), Batch(x[6:], y[6:]))
-        for x in torch.randn(tasks, 21, 2, 16, 16).double()
-    ]
+    net = ConvNet4(ways=3, channels=2, image_size=16, width=6).double()
     chosen: dict[str, Any] = {"inner_steps": STEPS, "device": "cpu"} | settings
     generator = torch.Generator().manual_seed(0)
-    return MetaLearner(net, rule, generator=generator, **chosen), made
-
-
-def outer_loss(forward, start, step, task, steps, graph):
-    """The query loss after an inner loop, in one graph."""
-    fast = dict(start)
-    for _ in range(steps):
-        loss = F.cross_entropy(forward(fast, task.support.inputs), task.support.targets)
-        grads = torch.autograd.grad(
-            loss, list(fast.values()), create_graph=graph, materialize_grads=True
-        )
-        fast = {n: step(n, p, g) for (n, p), g in zip(fast.items(), grads, strict=True)}
-    return F.cross_entropy(forward(fast, task.query.inputs), task.query.targets)
+    learner = MetaLearner(net, rule, generator=generator, **chosen)
+    return learner, episodes(tasks, 6, 15, 2, 16, 16)
 
 
 @pytest.mark.parametrize("order", [1, 2])
@@ -85,7 +71,7 @@ def test_updates_of_sparse_maml_plus(monkeypatch, order):
     monkeypatch.setattr(type(rule), "draw", lambda self: queue.pop(0))
 
     ours = {n: p.clone() for n, p in learner.rule_params.items()}
-    theta = {n: p.clone().requires_grad_() for n, p in learner.params.items()}
+    theta = leaves(learner.params)
     kernels = [n for n, p in theta.items() if p.ndim == 4]
     plain = {n: ours[n].requires_grad_() for n in theta if n not in kernels}
     linear = nn.Linear(NOISE, sum(theta[n].numel() for n in kernels)).double()
@@ -110,7 +96,7 @@ def test_updates_of_sparse_maml_plus(monkeypatch, order):
             }
             masks = {n: half_mask(m) for n, m in numbers.items()}
 
-            def step(n, p, g, masks=masks):
+            def step(n, p, g, k, masks=masks):
                 return p - RATE * (g * masks[n])
 
             total = total + outer_loss(forward, theta, step, task, STEPS, order == 2)
@@ -169,29 +155,27 @@ MASKED = make_rule("masked-weights", inner_rate=RATE, init_sparsity=0.1, as_rele
 @pytest.mark.parametrize(("order", "steps"), itertools.product([1, 2], [0, 1, 3]))
 def test_gradients_of_masked_weights(order, steps):
     learner, tasks = learner_and_tasks(MASKED, order=order, inner_steps=steps, stacked=order == 1)
-    theta = {n: p.clone().requires_grad_() for n, p in learner.params.items()}
-    m = {n: p.clone().requires_grad_() for n, p in learner.rule_params.items()}
+    theta = leaves(learner.params)
+    m = leaves(learner.rule_params)
     forward = FunctionalModule(learner.module)
     total = torch.zeros((), dtype=torch.float64)
     for task in tasks:
         masks = {n: half_mask(number) for n, number in m.items()}
         start = {n: p * masks[n] for n, p in theta.items()}
 
-        def step(n, p, g, masks=masks):
+        def step(n, p, g, k, masks=masks):
             return (p - RATE * g) * masks[n]
 
         total = total + outer_loss(forward, start, step, task, steps, order == 2)
-    leaves = [*theta.values(), *m.values()]
-    want = torch.autograd.grad(total, leaves, materialize_grads=True)
+    outer, inner = gradients(total, theta, m)
     score = learner.step(tasks)
     assert score.loss == pytest.approx(float(total.detach()) / 2, rel=1e-12)
-    for p, w in zip(learner.params.values(), want[: len(theta)], strict=True):
-        close(p.grad, w / 2)
-    for p, w in zip(learner.rule_params.values(), want[len(theta) :], strict=True):
-        close(p.grad, w)  # half the sum, twice the derivative
-    head = m["output.weight"]
-    gradient = want[len(theta) + list(m).index("output.weight")]
-    assert (gradient[head < 0] != 0).any(), "what is frozen can come back"
+    for n, p in learner.params.items():
+        close(p.grad, outer[n] / 2)
+    for n, p in learner.rule_params.items():
+        close(p.grad, inner[n])  # half the sum, twice the derivative
+    frozen = m["output.weight"] < 0
+    assert (inner["output.weight"][frozen] != 0).any(), "what is frozen can come back"
 
 
 @pytest.mark.parametrize("stacked", [False, True])
@@ -201,7 +185,7 @@ def test_masked_weights_adapt_and_stay_masked(stacked):
     assert any((mask == 0).any() for n, mask in masks.items() if mask.ndim == 1)
     start = {n: (p * masks[n]).requires_grad_() for n, p in learner.params.items()}
 
-    def step(n, p, g):
+    def step(n, p, g, k):
         return (p - RATE * g) * masks[n]
 
     loss = outer_loss(FunctionalModule(learner.module), start, step, tasks[0], STEPS, False)
