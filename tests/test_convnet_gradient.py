@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from textbook import assert_close
 from wheretolearn.fast.convnet import ByHand
 from wheretolearn.fast.convnet import gradient as gradient_by_hand
 from wheretolearn.fast.first_block import survey
@@ -43,9 +44,7 @@ def test_it_is_autograds(side, width):
     found = ByHand(network, images, targets, list(params))(params)
     want = autograd(network, params, images, targets)
     assert list(found) == list(want)
-    for name, gradient in want.items():
-        torch.testing.assert_close(found[name], gradient, rtol=0, atol=1e-11, msg=name)
-        assert found[name].shape == params[name].shape
+    assert_close(found, want, 1e-11)
 
 
 @pytest.mark.parametrize(("bright", "atol"), [(0, 2e-6), (100, 2e-5)])
@@ -142,7 +141,5 @@ def test_the_inner_loop_takes_it(steps, monkeypatch):
     with reference_only():
         plain = adapt(FunctionalModule(network), F.cross_entropy, params, rates, task, steps)
     assert len(calls) == steps
-    for name, p in plain.params.items():
-        torch.testing.assert_close(ours.params[name], p, rtol=0, atol=1e-11, msg=name)
-    for name, total in plain.gradient_sum.items():
-        torch.testing.assert_close(ours.gradient_sum[name], total, rtol=0, atol=1e-11, msg=name)
+    assert_close(ours.params, plain.params, 1e-11)
+    assert_close(ours.gradient_sum, plain.gradient_sum, 1e-11)

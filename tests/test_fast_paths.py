@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from reproduction.runs import probes
+from textbook import assert_close, episodes
 from wheretolearn.inner_loop import FunctionalModule, adapt
 from wheretolearn.meta import MetaLearner
 from wheretolearn.networks import ConvNet4, Head, ResidualBlock, ResNet12, Staged
@@ -16,15 +17,13 @@ from wheretolearn.rules import make_rule
 from wheretolearn.types import Batch, Rates
 
 
-def convnet(channels=1):
+def convnet(channels=1, side=32):
     torch.manual_seed(1)
-    return ConvNet4(3, channels, 32, 4).double()
+    return ConvNet4(3, channels, side, 4).double()
 
 
-def batch(channels=1):
-    generator = torch.Generator().manual_seed(2)
-    x = torch.randn(6, channels, 32, 32, generator=generator, dtype=torch.float64)
-    return Batch(x, torch.arange(6) % 3)
+def batch(channels=1, side=32):
+    return episodes(1, 6, 3, channels, side, side)[0].support
 
 
 class CallsEverything(nn.Module):
@@ -74,10 +73,15 @@ def plainly(network, support, moving=None, steps=2, seed=0):
     return {n.removeprefix("network."): p for n, p in params.items()}
 
 
-def assert_same(ours, theirs):
-    assert ours.keys() == theirs.keys()
-    for name, p in theirs.items():
-        torch.testing.assert_close(ours[name], p, rtol=0, atol=1e-10, msg=name)
+@pytest.mark.parametrize("moving", [None, "layer3", "output"])
+@pytest.mark.parametrize(("channels", "side"), [(1, 28), (1, 21), (3, 84), (3, 35)])
+def test_the_network_is_that_of_the_paper(channels, side, moving):
+    """With scales of either sign: the largest pixel is then the smallest before."""
+    net, support = convnet(channels, side), batch(channels, side)
+    for name, p in net.named_parameters():
+        p.data[::2] *= -1 if name.endswith("norm.weight") else 1
+    theirs = plainly(CallsEverything(copy.deepcopy(net)), support, moving, steps=3)
+    assert_close(adapted(net, support, moving, steps=3), theirs)
 
 
 class TanhConv(nn.Conv2d):
@@ -175,7 +179,7 @@ def test_a_changed_layer_is_honoured(channels, change):
     net.double()
     ours = adapted(net, batch(channels))
     theirs = plainly(CallsEverything(copy.deepcopy(net)), batch(channels))
-    assert_same(ours, theirs)
+    assert_close(ours, theirs)
 
 
 def test_hooks_on_every_module_are_honoured():
@@ -249,7 +253,7 @@ def test_a_changed_chain_is_honoured(channels, moving, change):
     CHAINS[change](net)
     ours = adapted(net, batch(channels), moving, steps=3)
     theirs = plainly(Itself(copy.deepcopy(net)), batch(channels), moving, steps=3)
-    assert_same(ours, theirs)
+    assert_close(ours, theirs)
 
 
 def test_a_hook_runs_once_for_each_call():

@@ -3,14 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
+from textbook import assert_close, episodes, rates_of
 from wheretolearn.fast.kernels import reference
 from wheretolearn.inner_loop import FunctionalModule, adapt, first_order, second_order
-from wheretolearn.networks import ConvBlock, ConvNet4, make_network, norm_act
-from wheretolearn.rules import make_rule
+from wheretolearn.networks import ConvBlock, make_network, norm_act
 from wheretolearn.seam import reference_only
-from wheretolearn.types import Batch, Task
 
 
 def make_inputs(shape, dtype=torch.float64, seed=0):
@@ -85,88 +83,21 @@ def test_any_memory_layout_is_accepted():
         torch.testing.assert_close(norm_act(other, weight, bias, pool=2), want, rtol=0, atol=0)
 
 
-class UsualConvNet4(nn.Module):
-    """ConvNet-4 as it is usually written: the readable reference."""
-
-    def __init__(self, ways, channels, image_size, width):
-        super().__init__()
-        for i in range(4):
-            block = nn.ModuleDict(
-                {
-                    "conv": nn.Conv2d(channels if i == 0 else width, width, 3, padding=1),
-                    "norm": nn.BatchNorm2d(width, track_running_stats=False),
-                }
-            )
-            self.add_module(f"layer{i + 1}", block)
-        self.output = nn.Linear(width * (image_size // 16) ** 2, ways)
-
-    def forward(self, x):
-        for block in list(self.children())[:-1]:
-            conv, norm = block.children()
-            x = F.max_pool2d(F.relu(norm(conv(x))), 2)
-        return self.output(x.flatten(1))
-
-
-def make_problem(channels, image_size, width=8, ways=3):
-    """A task, a network written in both ways, and a start with negative BatchNorm scales."""
-    torch.manual_seed(0)
-    fast = ConvNet4(ways, channels, image_size, width).double()
-    usual = UsualConvNet4(ways, channels, image_size, width).double()
-    params = {n: p.detach().clone() for n, p in fast.named_parameters()}
-    assert params.keys() == dict(usual.named_parameters()).keys()
-    for name, p in params.items():
-        if name.endswith("norm.weight"):
-            p[::2] *= -1
-    targets = torch.arange(ways).repeat(2)
-    support, query = (
-        Batch(torch.randn(2 * ways, channels, image_size, image_size).double(), targets)
-        for _ in range(2)
-    )
-    return fast, usual, params, Task(support, query)
-
-
-def rates_of(params, method):
-    rule = make_rule(method, inner_rate=0.1)
-    rule_params = rule.init(params, torch.Generator().manual_seed(0))
-    return {
-        n: r.detach() if isinstance(r, torch.Tensor) else r
-        for n, r in rule.rates(rule_params, params).items()
-    }
-
-
-@pytest.mark.parametrize("method", ["maml", "anil", "boil", "sparse-maml"])
-@pytest.mark.parametrize(("channels", "image_size"), [(1, 28), (1, 21), (3, 84), (3, 35)])
-def test_meta_gradient_equals_that_of_the_usual_network(method, channels, image_size):
-    fast, usual, params, task = make_problem(channels, image_size)
-    rates = rates_of(params, method)
-    ours = first_order(FunctionalModule(fast), F.cross_entropy, params, rates, task, 5)
-
-    def plain(p, x):  # no shortcut of FunctionalModule either
-        return torch.func.functional_call(usual, dict(p), (x,))
-
-    theirs = first_order(plain, F.cross_entropy, params, rates, task, 5)
-    torch.testing.assert_close(ours.loss, theirs.loss, rtol=0, atol=1e-10)
-    torch.testing.assert_close(ours.outputs, theirs.outputs, rtol=0, atol=1e-10)
-    for got, want in ((ours.params, theirs.params), (ours.rates, theirs.rates)):
-        assert got.keys() == want.keys()
-        for name in want:
-            torch.testing.assert_close(got[name], want[name], rtol=0, atol=1e-10, msg=name)
-
-
+@pytest.mark.parametrize("library", [first_order, second_order])
 @pytest.mark.parametrize(
     ("name", "channels", "steps"), [("convnet4", 1, 3), ("resnet12", 1, 1), ("resnet12", 3, 1)]
 )
-def test_exact_meta_gradient_through_the_kernels(name, channels, steps):
+def test_meta_gradients_through_the_kernels(name, channels, steps, library):
     torch.manual_seed(0)
     network = make_network(name, ways=3, channels=channels, image_size=16, width=4).double()
-    params = {n: p.detach() for n, p in network.named_parameters()}
-    batch = Batch(torch.randn(6, channels, 16, 16).double(), torch.arange(3).repeat(2))
-    start = (FunctionalModule(network), F.cross_entropy, params, rates_of(params, "sparse-maml"))
-    ours = second_order(*start, Task(batch, batch), steps)
+    params, rates = rates_of("sparse-maml", network)
+    (task,) = episodes(1, 6, 6, channels, 16, 16)
+    start = (FunctionalModule(network), F.cross_entropy, params, rates, task, steps)
+    ours = library(*start)
     with reference_only():
-        theirs = second_order(*start, Task(batch, batch), steps)
-    for n in params:
-        torch.testing.assert_close(ours.params[n], theirs.params[n], rtol=0, atol=1e-9)
+        theirs = library(*start)
+    assert_close(ours.params, theirs.params, 1e-9)
+    assert_close(ours.rates, theirs.rates, 1e-9)
 
 
 def test_reference_only_uses_no_kernel(monkeypatch):
@@ -183,7 +114,7 @@ def test_reference_only_uses_no_kernel(monkeypatch):
 
 @pytest.mark.parametrize(("method", "evaluations"), [("anil", 1), ("boil", 5), ("maml", 5)])
 def test_a_body_that_does_not_move_is_computed_once(method, evaluations, monkeypatch):
-    network = make_network("convnet4", ways=3, channels=3, image_size=16, width=4)
+    network = make_network("convnet4", ways=3, channels=3, image_size=16, width=4).double()
     calls, forward = [], ConvBlock.forward
 
     def counted(block, x):
@@ -191,7 +122,7 @@ def test_a_body_that_does_not_move_is_computed_once(method, evaluations, monkeyp
         return forward(block, x)
 
     monkeypatch.setattr(ConvBlock, "forward", counted)
-    params = {n: p.detach() for n, p in network.named_parameters()}
-    support = Batch(torch.randn(3, 3, 16, 16), torch.arange(3))
-    adapt(FunctionalModule(network), F.cross_entropy, params, rates_of(params, method), support, 5)
+    params, rates = rates_of(method, network)
+    (task,) = episodes(1, 3, 3, 3, 16, 16)
+    adapt(FunctionalModule(network), F.cross_entropy, params, rates, task.support, 5)
     assert len(calls) == 4 * evaluations

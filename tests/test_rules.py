@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from textbook import assert_close, episodes, gradients, leaves, outer_loss
+from textbook import assert_close, episodes, gradients, grads, leaves, outer_loss
 from wheretolearn import METHODS, MetaLearner, Rule, make_rule, rules
 from wheretolearn.inner_loop import FunctionalModule
 from wheretolearn.networks import MLP, ConvNet4
@@ -229,8 +229,8 @@ def test_a_gate_of_ones_own_has_the_meta_gradient_of_autograd(monkeypatch, own, 
     loss = outer_loss(FunctionalModule(network), theta, step, task, 3, order == 2)
     outer, inner = gradients(loss, theta, numbers)
     learner.step([task])
-    assert_close({n: p.grad for n, p in learner.params.items()}, outer)
-    assert_close({n: m.grad for n, m in learner.rule_params.items()}, inner)
+    assert_close(grads(learner.params), outer)
+    assert_close(grads(learner.rule_params), inner)
     assert learner.sparsity() == 0
     if steps:
         with pytest.raises(ValueError, match="2 inner steps"):

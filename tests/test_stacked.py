@@ -7,24 +7,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from textbook import assert_close, episodes, rates_of
 from wheretolearn.fast.vmap import first_order_all, stack
 from wheretolearn.inner_loop import FunctionalModule, first_order
 from wheretolearn.meta import MetaLearner
 from wheretolearn.networks import make_network
 from wheretolearn.rules import METHODS, make_rule
-from wheretolearn.types import Batch, Task
+from wheretolearn.types import Task
 
 NETWORKS = [("convnet4", 1), ("convnet4", 3), ("resnet12", 3), ("mlp", 1)]
 
 
 def make_tasks(count, channels=1, queries=6, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(1)
-
-    def batch(size):
-        x = torch.randn(size, channels, 16, 16, generator=generator, dtype=torch.float64)
-        return Batch(x.to(dtype), torch.arange(size) % 3)
-
-    return [Task(batch(3), batch(queries)) for _ in range(count)]
+    made = episodes(count, 3, queries, channels, 16, 16)
+    return [Task(*(b._replace(inputs=b.inputs.to(dtype)) for b in task)) for task in made]
 
 
 def make(name, channels, dtype=torch.float64):
@@ -33,29 +29,23 @@ def make(name, channels, dtype=torch.float64):
     return network.to(dtype)
 
 
-def rates_of(method, params):
-    rule = make_rule(method, inner_rate=0.1)
-    m = rule.init(params, torch.Generator().manual_seed(0))
-    return {n: r.detach() if torch.is_tensor(r) else r for n, r in rule.rates(m, params).items()}
-
-
 @pytest.mark.parametrize(("name", "channels"), NETWORKS)
 @pytest.mark.parametrize("method", ["maml", "anil", "boil", "sparse-maml"])
 @pytest.mark.parametrize("steps", [0, 3])
 def test_stacked_equals_one_by_one(name, channels, method, steps):
     network = make(name, channels)
-    params = {n: p.detach() for n, p in network.named_parameters()}
+    params, rates = rates_of(method, network)
     tasks = make_tasks(3, channels)
-    start = (FunctionalModule(network), F.cross_entropy, params, rates_of(method, params))
-    together = first_order_all(*start, stack(tasks), steps)
+    start = (FunctionalModule(network), F.cross_entropy, params, rates)
+    stacked = stack(tasks)
+    assert stacked is not None
+    together = first_order_all(*start, stacked, steps)
     for i, task in enumerate(tasks):
         alone = first_order(*start, task, steps)
         torch.testing.assert_close(together.loss[i], alone.loss, rtol=0, atol=1e-10)
         torch.testing.assert_close(together.outputs[i], alone.outputs, rtol=0, atol=1e-10)
-        for ours, theirs in ((together.params, alone.params), (together.rates, alone.rates)):
-            assert ours.keys() == theirs.keys()
-            for n in theirs:
-                torch.testing.assert_close(ours[n][i], theirs[n], rtol=0, atol=1e-10, msg=n)
+        assert_close({n: g[i] for n, g in together.params.items()}, alone.params)
+        assert_close({n: g[i] for n, g in together.rates.items()}, alone.rates)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -178,7 +179,7 @@ def test_classes_with_too_few_images_are_named():
     ],
 )
 def test_what_has_no_meaning_is_refused(change, message):
-    wanted = {"split": "train", "ways": 2, "shots": 1, "queries": 1, "seed": 0}
+    wanted: dict[str, Any] = {"split": "train", "ways": 2, "shots": 1, "queries": 1, "seed": 0}
     with pytest.raises(ValueError, match=message):
         EpisodeSampler(PLAIN, **wanted | change)
     with pytest.raises(IndexError, match="numbered from 0, got -1"):
