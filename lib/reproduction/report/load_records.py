@@ -69,13 +69,18 @@ def own_records(
     for seed in wanted:
         launch.check_seed(seed)
     runs = [(e, s) for s in dict.fromkeys(wanted) for e in chosen]  # twice is no second seed
-    known = set() if fresh else {(r["experiment"], r["seed"]) for r in load(root, chosen)}
-    missing = [(e, s) for e, s in runs if (e.name, s) not in known]
+    # a record that is there is shown as it is, even where more could be asked of its network now
+    known = {} if fresh else {(r["experiment"], r["seed"]): r for r in load(root, chosen)}
+    missing = [e for e, s in runs if (e.name, s) not in known]
     if missing:
-        minutes = sum(e.seconds() for e, _ in missing) / 60
+        minutes = sum(e.seconds() for e in missing) / 60
         print(f"{len(missing)} runs to train, about {minutes:.0f} minutes on one CPU core")
+    made = [
+        known.get((e.name, s))
+        or launch.run(e, s, results=root, data=data, device=device, fresh=fresh)
+        for e, s in runs
+    ]
     places = {e.name: p.name for e, p in zip(chosen, planned, strict=True)}
-    made = [launch.run(e, s, results=root, data=data, device=device, fresh=fresh) for e, s in runs]
     return [r | {"experiment": places[r["experiment"]]} for r in made]
 
 
