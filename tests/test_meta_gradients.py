@@ -123,13 +123,13 @@ def test_second_order_is_the_finite_difference(method):
 
     got = second_order(forward, F.cross_entropy, params, rule.rates(m, params), task, 3)
     start, h = {"theta": params, "m": m}, 1e-6
-    for of, grads in (("theta", got.params), ("m", rule.pull_back(m, got.rates))):
-        along = {n: torch.randn_like(g) for n, g in grads.items()}
+    for of, slopes in (("theta", got.params), ("m", rule.pull_back(m, got.rates))):
+        along = {n: torch.randn_like(g) for n, g in slopes.items()}
         up, down = (
             loss(*(start | {of: {n: v + s * along[n] for n, v in start[of].items()}}).values())
             for s in (h, -h)
         )
-        slope = sum(float((grads[n] * d).sum()) for n, d in along.items())
+        slope = sum(float((slopes[n] * d).sum()) for n, d in along.items())
         assert slope == pytest.approx((up - down) / (2 * h), rel=1e-5, abs=1e-8), of
 
 
