@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from reproduction.runs.mask_codec import of_rates
 from textbook import assert_close, episodes, gradients, grads, leaves, outer_loss
 from wheretolearn import METHODS, MetaLearner, Rule, make_rule, rules
 from wheretolearn.inner_loop import FunctionalModule
 from wheretolearn.networks import MLP, ConvNet4
 from wheretolearn.rules import Gate, count_frozen
-from wheretolearn.types import Rates
+from wheretolearn.types import Batch, Rates
 
 CAN_FREEZE = ["sparse-maml", "sparse-relu-maml", "relu-maml"]
 
@@ -235,3 +236,17 @@ def test_a_gate_of_ones_own_has_the_meta_gradient_of_autograd(monkeypatch, own, 
     if steps:
         with pytest.raises(ValueError, match="2 inner steps"):
             MetaLearner(network, rule, inner_steps=2, order=order, device="cpu").step([task])
+
+
+def test_masks_by_step_freeze_what_no_step_moves():
+    network = nn.Linear(40, 300)
+    rule = Rule(gate="mask", steps=2, init_sparsity=0.5, mask_init="kaiming")
+    learner = MetaLearner(network, rule, inner_steps=2, device="cpu")
+    assert learner.sparsity() == pytest.approx(0.25, abs=0.03)
+    assert learner.rule_params["weight"].abs().max() <= math.sqrt(6 / 40)
+    masks = of_rates(learner.begin()[-1], learner.params)
+    assert sum(m.sum() for m in masks.values()) == (1 - learner.sparsity()) * 41 * 300
+    for m in learner.rule_params.values():
+        m.fill_(-1)
+    adapted = learner.adapt(Batch(torch.randn(5, 40), torch.arange(5)))
+    assert all(torch.equal(p, learner.params[n]) for n, p in adapted.items())

@@ -213,7 +213,7 @@ class Rule:
         """
         if not self.learned:
             return {}
-        numbers = {n: self._start(self._like(params[n]), generator) for n in self.moves(params)}
+        numbers = {n: self._start(params[n], generator) for n in self.moves(params)}
         if self.noise:
             first = next(iter(params.values()))
             maps = {n: (params[n].numel(), self.noise) for n in numbers if params[n].ndim == 4}
@@ -229,30 +229,27 @@ class Rule:
                 numbers["@mean"] = torch.zeros(self.noise).to(first)
         return numbers
 
-    def _like(self, p: Tensor) -> Tensor:
-        """Return a tensor of the shape that the numbers of a parameter have."""
-        own = p.new_empty(()) if GATES[self.gate].per_tensor else p
-        return own.expand(self.steps, *own.shape) if self.steps else own
-
     def draw(self, generator: torch.Generator | None = None) -> Tensor | None:
         """Draw the noise of a task, [noise], or None; from torch's global state by default."""
         return torch.randn(self.noise, generator=generator) if self.noise else None
 
     def _start(self, p: Tensor, generator: torch.Generator | None) -> Tensor:
-        uniform = torch.rand(p.shape, generator=generator, dtype=torch.float64)  # U(0, 1)
-        start = GATES[self.gate].start
+        start, per_tensor = GATES[self.gate].start, GATES[self.gate].per_tensor
+        shape = ((self.steps,) if self.steps else ()) + (() if per_tensor else tuple(p.shape))
+        uniform = torch.rand(shape, generator=generator, dtype=torch.float64)  # U(0, 1)
         if start is None:
             kaiming = self.mask_init == "kaiming" and p.ndim >= 2
             bound = math.sqrt(6 / p[0].numel()) if kaiming else 0.5
             m = 2 * bound * (uniform - self.init_sparsity)  # P(m < 0) = init_sparsity
         else:
-            m = torch.full(p.shape, start(self.inner_rate), dtype=torch.float64)
+            m = torch.full(shape, start(self.inner_rate), dtype=torch.float64)
             m = torch.where(uniform < self.init_sparsity, -m, m)
         # rounding to float32 must not carry a value across the threshold
         frozen = m < 0
         m = m.to(p.dtype)
         m = torch.where(frozen & (m >= 0), -torch.finfo(p.dtype).tiny, m)
-        return m.to(p.device).contiguous(memory_format=_layout(p))
+        m = m.to(p.device)
+        return m.contiguous(memory_format=_layout(p)) if m.shape == p.shape else m
 
     def rates(
         self, rule_params: Params, names: Iterable[str], noise: Tensor | None = None
@@ -492,11 +489,14 @@ def count_frozen(rates: Rates, params: Mapping[str, Tensor]) -> dict[str, Count]
     -------
     dict of str to Count
     """
-    counts = {}
-    for name, p in params.items():
-        rate = torch.as_tensor(rates.get(name, 0.0)).detach()
-        if isinstance(rates, ByStep) and name in rates:
-            rate = rate.abs().amax(0)  # moved at any step
-        rate = rate.reshape((*rate.shape, *[1] * (p.ndim - rate.ndim))).expand(p.shape)
-        counts[name] = Count(int((rate == 0).sum()), p.numel())
-    return counts
+    return {
+        n: Count(p.numel() - int(moved(rates, n, p).sum()), p.numel()) for n, p in params.items()
+    }
+
+
+def moved(rates: Rates, name: str, p: Tensor) -> Tensor:
+    """Return which weights of the parameter `name` have a rate other than zero, at any step."""
+    moves = torch.as_tensor(rates.get(name, 0.0)).detach() != 0
+    if isinstance(rates, ByStep) and name in rates:
+        moves = moves.any(0)
+    return moves.expand(p.shape)

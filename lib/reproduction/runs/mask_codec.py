@@ -6,9 +6,9 @@ import base64
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from wheretolearn.rules import moved
 from wheretolearn.suggestions import closest
 from wheretolearn.types import Rates
 
@@ -21,10 +21,7 @@ ARRANGEMENTS = ("own", "shuffled", "random", "all")
 
 def of_rates(rates: Rates, params: Mapping[str, Tensor]) -> Masks:
     """Return which weights have a rate other than zero."""
-    return {
-        n: (torch.as_tensor(rates.get(n, 0.0)).expand(p.shape) != 0).cpu().numpy()
-        for n, p in params.items()
-    }
+    return {n: moved(rates, n, p).cpu().numpy() for n, p in params.items()}
 
 
 def pack(masks: Masks) -> dict[str, str]:
