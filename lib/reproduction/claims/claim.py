@@ -128,7 +128,7 @@ class Line(NamedTuple):
         return {"statistic": self.statistic.name, **ends, "needed": needed, "holds": self.holds}
 
 
-Rule = Callable[[Sequence[Line]], bool]
+Decides = Callable[[Sequence[Line]], bool]
 """From the lines of a test that decide to whether a verdict is earned."""
 
 
@@ -136,27 +136,27 @@ def _of(lines: Sequence[Line], parts: Collection[str]) -> list[Line]:
     return [line for line in lines if not parts or line.statistic.part in parts]
 
 
-def every(*parts: str) -> Rule:
+def every(*parts: str) -> Decides:
     """All lines hold, or all of some parts."""
     return lambda lines: all(line.holds for line in _of(lines, parts))
 
 
-def some(*parts: str) -> Rule:
+def some(*parts: str) -> Decides:
     """One line holds at least."""
     return lambda lines: any(line.holds for line in _of(lines, parts))
 
 
-def none_below(*parts: str) -> Rule:
+def none_below(*parts: str) -> Decides:
     """No interval lies below zero."""
     return lambda lines: not any(line.interval.high < 0 for line in _of(lines, parts))
 
 
-def all_of(*rules: Rule) -> Rule:
+def all_of(*rules: Decides) -> Decides:
     """All of some rules."""
     return lambda lines: all(rule(lines) for rule in rules)
 
 
-def any_of(*rules: Rule) -> Rule:
+def any_of(*rules: Decides) -> Decides:
     """One of some rules."""
     return lambda lines: any(rule(lines) for rule in rules)
 
@@ -170,9 +170,9 @@ class Verdict(NamedTuple):
     """When a claim is supported, and when partly: in words, and as a rule."""
 
     supported: str
-    whole: Rule
+    whole: Decides
     partly: str
-    part: Rule
+    part: Decides
 
     def __call__(self, lines: Sequence[Line]) -> str:
         """Return the verdict that lines earn."""

@@ -4,7 +4,7 @@ r"""What else is asked of a trained network, at its best validation.
 probe             answers, each with a 95 % interval over episodes
 ================  ============================================================================
 ``steps``         ``steps/k``: test accuracy after k = 0, K, 2 K, 4 K and 10 K inner steps
-``masks``         ``masks/<arrangement>``: test accuracy with other masks (:mod:`.masks`), and
+``masks``         ``masks/<arrangement>``: test accuracy with other masks, and
                   ``masks/head``, ``masks/body``: the own one on the last layer or the rest
 ``movement``      ``movement/<layer>``: similarity of a layer's features of the queries before
                   and after adaptation (linear CKA, 1 is none moved)
