@@ -29,7 +29,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import nnls
 from torch import Tensor
 
 from ..states import kept_buffers
@@ -250,6 +249,8 @@ def turn(products: np.ndarray, margin: float) -> np.ndarray:
         The weight `v` of each earlier gradient; zeros if the gradient points against none, NaN if
         not all products are finite.
     """
+    from scipy.optimize import nnls  # noqa: PLC0415
+
     past, gram = products[1:, 0], products[1:, 1:]
     if not np.isfinite(products).all():  # the learner has diverged: let its weights show it
         return np.full(len(past), np.nan)

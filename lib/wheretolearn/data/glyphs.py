@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
-from matplotlib.ft2font import FT2Font, LoadFlags
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from .cache import Picture
+
+if TYPE_CHECKING:
+    from matplotlib.ft2font import FT2Font
 
 FONTS = tuple(
     f"DejaVu{family}{style}.ttf"
@@ -38,7 +39,7 @@ CHARACTERS: dict[str, str] = json.loads(
 CLASSES = sum(map(len, CHARACTERS.values()))
 PER_CLASS = 20
 SEED = 2021
-RECIPE = [matplotlib.__version__, 1, SEED, PER_CLASS, CHARACTERS]
+RECIPE = [metadata.version("matplotlib"), 1, SEED, PER_CLASS, CHARACTERS]
 """What the images depend on; the first number is raised with the code."""
 
 _SIDE = 64  # pixels of a rendering
@@ -48,6 +49,9 @@ _CHUNK = 500  # images that are distorted at once
 
 def fonts() -> list[FT2Font]:
     """Open the fonts."""
+    import matplotlib  # noqa: PLC0415 - a fifth of a second, where glyphs are not drawn
+    from matplotlib.ft2font import FT2Font  # noqa: PLC0415
+
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     opened = [FT2Font(str(folder / name)) for name in FONTS]
     for font in opened:
@@ -57,6 +61,8 @@ def fonts() -> list[FT2Font]:
 
 def render(font: FT2Font, character: str, side: int = _SIDE) -> np.ndarray:
     """Render one character, centred and brought to one size."""
+    from matplotlib.ft2font import LoadFlags  # noqa: PLC0415
+
     font.set_text(character, 0, flags=LoadFlags.NO_HINTING)
     font.draw_glyphs_to_bitmap(antialiased=True)
     ink = np.asarray(font.get_image(), dtype=np.uint8)
@@ -90,6 +96,8 @@ def renderings(characters: str, opened: list[FT2Font], side: int = _SIDE) -> lis
 
 def draw(image_size: int) -> Iterator[Picture]:
     """Draw all images; the same ones at every call."""
+    from scipy.ndimage import gaussian_filter  # noqa: PLC0415
+
     rng = np.random.default_rng(SEED)
     opened = fonts()
     for split, characters in CHARACTERS.items():

@@ -17,7 +17,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from ...data import glyphs, mnist_arrays
 from ...data.idx import CONTENT_MD5
@@ -175,6 +174,8 @@ def mnist(root: Path | None, validation: bool) -> Images:
 @lru_cache(maxsize=1)
 def glyph_digits(validation: bool, each: int = 300) -> Images:
     """Draw the ten digits in many fonts, bent like handwriting; a third of them is for tests."""
+    from scipy.ndimage import gaussian_filter  # noqa: PLC0415
+
     rng = np.random.default_rng([glyphs.SEED, validation])
     pages = []
     for styles in glyphs.renderings("0123456789", glyphs.fonts()):
