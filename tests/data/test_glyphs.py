@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import itertools
 
+import glyph_choice
 import numpy as np
 import pytest
 
-from wheretolearn.data import ImageSet, glyph_choice, glyphs, load
+from wheretolearn.data import ImageSet, glyphs, load
 
 CHARACTERS = "".join(glyphs.CHARACTERS.values())
 

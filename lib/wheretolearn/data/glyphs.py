@@ -6,7 +6,7 @@ handwriting.  Scripts are divided among the splits, so that a learner is tested
 on scripts that it has never seen: Latin, Cyrillic, Canadian syllabics and
 symbols for training, Greek, Hebrew, Arabic, Coptic and Old Italic for validation,
 Georgian, Armenian, Lao and Lisu for testing.  Which of their characters are
-used is settled in ``glyphs.json``, see :mod:`wheretolearn.data.glyph_choice`.
+used is settled in ``glyphs.json``, made by ``tests/data/glyph_choice.py``.
 """
 
 from __future__ import annotations

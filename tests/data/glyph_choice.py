@@ -3,8 +3,7 @@
 Characters look alike across scripts (Latin A, Greek Alpha, Cyrillic A), within
 them (c and C, once all have one size), and when an accent vanishes at 28 pixels.
 A character is therefore taken only if in no style it resembles any character
-taken before in any style.  ``python -m wheretolearn.data.glyph_choice`` writes
-the file anew.
+taken before in any style.  ``python tests/data/glyph_choice.py`` writes the file anew.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from .glyphs import fonts, renderings
+from wheretolearn.data import glyphs
+from wheretolearn.data.glyphs import fonts, renderings
 
 MAX_RESEMBLANCE = 0.9
 """Highest correlation between slightly blurred 28-pixel renderings of two classes."""
@@ -82,4 +82,4 @@ def choose() -> dict[str, str]:
 
 if __name__ == "__main__":
     text = json.dumps(choose(), ensure_ascii=False, indent=1)
-    Path(__file__).with_name("glyphs.json").write_text(text + "\n", encoding="utf-8")
+    Path(glyphs.__file__).with_name("glyphs.json").write_text(text + "\n", encoding="utf-8")
