@@ -17,17 +17,7 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 
 def jit(*arithmetic: str) -> Callable[[Callable[..., Any]], Any]:
-    """Return a decorator that compiles a function for the types of each call.
-
-    Parameters
-    ----------
-    *arithmetic : str
-        What the compiler may do with floating-point numbers, see Numba's ``fastmath``.
-
-    Returns
-    -------
-    callable
-    """
+    """Return a decorator that compiles a function for the types of each call."""
 
     def compiled(function: Callable[..., Any]) -> Any:
         compiler = numba.njit(nogil=True, error_model="numpy", fastmath=set(arithmetic))

@@ -34,27 +34,7 @@ def gradient(
     targets: Tensor,
     wanted: Collection[str],
 ) -> ByHand | None:
-    """Return the gradient of a loss on a batch by hand, if it can be had.
-
-    Parameters
-    ----------
-    module, criterion : callable
-        The network and its loss.
-    params : mapping of str to Tensor
-        All its parameters.
-    inputs, targets : Tensor
-        The batch.
-    wanted : collection of str
-        Names of the parameters to differentiate by.
-
-    Returns
-    -------
-    ByHand or None
-        For the cross-entropy of a :class:`~wheretolearn.networks.ConvNet4` as it was built on grey
-        images, in one precision, float32 or float64, on a CPU, if a parameter of the first block
-        is wanted (otherwise autograd is faster, for the layers before the first that moves are
-        computed once).
-    """
+    """Return the gradient of a loss on a batch by hand, if it can be had."""
     possible = (
         criterion is F.cross_entropy
         and inputs.device.type == "cpu"
@@ -75,19 +55,7 @@ def gradient(
 
 
 class ByHand:
-    """The gradient of the mean cross-entropy on one batch, at any parameters.
-
-    Parameters
-    ----------
-    module : ConvNet4
-        The network; only the epsilon of each normalisation is read.
-    images : Tensor
-        Grey images, [B, 1, S, S].
-    targets : Tensor
-        Classes, int64 [B].
-    wanted : collection of str
-        Names of the parameters to differentiate by.
-    """
+    """The gradient of the mean cross-entropy on one batch, at any parameters."""
 
     def __init__(
         self, module: nn.Module, images: Tensor, targets: Tensor, wanted: Collection[str]

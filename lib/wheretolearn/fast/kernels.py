@@ -41,26 +41,7 @@ Array = np.ndarray
 def norm_act(
     z: Tensor, weight: Tensor, bias: Tensor, *, slope: float = 0.0, pool: int = 1, eps: float = 1e-5
 ) -> Tensor:
-    r"""Normalise by the batch, apply a (leaky) ReLU, and pool.
-
-    Parameters
-    ----------
-    z : Tensor
-        What a convolution returned, [B, C, H, W].
-    weight, bias : Tensor
-        :math:`\gamma` and :math:`\beta`, [C].
-    slope : float, default 0
-        Slope of the activation for negative values, in [0, 1]; 0 is ReLU, 1 is none.
-    pool : {1, 2}, default 1
-        Side and stride of the max-pooling; 1 is none.
-    eps : float, default 1e-5
-        Added to the variance.
-
-    Returns
-    -------
-    Tensor
-        [B, C, H // pool, W // pool].
-    """
+    """Normalise by the batch, apply a (leaky) ReLU, and pool."""
     # outside of the node: inside, autograd would lose sight of a copy
     z = z.contiguous(memory_format=torch.channels_last)
     return _NormAct.apply(z, weight, bias, slope, pool, eps)

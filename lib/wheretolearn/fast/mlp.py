@@ -48,28 +48,6 @@ def meta_gradient(
     """Compute what :func:`~wheretolearn.continual.la_maml.by_autograd` finds.
 
     The network is an MLP with ReLU, the loss is cross-entropy, the device is the CPU.
-
-    Parameters
-    ----------
-    params : mapping of str to Tensor
-        Weight [out, in] and bias [out] of each layer in turn, as the named parameters of
-        :class:`wheretolearn.networks.MLP`.
-    rates : dict of str to Tensor or float
-        Rate of each moving parameter.
-    current, replay : Batch
-        The `n` samples that arrive, at least one, and those replayed, possibly none: inputs
-        [n, ...] that flatten to the width of the first layer, and classes, int64 [n].
-    learn_rates : bool, default True
-        Whether the gradient for the rates is wanted.
-
-    Returns
-    -------
-    ReplayGradient
-
-    Raises
-    ------
-    ValueError
-        If the parameters are not those of an MLP.
     """
     (first, first_bias), *later = _layers(params)
     n = len(current.targets)
@@ -147,26 +125,7 @@ def _learn(
     q: Tensor,
     targets: Tensor,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Learn the `n` samples one by one.
-
-    Parameters
-    ----------
-    params, rates, later
-        All parameters and rates, and the names of the second and later layers.
-    z, q : Tensor
-        What the first layer makes of the samples, [n, h], and how that moves, [n, n, h].
-    targets : Tensor
-        Classes, [n].
-
-    Returns
-    -------
-    fast : list of Tensor
-        Weights of the later layers after each sample, the bias as last column, [n, out, in + 1].
-    moved : list of Tensor
-        Sums of their inner gradients up to each sample, of the same shapes.
-    d : list of Tensor
-        Gradient at what each layer put out for the sample that was learned, [n, out].
-    """
+    """Learn the `n` samples one by one."""
     n = len(targets)
     start = [torch.cat([params[w], params[b][:, None]], 1) for w, b in later]
     rate = [

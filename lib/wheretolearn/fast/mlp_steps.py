@@ -25,22 +25,6 @@ def descend(
     """Take one step of gradient descent on each sample in turn.
 
     The network is an MLP with ReLU, the loss is cross-entropy, the device is the CPU.
-
-    Parameters
-    ----------
-    params : mapping of str to Tensor
-        Weight [out, in] and bias [out] of each layer in turn; left unchanged.
-    samples : Batch
-        Inputs [n, ...] that flatten to the width of the first layer, and classes, int64 [n].
-    rate : float
-        Learning rate.
-
-    Returns
-    -------
-    params : dict of str to Tensor
-        The weights after the last step.
-    losses : list of float
-        The loss on each sample before its step.
     """
     moved = {n: p.detach().clone(memory_format=torch.contiguous_format) for n, p in params.items()}
     arrays = [p.numpy() for p in moved.values()]

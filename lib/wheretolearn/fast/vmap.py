@@ -40,21 +40,7 @@ def adapt_all(
     support: Batch,
     steps: int,
 ) -> Adapted:
-    """Run the inner loop on `T` tasks at a time.
-
-    Parameters
-    ----------
-    forward, criterion, params, rates, steps
-        As in :func:`wheretolearn.inner_loop.adapt`.
-    support : Batch
-        Stacked: inputs [T, B, ...] and targets [T, B, ...].
-
-    Returns
-    -------
-    Adapted
-        Moving parameters and gradient sums have a first dimension of T; the others
-        have not.
-    """
+    """Run the inner loop on `T` tasks at a time."""
     tasks = len(support.inputs)
     frozen = {n: p.detach() for n, p in params.items() if n not in rates}
     fast = {n: params[n].detach().expand(tasks, *params[n].shape) for n in rates}
@@ -85,21 +71,7 @@ def first_order_all(
     task: Task,
     steps: int,
 ) -> MetaGradient:
-    """Return the first-order meta-gradients of `T` tasks.
-
-    Parameters
-    ----------
-    forward, criterion, params, rates, steps
-        As in :func:`wheretolearn.inner_loop.adapt`.
-    task : Task
-        Stacked, see :func:`stack`.
-
-    Returns
-    -------
-    MetaGradient
-        Of :func:`wheretolearn.inner_loop.first_order`, with a first dimension of T in
-        every tensor.
-    """
+    """Return the first-order meta-gradients of `T` tasks."""
     adapted = adapt_all(forward, criterion, params, rates, task.support, steps)
     tasks = len(task.query.inputs)
     leaves = {n: p if n in rates else p.expand(tasks, *p.shape) for n, p in adapted.params.items()}
