@@ -22,6 +22,14 @@ def test_a_seed_that_is_named_twice_is_one_run(monkeypatch, tmp_path):
     assert len(found) == len(runs) == 2 * len(study.experiments("smoke", FIG1))
 
 
+def test_records_that_are_there_are_shown_as_they_are(monkeypatch):
+    """Even where more could be asked of their networks now: a page trains nothing anew unasked."""
+    there = [{"experiment": e.name, "seed": 0} for e in study.experiments("smoke", FIG1)]
+    monkeypatch.setattr(layers, "load", lambda *_: there)
+    monkeypatch.setattr(launch, "run", lambda *_, **__: pytest.fail("it was run again"))
+    assert layers.own_records(FIG1, "smoke", seeds=[0]) == there
+
+
 @pytest.fixture
 def asked(monkeypatch, tmp_path):
     """Return the seeds and the freshness that runs were asked for; nothing is trained."""
