@@ -337,9 +337,7 @@ def long_search(base: Experiment) -> list[Experiment]:
         "boil": (0.1, 0.2, 0.5),
         "sparse-relu-maml": (0.02, 0.05, 0.1),
     }
-    short = base.replace(
-        profile="search", updates=base.updates * 3 // 4, val_tasks=300, test_tasks=0
-    )
+    short = base.replace(profile="search", updates=6000, val_tasks=300, test_tasks=0)
     return [
         of_method(short, method, name=f"{short.name}-{method}-rate{rate}", inner_rate=rate)
         for method, rates in tried.items()
