@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from reproduction.report import curves as curves_
 from reproduction.report import frame as frame_
-from reproduction.report import markdown as tables
 from reproduction.report import noise as noise_
 from synthetic import made_up_record
 
@@ -18,12 +17,12 @@ SEEDS = range(5)
 def test_gains_need_partners():
     maml = [made_up_record("p-maml", s, accuracy=a) for s, a in ((0, 0.5), (1, 0.7), (7, 0.1))]
     mine = [made_up_record("p-x", s, accuracy=a) for s, a in ((1, 0.75), (0, 0.51), (9, 0.9))]
-    gain = curves_.paired_gain(mine, maml)
+    table = frame_.frame([*mine, *maml])
+    gain = frame_.paired(table, "p-x", "p-maml", "test_accuracy")
     assert gain is not None
     assert (gain.n, gain.mean) == (2, pytest.approx(3.0))
-    assert curves_.paired_gain(mine[2:], maml) is None
-    with pytest.raises(ValueError, match="p-x has no layer 'layer9'"):
-        curves_.layer_sparsity(mine[0], "layer9")
+    alone = frame_.frame([*mine[2:], *maml])
+    assert frame_.paired(alone, "p-x", "p-maml", "test_accuracy") is None
 
 
 def test_curve_needs_no_more_than_finished_runs():
@@ -47,7 +46,7 @@ def test_grouping_does_not_depend_on_the_order(order):
         "p1": [0, 1, 2],
     }
     assert len(frame_.finished(records)) == 5
-    assert sorted(curves_.test_accuracies(groups["p1"])) == [0, 1]
+    assert sorted(frame_.numbers(groups["p1"], "test_accuracy")) == [0, 1]
 
 
 def test_the_walk_is_that_of_adam():
@@ -92,8 +91,8 @@ def test_where_runs_end_beside_noise():
     assert found[50].final.mean < found[50].noise
     assert found[0].final.n == len(SEEDS)
     assert found[0].noise == noise_.noise_curve(0, 600).mean[-1]
-    words = tables.noise_in_words(records)
+    words = noise_.in_words(records)
     assert words == "above it from 0 %, below it from 100 %, not told apart from 25 and 50 %"
-    assert tables.noise_in_words(records[:5]) == "above it from nowhere, below it from 100 %"
-    assert tables.noise_in_words([maml]) == ""
-    assert tables.against_noise(records).splitlines()[2].endswith("| above it |")
+    assert noise_.in_words(records[:5]) == "above it from nowhere, below it from 100 %"
+    assert noise_.in_words([maml]) == ""
+    assert noise_.against_noise(records).splitlines()[2].endswith("| above it |")

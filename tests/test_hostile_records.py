@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import matplotlib
 import msgspec
 import pandas as pd
 import pytest
@@ -247,7 +248,7 @@ def test_figures_are_inert(where):
     figure = FIGURES[where](" ".join(h for h in HOSTILE if "\x1b" not in h))
     for kind in ("none", "path"):
         file = io.BytesIO()
-        with figures.plt.rc_context({"svg.fonttype": kind}):
+        with matplotlib.rc_context({"svg.fonttype": kind}):
             figure.savefig(file, format="svg")
         for node in ElementTree.fromstring(file.getvalue()).iter():
             tag = node.tag.rpartition("}")[2]

@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..plan import study
-from ..report.curves import test_accuracies as accuracies_by_seed
-from ..report.frame import over_seeds
+from ..report.frame import numbers, over_seeds
 from ..report.markdown import code, interval, plain, table
 from ..report.plotkit import GREY, SMALL, WIDTH, set_theme
 from ..runs.records import load
@@ -168,7 +167,7 @@ def in_bf16(results: Path | str) -> str:
     differences: list[float] = []
     for experiment in study.few_shot("study", study.SPEED):
         twin = study.find_few_shot("study", experiment.name.removesuffix("-bf16"))
-        lower, whole = (accuracies_by_seed(load(results, [e])) for e in (experiment, twin))
+        lower, whole = (numbers(load(results, [e]), "test_accuracy") for e in (experiment, twin))
         pairs = [(whole[s], lower[s], lower[s] - whole[s]) for s in sorted({*lower} & {*whole})]
         differences += [apart for _, _, apart in pairs]
         means = [over_seeds(column) for column in zip(*pairs, strict=True)] or [None] * 3

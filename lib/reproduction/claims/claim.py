@@ -69,14 +69,7 @@ class Runs:
 
     def __init__(self, records: Sequence[Record], counts: Mapping[str, float]) -> None:
         self.records = finished(records)
-        lost = [
-            dict(zip(("experiment", "profile", "seed", "metric", "value"), row, strict=True))
-            for r in records
-            if r["status"] == "diverged"
-            for row in [(r["experiment"], r["profile"], r["seed"], *c) for c in counts.items()]
-        ]
-        counted = pd.DataFrame(lost).assign(status="finished")
-        self._table = pd.concat([frame(self.records), counted]) if lost else frame(self.records)
+        self._table = frame(records, counts)
 
     def __call__(self, experiment: str, metric: str) -> pd.Series:
         """Return a number of the frame by seed; of runs that diverged, what they count with."""

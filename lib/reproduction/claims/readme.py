@@ -18,7 +18,8 @@ from PIL import Image
 from ..plan import study
 from ..report import figure1 as figures
 from ..report import markdown as tables
-from ..report.frame import by_experiment, finished
+from ..report import noise
+from ..report.frame import by_experiment, finished, numbers, over_seeds
 from ..report.load_records import results_folder
 from ..report.robustness import where_the_gain_is
 from ..report.sparsity_profiles import noise_rates
@@ -110,7 +111,7 @@ def what_training_adds(records: Sequence[Record]) -> str:
     names = ("convnet4-5shot-maml", "convnet4-1shot-maml", "longer-5shot-maml")
     if any(len(groups.get(name, [])) < 2 for name in names):
         return ""
-    five, one, longer = (tables.added(groups[name]) for name in names)
+    five, one, longer = (over_seeds(numbers(groups[name], "taught")) for name in names)
     short, long = (groups[name][0]["parameters"]["updates"] for name in (names[0], names[2]))
     return (
         f"{short} updates, in claims 5a, 6, 11, 12a and 12b, teach MAML with ConvNet-4 little: "
@@ -124,7 +125,7 @@ def what_training_adds(records: Sequence[Record]) -> str:
 def beside_noise(records: Sequence[Record]) -> str:
     """Say where sparsity ends beside what pure noise would make, problem by problem."""
     titles = {"omniglot": "Omniglot", "miniimagenet": "miniImageNet"}
-    words = {t: tables.noise_in_words(_of(records, name)) for name, t in titles.items()}
+    words = {t: noise.in_words(_of(records, name)) for name, t in titles.items()}
     said = "; ".join(f"on {title} {found}" for title, found in words.items() if found)
     return (
         f"Beside the sparsity that noise would make of the same masks, runs end: {said}. Where "

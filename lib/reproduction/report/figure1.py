@@ -8,19 +8,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 
 from reproduction.report.curves import Curve, curve, layer_sparsity
-from reproduction.report.curves import test_accuracies as accuracies_by_seed
-from reproduction.report.frame import by_experiment, finished, kernels
+from reproduction.report.frame import by_experiment, finished, kernels, numbers
 from reproduction.report.naming import stamp
 from reproduction.report.noise import noise_curve
-from reproduction.report.plotkit import legend_above, set_theme
+from reproduction.report.plotkit import (
+    band,
+    legend_above,
+    line,
+    nothing,
+    panels,
+    settings_line,
+    sparsity_axis,
+)
 
 from ..runs.experiment import Experiment
 from ..runs.records import Record
@@ -133,7 +139,7 @@ def _row(title: str, records: Sequence[Record]) -> Fig1:
         done = finished(group)
         if not done:
             continue
-        values = list(accuracies_by_seed(done).values())
+        values = list(numbers(done, "test_accuracy").values())
         accuracy = bootstrap_interval(values) if values else None
         if accuracy is None:
             out.not_drawn.append(f"test accuracy of {name}")
@@ -164,7 +170,7 @@ def _percent(c: Curve) -> Curve:
 
 def draw_fig1(*rows: Fig1) -> Figure:
     """Draw Figure 1: a row of three panels for each source."""
-    figure, parts = rows_of_panels([row.title for row in rows], height=3.5)
+    figure, parts = panels([row.title for row in rows], height=3.5)
     for part, row in zip(parts, rows, strict=True):
         left, centre, right = part.subplots(1, 3, width_ratios=[1, 1, 1.15])
         _lines(left, row.left, "flare", "{} %", row.x_label)
@@ -181,28 +187,8 @@ def draw_fig1(*rows: Fig1) -> Figure:
             note += "\n× diverged: " + ", ".join(row.diverged)
         if row.not_drawn:
             note += "\nnot drawn: " + ", ".join(row.not_drawn)
-        part.supxlabel(note, fontsize=7, color="0.35")
-    plt.close(figure)  # the caller shows it, once
+        settings_line(part, note)
     return figure
-
-
-def rows_of_panels(titles: Sequence[str], height: float) -> tuple[Figure, list[SubFigure]]:
-    """Make a figure with a titled row for each source."""
-    set_theme()
-    figure = plt.figure(figsize=(9.2, height * len(titles)), layout="constrained")
-    parts = list(np.atleast_1d(np.asarray(figure.subfigures(len(titles), 1, hspace=0.06))))
-    for part, title in zip(parts, titles, strict=True):
-        part.set_facecolor("none")
-        part.suptitle(title, fontweight="bold", x=0.01, ha="left")
-    return figure, parts
-
-
-def sparsity_axis(twin: Axes, colour: tuple[float, float, float]) -> None:
-    """Label a twin axis on the right: final sparsity, percent."""
-    twin.set(ylim=(-2, 102))
-    twin.set_ylabel("final sparsity (%)", color=colour)
-    twin.spines["right"].set_visible(True)
-    twin.spines["top"].set_visible(False)
 
 
 def _lines(ax: Axes, curves: dict, palette: str, label: str, x_label: str) -> None:
@@ -210,14 +196,12 @@ def _lines(ax: Axes, curves: dict, palette: str, label: str, x_label: str) -> No
         sns.color_palette(palette, len(curves)), curves.items(), strict=True
     ):
         marker = "." if len(c.x) < 8 else None
-        ax.plot(c.x, c.mean, color=colour, label=label.format(key), marker=marker)
-        if np.isfinite(c.low).all():
-            ax.fill_between(c.x, c.low, c.high, color=colour, alpha=0.25, lw=0)
+        band(ax, *c, color=colour, label=label.format(key), marker=marker)
     ax.set(ylim=(-2, 102), xlabel=x_label, ylabel="sparsity (%)")
     if curves:
         legend_above(ax, ax)
     else:
-        ax.text(0.5, 0.5, "no finished run", transform=ax.transAxes, ha="center")
+        nothing(ax, "no finished run")
 
 
 def _accuracy(ax: Axes, row: Fig1) -> None:
@@ -227,17 +211,8 @@ def _accuracy(ax: Axes, row: Fig1) -> None:
         ax.axhline(row.maml.mean, color=green, ls="--", label="MAML")
         if np.isfinite(row.maml.low):
             ax.axhspan(row.maml.low, row.maml.high, color=green, alpha=0.15, lw=0)
-    twin = ax.twinx()
-    for axes, values, colour, marker, name in (
-        (ax, row.right_accuracy, blue, "o", "sparse-MAML"),
-        (twin, row.right_sparsity, orange, "s", "final sparsity"),
-    ):
-        levels = sorted(values)
-        mean = [values[i].mean for i in levels]
-        axes.plot(levels, mean, color=colour, marker=marker, ms=5, label=name, lw=1.3)
-        if levels and all(np.isfinite(values[i].low) for i in levels):
-            low, high = ([getattr(values[i], end) for i in levels] for end in ("low", "high"))
-            axes.vlines(levels, low, high, color=colour, lw=2, alpha=0.6)
+    twin = sparsity_axis(ax, orange)
+    line(ax, row.right_accuracy, "o-", color=blue, label="sparse-MAML")
+    line(twin, row.right_sparsity, "s-", color=orange, label="final sparsity")
     ax.set(xlabel="initial sparsity (%)", ylabel="test accuracy (%)")
-    sparsity_axis(twin, orange)
     legend_above(ax, ax, twin)

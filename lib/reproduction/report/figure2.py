@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reproduction.report.figure1 import rows_of_panels, sparsity_axis
 from reproduction.report.naming import stamp
-from reproduction.report.plotkit import legend_above
+from reproduction.report.plotkit import legend_above, line, panels, settings_line, sparsity_axis
 
 from ..runs.records import Record
 from ..runs.statistics import Interval, bootstrap_interval
@@ -106,29 +104,21 @@ def _note_diverged(shown: Panel, x: float, runs: dict[str, Runs]) -> None:
 
 def draw_fig2(*rows: Fig2) -> Figure:
     """Draw Figure 2: a row of three panels for each source."""
-    figure, parts = rows_of_panels([row.title for row in rows], height=3.4)
+    figure, parts = panels([row.title for row in rows], height=3.4)
     for part, row in zip(parts, rows, strict=True):
         axes = part.subplots(1, 3)
         for ax, (name, label) in zip(axes, PANELS.items(), strict=True):
             _draw(ax, row.panels.get(name, Panel()), label, row.chance)
-        part.supxlabel(row.stamp, fontsize=7, color="0.35")
-    plt.close(figure)  # the caller shows it, once
+        settings_line(part, row.stamp)
     return figure
 
 
 def _draw(ax: Axes, shown: Panel, label: str, chance: float) -> None:
     blue, orange, green = sns.color_palette("deep", 3)
-    twin = ax.twinx()
-    for axes, values, colour, style, name in (
-        (ax, shown.sparse, blue, "o-", "sparse-MAML"),
-        (ax, shown.maml, green, "^--", "MAML"),
-        (twin, shown.sparsity, orange, "s-", "final sparsity"),
-    ):
-        x = sorted(values)
-        axes.plot(x, [values[i].mean for i in x], style, color=colour, ms=5, lw=1.3, label=name)
-        if x and all(np.isfinite(values[i].low) for i in x):
-            low, high = ([getattr(values[i], end) for i in x] for end in ("low", "high"))
-            axes.vlines(x, low, high, color=colour, lw=2, alpha=0.6)
+    twin = sparsity_axis(ax, orange)
+    line(ax, shown.sparse, "o-", color=blue, label="sparse-MAML")
+    line(ax, shown.maml, "^--", color=green, label="MAML")
+    line(twin, shown.sparsity, "s-", color=orange, label="final sparsity")
     for place, count in shown.diverged.items():
         ax.annotate(f"{count} diverged", (place, chance), fontsize=7, ha="center", va="bottom")
     known = sorted({*shown.sparse, *shown.maml})
@@ -137,5 +127,4 @@ def _draw(ax: Axes, shown: Panel, label: str, chance: float) -> None:
         ax.set_xticks(known, [f"{v:g}" for v in known])
         ax.minorticks_off()
     ax.set(xlabel=label, ylabel="test accuracy (%)")
-    sparsity_axis(twin, orange)
     legend_above(ax, ax, twin)

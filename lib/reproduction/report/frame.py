@@ -1,7 +1,7 @@
 """All records as one tidy table, and the comparisons that tables, figures and claims make on it.
 
 A row is one number of one run.  Shares are in percent, everything else as in the record.  Runs
-that diverged have a row for their status alone: no number of theirs enters a mean unasked.
+that diverged have their minutes alone, and what they are said to count with.
 
 ==============================  ===================================================================
 metric                          what it is
@@ -13,12 +13,13 @@ metric                          what it is
 ``ra``, ``bti``, ``la``         streams: retained accuracy, interference, learning accuracy
 ``accuracy``                    OSAKA: cumulative accuracy
 a probe's name                  what :mod:`reproduction.runs.probes` asked
+``minutes``                     how long the run took
 ==============================  ===================================================================
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import pandas as pd
 
@@ -27,11 +28,14 @@ from ..runs.statistics import Interval, t_interval
 
 COLUMNS = ("experiment", "profile", "figure", "method", "data", "seed", "status", "metric", "value")
 
+BySeed = Mapping[int, float]
+"""Numbers of the runs of one experiment."""
+
 _NUMBERS_OF_THE_RUN = ("update", "best_update", "loss", "test_loss")  # not shares
 
 
-def frame(records: Iterable[Record]) -> pd.DataFrame:
-    """Return the numbers at the end of some runs, a row for each."""
+def frame(records: Iterable[Record], diverged: Mapping[str, float] | None = None) -> pd.DataFrame:
+    """Return the numbers at the end of some runs; `diverged` is what those that did count with."""
     rows = [
         (
             r["experiment"],
@@ -45,25 +49,26 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
             value,
         )
         for r in records
-        for metric, value in _numbers(r)
+        for metric, value in _numbers(r, diverged or {})
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _numbers(record: Record) -> Iterator[tuple[str, float]]:
+def _numbers(record: Record, diverged: Mapping[str, float]) -> Iterator[tuple[str, float]]:
     yield "minutes", record["provenance"]["wall_seconds"] / 60
     if record["status"] != "finished":
+        yield from diverged.items()
         return
     final, curves = record["final"], record["curves"]
-    found = {k: v for k, v in final.items() if isinstance(v, int | float | type(None))}
-    found["test_accuracy"] = (final.get("test_accuracy") or {}).get("mean")
-    found |= {name: answer["mean"] for name, answer in final.get("probes", {}).items()}
+    numbers = {k: v for k, v in final.items() if isinstance(v, int | float | type(None))}
+    numbers["test_accuracy"] = (final.get("test_accuracy") or {}).get("mean")
+    numbers |= {name: answer["mean"] for name, answer in final.get("probes", {}).items()}
     if "val_accuracy" in curves:
-        found["taught"] = curves["val_accuracy"][-1] - curves["val_accuracy"][0]
+        numbers["taught"] = curves["val_accuracy"][-1] - curves["val_accuracy"][0]
     for layer, name in kernels(record["tensors"]).items():
         if counts := curves["frozen"].get(name):
-            found[f"sparsity/{layer}"] = counts[-1] / record["tensors"][name]
-    for metric, value in found.items():
+            numbers[f"sparsity/{layer}"] = counts[-1] / record["tensors"][name]
+    for metric, value in numbers.items():
         if value is not None:
             yield metric, value if metric in _NUMBERS_OF_THE_RUN else 100 * value
 
@@ -83,10 +88,9 @@ def kernels(tensors: Iterable[str]) -> dict[str, str]:
 
 
 def by_seed(table: pd.DataFrame, experiment: str, metric: str) -> pd.Series:
-    """Return a number of the finished runs of an experiment, by seed; empty without any."""
+    """Return a number of the runs of an experiment that have it, by seed; empty without any."""
     chosen = table[(table["experiment"] == experiment) & (table["metric"] == metric)]
-    chosen = chosen[chosen["status"] == "finished"]
-    if len(chosen[["profile"]].drop_duplicates()) > 1:
+    if chosen["profile"].nunique() > 1:
         raise ValueError(f"{experiment} stands in several profiles; choose one first")
     return chosen.set_index("seed")["value"].sort_index()
 
@@ -101,10 +105,20 @@ def paired(table: pd.DataFrame, a: str, b: str, metric: str) -> Interval | None:
     return over_seeds((by_seed(table, a, metric) - by_seed(table, b, metric)).dropna())
 
 
-def over_seeds(values: Iterable[float]) -> Interval | None:
+def over_seeds(values: Iterable[float] | BySeed) -> Interval | None:
     """Return Student's 95 % interval of some numbers, one for each seed; None without any."""
-    listed = list(values)
+    listed = list(values.values() if isinstance(values, Mapping) else values)
     return t_interval(listed) if listed else None
+
+
+def numbers(group: Iterable[Record], metric: str) -> BySeed:
+    """Return a number of the runs of one experiment that have it, by seed."""
+    return {r["seed"]: value for r in group for m, value in _numbers(r, {}) if m == metric}
+
+
+def minus(a: BySeed, b: BySeed) -> BySeed:
+    """Return the differences of two things that were measured with the same seeds."""
+    return {s: a[s] - b[s] for s in sorted(a.keys() & b.keys())}
 
 
 def by_experiment(records: Iterable[Record]) -> dict[str, list[Record]]:

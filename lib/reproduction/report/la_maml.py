@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -21,10 +20,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
+from reproduction.report import plotkit
 from reproduction.report.curves import Curve
-from reproduction.report.figure1 import rows_of_panels
-from reproduction.report.frame import by_experiment, finished
-from reproduction.report.naming import cell, counted, intervals, minus, over_seeds, seeds_named
+from reproduction.report.frame import by_experiment, finished, minus, over_seeds
+from reproduction.report.markdown import cell
+from reproduction.report.naming import counted, intervals, seeds_named
 from reproduction.report.plotkit import Look, Looks, legend_above
 from wheretolearn.continual.streams.pixels import RECIPES
 
@@ -211,7 +211,7 @@ def draw_results(
     groups, quoted = by_experiment(records), quoted or {}
     streams = _by_stream(planned(profile))
     tallest = max(len(experiments) for experiments in streams.values())
-    figure, parts = rows_of_panels(_titles(title, streams), height=1.4 + 0.22 * tallest)
+    figure, parts = plotkit.panels(_titles(title, streams), height=1.4 + 0.22 * tallest)
     for part, (stream, experiments) in zip(parts, streams.items(), strict=True):
         axes = part.subplots(1, 2, sharey=True)
         for ax, name in zip(axes, ("ra", "bti"), strict=True):
@@ -230,8 +230,7 @@ def draw_results(
             place, note = axes[1].get_yaxis_transform(), _note(groups.get(e.name, []))
             axes[1].text(1.02, y, note, transform=place, fontsize=6.5, color=_GREY, va="center")
         _key(axes[0], any(s == stream for _, s in quoted))
-        part.supxlabel(stamp(groups, experiments), fontsize=7, color="0.35")
-    plt.close(figure)  # the caller shows it, once
+        plotkit.settings_line(part, stamp(groups, experiments))
     return figure
 
 
@@ -289,7 +288,7 @@ def draw_matrices(title: str, records: Sequence[Record], profile: str) -> Figure
     """Draw the matrices of accuracies of some learners, a row for each stream."""
     groups = by_experiment(records)
     streams = _by_stream(planned(profile))
-    figure, parts = rows_of_panels(_titles(title, streams), height=3.0)
+    figure, parts = plotkit.panels(_titles(title, streams), height=3.0)
     form = plan.SPARSE_FORM
     for part, experiments in zip(parts, streams.values(), strict=True):
         shown = _best(experiments, (*COMPARED[:3], form))
@@ -311,8 +310,7 @@ def draw_matrices(title: str, records: Sequence[Record], profile: str) -> Figure
         if image is not None:
             part.colorbar(image, ax=list(axes), label="accuracy (%)", shrink=0.8)
         note = stamp(groups, shown.values(), "mean over these seeds")
-        part.supxlabel(note, fontsize=7, color="0.35")
-    plt.close(figure)  # the caller shows it, once
+        plotkit.settings_line(part, note)
     return figure
 
 
@@ -369,7 +367,7 @@ def _courses(
     """Draw curves along each stream: `of` is a notebook and the learners of it that are shown."""
     groups = by_experiment(records)
     streams = _by_stream(planned(profile, of[0]))
-    figure, parts = rows_of_panels(_titles(title, streams), height=3.4)
+    figure, parts = plotkit.panels(_titles(title, streams), height=3.4)
     for part, experiments in zip(parts, streams.values(), strict=True):
         shown = _best(experiments, of[1])
         above, axes = _panels_below_a_legend(part, len(panels))
@@ -387,8 +385,7 @@ def _courses(
                 ax.axhline(0, color=_GREY, ls=":", lw=1)
             ax.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True))
         _legend(above, axes)
-        part.supxlabel(stamp(groups, shown.values()), fontsize=7, color="0.35")
-    plt.close(figure)  # the caller shows it, once
+        plotkit.settings_line(part, stamp(groups, shown.values()))
     return figure
 
 
@@ -464,7 +461,7 @@ def draw_sparsity(title: str, records: Sequence[Record], profile: str) -> Figure
     """Draw the share of frozen weights of each layer along a stream, a panel for each learner."""
     groups = by_experiment(records)
     streams = _by_stream(planned(profile, plan.SPARSITY))
-    figure, parts = rows_of_panels(_titles(title, streams), height=3.2)
+    figure, parts = plotkit.panels(_titles(title, streams), height=3.2)
     for part, experiments in zip(parts, streams.values(), strict=True):
         shown = _best(experiments, plan.WITH_RATES)
         above, axes = _panels_below_a_legend(part, len(shown), share_y=True)
@@ -479,8 +476,7 @@ def draw_sparsity(title: str, records: Sequence[Record], profile: str) -> Figure
             ax.set(xlabel="tasks learned", ylim=(-2, 102))
         axes[0].set_ylabel("frozen weights (%)")
         _legend(above, axes)
-        part.supxlabel(stamp(groups, shown.values()), fontsize=7, color="0.35")
-    plt.close(figure)  # the caller shows it, once
+        plotkit.settings_line(part, stamp(groups, shown.values()))
     return figure
 
 

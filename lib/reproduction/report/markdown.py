@@ -10,12 +10,9 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from reproduction.report.curves import test_accuracies as accuracies_by_seed
-from reproduction.report.frame import by_experiment, finished
-from reproduction.report.noise import beside_noise
-
 from ..runs.records import Record
-from ..runs.statistics import Interval, bootstrap_interval, t_interval
+from ..runs.statistics import Interval, bootstrap_interval
+from .frame import BySeed, by_experiment, finished, numbers, over_seeds
 
 _LIVE = re.compile(
     r"[\x00-\x1f\x7f&<`|$\\*~]"  # HTML, code, tables, formulas, line breaks, emphasis
@@ -69,17 +66,17 @@ def runs(records: Sequence[Record]) -> str:
     rows = []
     for name, group in by_experiment(records).items():
         done = finished(group)
-        accuracy = list(accuracies_by_seed(done).values())
-        sparsity = [100 * r["final"]["sparsity"] for r in done]
+        accuracy, sparsity = (numbers(done, m) for m in ("test_accuracy", "sparsity"))
+        minutes = sum(r["provenance"]["wall_seconds"] for r in group) / len(group) / 60
         rows.append(
             (
                 code(name),
-                interval(bootstrap_interval(accuracy)) if accuracy else "–" if done else "diverged",
+                _resampled(accuracy) if done else "diverged",
                 ", ".join(f"{r['final']['best_update']}" for r in done) or "–",
-                interval(bootstrap_interval(sparsity)) if done else "–",
+                _resampled(sparsity),
                 str(len(done)),
                 str(len(group) - len(done)),
-                f"{sum(r['provenance']['wall_seconds'] for r in group) / len(group) / 60:.1f}",
+                f"{minutes:.1f}",
             )
         )
     header = (
@@ -94,59 +91,32 @@ def runs(records: Sequence[Record]) -> str:
     return table(header, rows)
 
 
+def _resampled(values: BySeed) -> str:
+    return interval(bootstrap_interval(list(values.values()))) if values else "–"
+
+
 def taught(records: Sequence[Record]) -> str:
     """Return what meta-training added to the validation accuracy of the untrained network."""
     rows = []
     for name, group in by_experiment(finished(records)).items():
         first, last = ([100 * r["curves"]["val_accuracy"][i] for r in group] for i in (0, -1))
-        rows.append(
-            (
-                code(name),
-                f"{group[0]['parameters']['updates']:,}",
-                f"{sum(first) / len(first):.1f}",
-                f"{sum(last) / len(last):.1f}",
-                interval(added(group)),
-                str(len(group)),
-            )
-        )
+        means = (f"{sum(x) / len(x):.1f}" for x in (first, last))
+        updates = f"{group[0]['parameters']['updates']:,}"
+        rows.append((code(name), updates, *means, cell(numbers(group, "taught")), str(len(group))))
     header = ("experiment", "updates", "untrained (%)", "at the end (%)", "added (points)", "seeds")
     return table(header, rows)
 
 
-def added(group: Sequence[Record]) -> Interval:
-    """Return what meta-training added to the validation accuracy, in points, over seeds."""
-    curves = [r["curves"]["val_accuracy"] for r in group]
-    return t_interval([100 * (c[-1] - c[0]) for c in curves])
-
-
-def against_noise(records: Sequence[Record]) -> str:
-    """Compare final sparsities with what pure noise would have made of the same masks."""
-    rows = [
-        (f"{level} %", interval(b.final), f"{b.noise:.1f}", b.side)
-        for level, b in beside_noise(records).items()
-    ]
-    header = ("initial sparsity", "final sparsity (%)", "under pure noise (%)", "ends")
-    return table(header, rows)
-
-
-def noise_in_words(records: Sequence[Record]) -> str:
-    """Say from which initial sparsities runs end above noise, and from which below."""
-    sides: dict[str, list[str]] = {"above it": [], "below it": [], "not told apart": []}
-    for level, b in beside_noise(records).items():
-        sides[b.side].append(str(level))
-    found = []
-    for side, levels in sides.items():
-        if levels:
-            *first, last = levels
-            found.append(f"{side} from {', '.join(first)}{' and ' if first else ''}{last} %")
-        elif side == "above it":
-            found.append("above it from nowhere")
-    return ", ".join(found) if any(sides.values()) else ""
-
-
-def interval(value: Interval) -> str:
-    """Format an interval; without one, the mean alone."""
+def interval(value: Interval | None) -> str:
+    """Format an interval; without one, the mean alone; a dash without a number."""
+    if value is None:
+        return "–"
     return str(value) if value.n > 1 else f"{value.mean:.1f}"
+
+
+def cell(values: BySeed) -> str:
+    """Return Student's interval over seeds as a table shows it."""
+    return interval(over_seeds(values))
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

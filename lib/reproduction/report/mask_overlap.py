@@ -12,7 +12,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -21,8 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
+from reproduction.report import plotkit
 from reproduction.report.curves import LAYERS, layer_sparsity
-from reproduction.report.figure1 import rows_of_panels
 from reproduction.report.frame import by_experiment, finished
 from reproduction.report.naming import counted, intervals, problem_name, setting
 
@@ -69,7 +68,7 @@ def _sparsities(group: Sequence[Record]) -> dict[str, Interval]:
 
 def draw_profiles(title: str, records: Sequence[Record], profile: str) -> Figure:
     """Draw the final sparsity over the layers, a line for each problem."""
-    figure, (part,) = rows_of_panels([title], height=3.3)
+    figure, (part,) = plotkit.panels([title], height=3.3)
     ax = part.subplots()
     groups = by_experiment(records)
     named = problems(profile)
@@ -95,8 +94,7 @@ def draw_profiles(title: str, records: Sequence[Record], profile: str) -> Figure
     ax.set_xticks(range(len(LAYERS)), LAYERS)
     ax.set(ylabel="final sparsity (%)", xlim=(-0.5, len(LAYERS) - 0.5))
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-    part.supxlabel(stamp(records, profile, intervals(records)), fontsize=7, color="0.35")
-    plt.close(figure)  # the caller shows it, once
+    plotkit.settings_line(part, stamp(records, profile, intervals(records)))
     return figure
 
 
@@ -318,7 +316,7 @@ def draw_overlap(title: str, records: Sequence[Record], profile: str) -> Figure:
     }
     known = np.concatenate([m[np.isfinite(m)] for m in panels.values()])
     limit = max(0.1, np.abs(known).max(initial=0))
-    figure, (part,) = rows_of_panels([title], height=3.7)
+    figure, (part,) = plotkit.panels([title], height=3.7)
     axes = part.subplots(1, len(panels), sharey=True)
     with_masks = {m.experiment for m in read_masks(records)}
     labels = [
@@ -331,8 +329,7 @@ def draw_overlap(title: str, records: Sequence[Record], profile: str) -> Figure:
         ax.set_xticks(np.arange(len(labels)) + 0.5, labels, rotation=90, fontsize=7)
     axes[0].set_yticks(np.arange(len(labels)) + 0.5, labels, rotation=0, fontsize=7)
     note = stamp(records, profile, "kappa of the kernels, mean over pairs of runs")
-    part.supxlabel(note, fontsize=7, color="0.35")
-    plt.close(figure)  # the caller shows it, once
+    plotkit.settings_line(part, note)
     return figure
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-import wheretolearn.networks
-from reproduction.report.frame import by_experiment, finished
-from reproduction.report.markdown import interval
-from reproduction.runs.experiment import Experiment
-from reproduction.runs.records import Record
-from reproduction.runs.statistics import Interval, t_interval
+from wheretolearn import networks
+
+from ..runs.experiment import Experiment
+from ..runs.records import Record
+from .frame import by_experiment, finished
 
 NAMES = {
     "miniimagenet": "miniImageNet",
@@ -41,18 +40,19 @@ def intervals(records: Sequence[Record]) -> str:
 
 def seeds_named(records: Sequence[Record], name: Callable[[Record], str]) -> str:
     """Name the seeds of what a figure shows, and experiments that lack some of them."""
-    seeds = {
-        name(group[0]): sorted(r["seed"] for r in group)
-        for group in by_experiment(records).values()
-    }
-    every = sorted({s for own in seeds.values() for s in own})
-    fewer = [f"{n}: {_listed(own)}" for n, own in seeds.items() if own != every]
-    named = f"{'seed' if len(every) == 1 else 'seeds'} {_listed(every)}"
-    return f"{named} ({'; '.join(fewer)})" if fewer else named
+    groups = by_experiment(records).values()
+    seeds = {name(group[0]): sorted(r["seed"] for r in group) for group in groups}
+    every = sorted({s for of_one in seeds.values() for s in of_one})
+    fewer = [f"{n}: {_listed(of_one)}" for n, of_one in seeds.items() if of_one != every]
+    return _seeds(every) + (f" ({'; '.join(fewer)})" if fewer else "")
 
 
-def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))
+def _seeds(numbers: Sequence[int]) -> str:
+    return f"{'seed' if len(numbers) == 1 else 'seeds'} {_listed(numbers)}"
+
+
+def _listed(numbers: Iterable[float]) -> str:
+    return ", ".join(f"{n:g}" for n in numbers)
 
 
 ONE_PROBLEM = ("profile", "data", "ways", "shots", "image_size", "updates", "meta_batch")
@@ -71,16 +71,14 @@ def setting(records: Sequence[Record]) -> str:
                 )
 
     def value(name: str) -> str:
-        found = sorted({r["parameters"][name] for r in records})
-        return ", ".join(f"{v:g}" for v in found)
+        return _listed(sorted({r["parameters"][name] for r in records}))
 
     seeds = set.intersection(*({r["seed"] for r in g} for g in by_experiment(records).values()))
-    listed = ", ".join(map(str, sorted(seeds)))
     return (
         f"profile {p['profile']} · {p['data']} {p['ways']}-way {p['shots']}-shot · "
         f"{p['image_size']} px · {value('width')} channels · K = {value('inner_steps')} · "
         f"inner rate {value('inner_rate')} · {p['updates']} updates × {p['meta_batch']} tasks · "
-        f"{'seed' if len(seeds) == 1 else 'seeds'} {listed or '(none in common)'}"
+        + (_seeds(sorted(seeds)) if seeds else "seeds (none in common)")
     )
 
 
@@ -92,7 +90,7 @@ def stamp(records: Sequence[Record]) -> str:
     )
 
 
-NETWORKS = {name: network.title for name, network in wheretolearn.networks.NETWORKS.items()}
+NETWORKS = {name: network.title for name, network in networks.NETWORKS.items()}
 """Networks as the tables call them."""
 
 
@@ -102,22 +100,3 @@ NOT_RUN = "not run yet"
 def shots(number: int) -> str:
     """Return a number of shots in words, such as ``5 shots``."""
     return "1 shot" if number == 1 else f"{number} shots"
-
-
-BySeed = Mapping[int, float]
-
-
-def minus(a: BySeed, b: BySeed) -> dict[int, float]:
-    """Return the differences of two things that were measured with the same seeds."""
-    return {s: a[s] - b[s] for s in sorted(a.keys() & b.keys())}
-
-
-def over_seeds(values: BySeed) -> Interval | None:
-    """Return Student's 95 % interval over seeds, or None without a number."""
-    return t_interval(list(values.values())) if values else None
-
-
-def cell(values: BySeed) -> str:
-    """Return the interval over seeds as a table shows it, or a dash without a number."""
-    found = over_seeds(values)
-    return "–" if found is None else interval(found)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from reproduction.report.curves import (
-    Curve,
-)
-from reproduction.report.frame import by_experiment, finished
-from reproduction.runs.records import Record
-from reproduction.runs.statistics import Interval, t_interval
+from ..runs.records import Record
+from ..runs.statistics import Interval, t_interval
+from .curves import Curve
+from .frame import by_experiment, finished
+from .markdown import interval, table
 
 
 def adam_walk(
@@ -34,8 +33,7 @@ def adam_walk(
         spread = np.sqrt(second / (1 - 0.999**t)) + 1e-8
         m -= rule_rate * first / (1 - 0.9**t) / spread
         shares.append(100 * share(m).mean())
-    nothing = np.full(updates + 1, np.nan)
-    return Curve(np.arange(updates + 1), np.array(shares), nothing, nothing), m
+    return Curve.bare(np.arange(updates + 1), np.array(shares)), m
 
 
 @functools.cache
@@ -49,16 +47,14 @@ def noise_curve(
 
 
 class BesideNoise(NamedTuple):
-    """Where runs from one initial sparsity end, and where pure noise would."""
+    """Where runs from one initial sparsity end, and where pure noise would, percent."""
 
     final: Interval
-    """Final sparsity, percent, with Student's 95 % interval over seeds."""
     noise: float
-    """That of masks driven by pure noise for as many updates."""
 
     @property
     def side(self) -> str:
-        """On which side of noise the interval lies."""
+        """On which side of noise Student's interval lies."""
         if self.final.low > self.noise:
             return "above it"
         return "below it" if self.final.high < self.noise else "not told apart"
@@ -66,14 +62,39 @@ class BesideNoise(NamedTuple):
 
 def beside_noise(records: Iterable[Record]) -> dict[int, BesideNoise]:
     """Compare final sparsities with what pure noise would have made of the same masks."""
-    found = {}
+    ends: dict[int, BesideNoise] = {}
     for group in by_experiment(finished(records)).values():
         p = group[0]["parameters"]
         if p["method"] == "sparse-maml":
             level = round(100 * p["init_sparsity"])
-            if level in found:
+            if level in ends:
                 raise ValueError(f"records of several settings start from {level} %")
             final = t_interval([100 * r["final"]["sparsity"] for r in group])
             noise = float(noise_curve(level, p["updates"], p["rule_rate"]).mean[-1])
-            found[level] = BesideNoise(final, noise)
-    return dict(sorted(found.items()))
+            ends[level] = BesideNoise(final, noise)
+    return dict(sorted(ends.items()))
+
+
+def against_noise(records: Sequence[Record]) -> str:
+    """Compare final sparsities with what pure noise would have made of the same masks."""
+    rows = [
+        (f"{level} %", interval(b.final), f"{b.noise:.1f}", b.side)
+        for level, b in beside_noise(records).items()
+    ]
+    header = ("initial sparsity", "final sparsity (%)", "under pure noise (%)", "ends")
+    return table(header, rows)
+
+
+def in_words(records: Sequence[Record]) -> str:
+    """Say from which initial sparsities runs end above noise, and from which below."""
+    sides: dict[str, list[str]] = {"above it": [], "below it": [], "not told apart": []}
+    for level, b in beside_noise(records).items():
+        sides[b.side].append(str(level))
+    if not any(sides.values()):
+        return ""
+    parts = [] if sides["above it"] else ["above it from nowhere"]
+    for side, levels in sides.items():
+        if levels:
+            *first, last = levels
+            parts.append(f"{side} from {', '.join(first)}{' and ' if first else ''}{last} %")
+    return ", ".join(parts)

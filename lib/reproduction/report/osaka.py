@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from reproduction.report import plotkit
 from reproduction.report.curves import Curve
-from reproduction.report.figure1 import rows_of_panels
-from reproduction.report.frame import by_experiment, finished
-from reproduction.report.naming import cell, counted, intervals, minus, over_seeds, seeds_named
+from reproduction.report.frame import by_experiment, finished, minus, over_seeds
+from reproduction.report.markdown import cell
+from reproduction.report.naming import counted, intervals, seeds_named
 from reproduction.report.plotkit import Look, Looks
 from wheretolearn.continual.osaka.c_maml import ProlongedCMAML
 from wheretolearn.continual.osaka.fast_slow import Adapter, Online
@@ -397,7 +397,7 @@ def _by_learner(
 ) -> Figure:
     groups = by_experiment(records)
     rows, missing = _rows(groups, profile)
-    figure, parts = rows_of_panels([f"{title}: {s}" for s in rows], height=4.0)
+    figure, parts = plotkit.panels([f"{title}: {s}" for s in rows], height=4.0)
     for part, (setting, column) in zip(parts, rows.items(), strict=True):
         axes = part.subplots(1, len(PANELS))
         for ax, (name, learners) in zip(axes, in_panels(column).items(), strict=True):
@@ -410,7 +410,6 @@ def _by_learner(
             finish(ax, setting)
             _label(ax, name, _lacking(chosen))
         _under(part, groups, column, missing if setting == list(rows)[-1] else [], intervals)
-    plt.close(figure)  # the caller shows it, once
     return figure
 
 
@@ -426,7 +425,7 @@ def draw_rates(title: str, records: Sequence[Record], profile: str) -> Figure:
     """Draw sparsity over time by tensor, and the mean rate of each."""
     groups = by_experiment(records)
     rows, missing = _rows(groups, profile)
-    figure, parts = rows_of_panels([f"{title}: {s}" for s in rows], height=6.2)
+    figure, parts = plotkit.panels([f"{title}: {s}" for s in rows], height=6.2)
     for part, (setting, column) in zip(parts, rows.items(), strict=True):
         panels = [("frozen", m) for m in FREEZING if m in column]
         panels += [("rates", m) for m in RATES if m in column]
@@ -437,7 +436,6 @@ def draw_rates(title: str, records: Sequence[Record], profile: str) -> Figure:
             ax.set_axis_off()
         shown = {m: column[m] for m in dict.fromkeys((*FREEZING, *RATES)) if m in column}
         _under(part, groups, shown, missing if setting == list(rows)[-1] else [], _means)
-    plt.close(figure)  # the caller shows it, once
     return figure
 
 
@@ -526,7 +524,7 @@ def _under(
 ) -> None:
     """Write under a row what its runs were made with, which are missing and which diverged."""
     note = "\n".join(_note(groups, column, missing, lines_are))
-    part.supxlabel(note, fontsize=7, color="0.35")
+    plotkit.settings_line(part, note)
 
 
 def _note(

@@ -61,14 +61,14 @@ def band(
 
 
 def point(
-    ax: Axes, place: float, value: Interval, look: Look, *, across: bool = False, label: str = ""
+    ax: Axes, place: float, value: Interval, look: Look, *, across: bool = False, **style: Any
 ) -> None:
     """Draw a mean with its interval: upright at x = `place`, or `across` at y = `place`."""
     at = (value.mean, place) if across else (place, value.mean)
-    ax.plot(*at, look.marker, color=look.rgb, ms=4.5, label=label or None)
+    ax.plot(*at, look.marker, color=look.rgb, **({"ms": 4.5} | style))
     if math.isfinite(value.low):
-        line = ax.hlines if across else ax.vlines
-        line(place, value.low, value.high, color=look.rgb, lw=2, alpha=0.6)
+        bar = ax.hlines if across else ax.vlines
+        bar(place, value.low, value.high, color=look.rgb, lw=2, alpha=0.6)
 
 
 def forest(
@@ -93,19 +93,52 @@ def nothing(ax: Axes, why: str, y: float | None = None) -> None:
     ax.text(*place, why, transform=transform, ha="center", va="center", color=GREY, fontsize=SMALL)
 
 
-def direct_labels(ax: Axes, lines: Iterable[tuple[str, float, float, Any]]) -> None:
-    """Name curves at their right ends: (name, x, y, colour) each, moved apart where they touch."""
-    ends = sorted(lines, key=lambda line: line[2])
+def line(ax: Axes, values: Mapping[Any, Interval], style: str, **look: Any) -> None:
+    """Draw means over a parameter, joined, each with its interval where all have one."""
+    x = sorted(values)
+    (drawn,) = ax.plot(x, [values[i].mean for i in x], style, **({"ms": 5, "lw": 1.3} | look))
+    if x and all(math.isfinite(values[i].low) for i in x):
+        low, high = ([getattr(values[i], end) for i in x] for end in ("low", "high"))
+        ax.vlines(x, low, high, color=drawn.get_color(), lw=2, alpha=0.6)
+
+
+def direct_labels(ax: Axes, ends: Iterable[tuple[str, float, float, Any]]) -> None:
+    """Name curves at their right ends, apart: (name, x, y, colour) each, limits set before."""
     low, high = ax.get_ylim()
-    gap, last = (high - low) * SMALL * 1.25 / (72 * ax.get_position().height * _height(ax)), -np.inf
-    for name, x, y, colour in ends:
-        last = max(y, last + gap)
-        ax.text(x, last, f" {name}", color=colour, fontsize=SMALL, va="center", clip_on=False)
+    gap = (high - low) * 1.2 * SMALL / 72 / _inches(ax)
+    ends = sorted(ends, key=lambda end: end[2])
+    places, top = [], -math.inf
+    for _, _, y, _ in ends:
+        top = max(y, top + gap)
+        places.append(top)
+    top = high + gap
+    for i in reversed(range(len(ends))):  # those that were moved out at the top, back
+        top = places[i] = min(places[i], top - gap)
+    for (name, x, _, colour), y in zip(ends, places, strict=True):
+        ax.annotate(
+            name,
+            (x, y),
+            (3, 0),
+            textcoords="offset points",
+            color=colour,
+            fontsize=SMALL,
+            va="center",
+            annotation_clip=False,
+        )
 
 
-def _height(ax: Axes) -> float:
-    figure = ax.get_figure(root=True)
-    return figure.get_size_inches()[1] if figure is not None else 1.0
+def _inches(ax: Axes) -> float:
+    """Return the height of a panel before the layout makes room for what is around it."""
+    return 0.75 * ax.get_window_extent().height / ax.figure.dpi
+
+
+def sparsity_axis(ax: Axes, colour: tuple[float, float, float]) -> Axes:
+    """Add an axis on the right of a panel: final sparsity, percent."""
+    twin = ax.twinx()
+    twin.set(ylim=(-2, 102))
+    twin.set_ylabel("final sparsity (%)", color=colour)
+    twin.spines["right"].set_visible(True)
+    return twin
 
 
 def set_theme() -> None:
@@ -122,8 +155,13 @@ def set_theme() -> None:
             "axes.spines.top": False,
             "axes.spines.right": False,
             "figure.dpi": 110,
+            "font.size": 8,
+            "axes.titlesize": 8,
+            "axes.labelsize": 8,
+            "xtick.labelsize": SMALL,
+            "ytick.labelsize": SMALL,
+            "legend.fontsize": SMALL,
             "legend.frameon": False,
-            "legend.fontsize": 7.5,
             "text.parse_math": False,  # a dollar in the text of a record begins no formula
         },
     )
@@ -164,11 +202,11 @@ METHODS = Looks(
 """Methods of the few-shot half, in the order of the tables."""
 
 
-def legend_above(ax: Axes, *shown: Axes) -> None:
+def legend_above(ax: Axes, *axes: Axes) -> None:
     """Put a legend of what some axes show over a panel, in one line."""
-    found = [a.get_legend_handles_labels() for a in shown]
-    handles = [h for group, _ in found for h in group]
-    names = [n for _, group in found for n in group]
+    each = [a.get_legend_handles_labels() for a in axes]
+    handles = [h for group, _ in each for h in group]
+    names = [n for _, group in each for n in group]
     ax.legend(
         handles,
         names,

@@ -11,25 +11,19 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reproduction.report.curves import LAYERS
-from reproduction.report.curves import test_accuracies as accuracies_by_seed
-from reproduction.report.figure1 import rows_of_panels
-from reproduction.report.frame import by_experiment, finished
+from reproduction.report.frame import BySeed, by_experiment, finished, minus, numbers, over_seeds
+from reproduction.report.markdown import cell
 from reproduction.report.naming import (
-    BySeed,
-    cell,
     counted,
     intervals,
-    minus,
-    over_seeds,
     problem_name,
     setting,
 )
-from reproduction.report.plotkit import METHODS, Look, legend_above
+from reproduction.report.plotkit import METHODS, Look, legend_above, panels, settings_line
 
 from ..plan import study
 from ..plan.few_shot import FEATURES, LONGER, LONGER_RUNS, PROBED, TABLE1
@@ -116,7 +110,7 @@ def longer_table(records: Sequence[Record], profile: str) -> str:
     return table(header, rows)
 
 
-def _lost(group: Sequence[Record], k: int) -> dict[int, float]:
+def _lost(group: Sequence[Record], k: int) -> BySeed:
     return minus(answers(group, f"steps/{k}"), answers(group, f"steps/{STEPS[-1] * k}"))
 
 
@@ -124,7 +118,7 @@ def draw_longer(title: str, records: Sequence[Record], profile: str) -> Figure:
     """Draw test accuracy over the number of inner steps when tested."""
     groups = by_experiment(records)
     columns = longer_columns(profile)
-    figure, (part,) = rows_of_panels([title], height=3.6)
+    figure, (part,) = panels([title], height=3.6)
     axes = part.subplots(1, len(columns), squeeze=False)[0]
     for ax, column in zip(axes, columns, strict=True):
         first = next(iter(column.values()))
@@ -144,8 +138,7 @@ def draw_longer(title: str, records: Sequence[Record], profile: str) -> Figure:
         )
         _legend(ax)
     shown = [e for column in columns for e in column.values()]
-    part.supxlabel(_stamp(groups, shown), fontsize=7, color="0.35")
-    plt.close(figure)  # the caller shows it, once
+    settings_line(part, _stamp(groups, shown))
     return figure
 
 
@@ -156,7 +149,7 @@ def draw_longer_training(title: str, records: Sequence[Record]) -> Figure:
     """Draw validation accuracy over training, and gains over MAML after short and long ones."""
     groups = by_experiment(records)
     longer = [e for e in study.few_shot("study", TABLE1) if e.name.startswith(f"{LONGER_RUNS}-")]
-    figure, (part,) = rows_of_panels([title], height=3.4)
+    figure, (part,) = panels([title], height=3.4)
     left, right = part.subplots(1, 2, width_ratios=[1.4, 1])
     for e in longer:
         look, group = METHODS[e.method], finished(groups.get(e.name, []))
@@ -176,9 +169,9 @@ def draw_longer_training(title: str, records: Sequence[Record]) -> Figure:
     budgets = {"convnet4": "short", LONGER_RUNS: "longer"}
     for place, prefix in enumerate(budgets):
         of = {e.method: groups.get(e.name.replace(LONGER_RUNS, prefix), []) for e in longer}
-        maml = accuracies_by_seed(of.get("maml", []))
+        maml = numbers(of.get("maml", []), "test_accuracy")
         for i, method in enumerate(m for m in of if m != "maml"):
-            gain = over_seeds(minus(accuracies_by_seed(of[method]), maml))
+            gain = over_seeds(minus(numbers(of[method], "test_accuracy"), maml))
             _line(right, [None] * place + [gain], METHODS[method], 0.12 * (i - 1))
     if right.lines:
         right.axhline(0, color="0.5", ls=":", lw=1)
@@ -187,8 +180,7 @@ def draw_longer_training(title: str, records: Sequence[Record]) -> Figure:
     else:
         _nothing(right)
     _legend(left)
-    part.supxlabel(_stamp(groups, longer), fontsize=7, color="0.35")
-    plt.close(figure)  # the caller shows it, once
+    settings_line(part, _stamp(groups, longer))
     return figure
 
 
@@ -237,11 +229,11 @@ def borrowed_table(records: Sequence[Record], profile: str) -> str:
     """Return how weights do that were trained anew under masks learned before."""
     groups = by_experiment(records)
     found = trainings(profile)
-    kept = accuracies_by_seed(groups.get(found.kept.name, []))
+    kept = numbers(groups.get(found.kept.name, []), "test_accuracy")
     rows = []
     for name, e in found.rows.items():
         group = groups.get(e.name, [])
-        values = accuracies_by_seed(group)
+        values = numbers(group, "test_accuracy")
         moving = {r["seed"]: 100 * (1 - r["final"]["best_sparsity"]) for r in finished(group)}
         less = "–" if e is found.kept else cell(minus(kept, values))
         row = (name, f"{e.inner_rate:g}", cell(moving), cell(values), less, counted(group))
@@ -280,7 +272,7 @@ def draw_masks(title: str, records: Sequence[Record], profile: str) -> Figure:
     groups = by_experiment(records)
     found = trainings(profile)
     judged = groups.get(found.learned.name, [])
-    figure, (part,) = rows_of_panels([title], height=3.2)
+    figure, (part,) = panels([title], height=3.2)
     left, right = part.subplots(1, 2)
     _dots(
         left,
@@ -291,14 +283,13 @@ def draw_masks(title: str, records: Sequence[Record], profile: str) -> Figure:
     _dots(
         right,
         {
-            name: (groups.get(e.name, []), accuracies_by_seed(groups.get(e.name, [])))
+            name: (groups.get(e.name, []), numbers(groups.get(e.name, []), "test_accuracy"))
             for name, e in found.rows.items()
         },
         BORROWED["own"],
     )
     right.set_title("weights trained anew", fontsize="medium")
-    part.supxlabel(_stamp(groups, found.rows.values()), fontsize=7, color="0.35")
-    plt.close(figure)  # the caller shows it, once
+    settings_line(part, _stamp(groups, found.rows.values()))
     return figure
 
 
@@ -393,7 +384,7 @@ def draw_movement(title: str, records: Sequence[Record], profile: str) -> Figure
     """Draw the similarity of features over the layers, and the cosines of each method."""
     groups = by_experiment(records)
     column = _looked_at(profile)
-    figure, (part,) = rows_of_panels([title], height=3.5)
+    figure, (part,) = panels([title], height=3.5)
     left, right = part.subplots(1, 2, width_ratios=[1.25, 1])
     for i, (method, e) in enumerate(column.items()):
         group = groups.get(e.name, [])
@@ -412,8 +403,7 @@ def draw_movement(title: str, records: Sequence[Record], profile: str) -> Figure
     _legend(left)
     if not right.get_legend_handles_labels()[0]:
         _nothing(right)
-    part.supxlabel(_stamp(groups, column.values()), fontsize=7, color="0.35")
-    plt.close(figure)  # the caller shows it, once
+    settings_line(part, _stamp(groups, column.values()))
     return figure
 
 

@@ -7,15 +7,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from reproduction.report import plotkit
 from reproduction.report.curves import Curve, curve
-from reproduction.report.figure1 import rows_of_panels
 from reproduction.report.frame import by_experiment, finished
 from reproduction.report.naming import NETWORKS, NOT_RUN, setting, shots, stamp
 from reproduction.report.noise import adam_walk, noise_curve
@@ -113,13 +112,12 @@ def _seeds(group: Sequence[Record]) -> str:
 def draw_training(experiments: Iterable[Experiment], records: Sequence[Record]) -> Figure:
     """Draw the share of frozen weights of each block over training."""
     rows = _by_method(_freezing(experiments))
-    figure, parts = rows_of_panels(list(rows), height=3.1)
+    figure, parts = plotkit.panels(list(rows), height=3.1)
     for part, row in zip(parts, rows.values(), strict=True):
         for ax, e in zip(np.atleast_1d(part.subplots(1, len(row))), row, strict=True):
             _training_panel(ax, e, _group(e, records))
         groups = [g for e in row if (g := _group(e, records))]
-        part.supxlabel("\n".join(map(stamp, groups)) or NOT_RUN, fontsize=7, color="0.35")
-    plt.close(figure)  # the caller shows it, once
+        plotkit.settings_line(part, "\n".join(map(stamp, groups)) or NOT_RUN)
     return figure
 
 
@@ -148,15 +146,14 @@ def draw_end(experiments: Iterable[Experiment], records: Sequence[Record]) -> Fi
     rows: dict[str, dict[int, list[Experiment]]] = {}
     for e in sorted(_freezing(experiments), key=lambda e: e.shots):
         rows.setdefault(NETWORKS[e.network], {}).setdefault(e.shots, []).append(e)
-    figure, parts = rows_of_panels(list(rows), height=3.1)
+    figure, parts = plotkit.panels(list(rows), height=3.1)
     for part, panels in zip(parts, rows.values(), strict=True):
         axes = np.atleast_1d(part.subplots(1, len(panels), sharey=True))
         for ax, group in zip(axes, panels.values(), strict=True):
             _end_panel(ax, group, records)
         shown = [[r for e in group for r in _group(e, records)] for group in panels.values()]
         lines = [f"{setting(s)} · Student's 95 % interval" for s in shown if s]
-        part.supxlabel("\n".join(lines) or NOT_RUN, fontsize=7, color="0.35")
-    plt.close(figure)  # the caller shows it, once
+        plotkit.settings_line(part, "\n".join(lines) or NOT_RUN)
     return figure
 
 
@@ -257,14 +254,13 @@ def quantiles(records: Iterable[Record], tensor: str) -> np.ndarray:
 def draw_rates(experiments: Iterable[Experiment], records: Sequence[Record]) -> Figure:
     """Draw how the learned rates of each layer are distributed, as quantile functions."""
     rows = _by_method(_learned(experiments))
-    figure, parts = rows_of_panels(list(rows), height=3.1)
+    figure, parts = plotkit.panels(list(rows), height=3.1)
     for part, row in zip(parts, rows.values(), strict=True):
         for ax, e in zip(np.atleast_1d(part.subplots(1, len(row))), row, strict=True):
             _rates_panel(ax, e, _group(e, records))
         groups = [g for e in row if (g := _group(e, records))]
         lines = [f"{setting(g)} · bands: from the lowest to the highest seed" for g in groups]
-        part.supxlabel("\n".join(lines) or NOT_RUN, fontsize=7, color="0.35")
-    plt.close(figure)  # the caller shows it, once
+        plotkit.settings_line(part, "\n".join(lines) or NOT_RUN)
     return figure
 
 

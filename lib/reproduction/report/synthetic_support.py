@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..runs.statistics import Interval, t_interval
 from ..runs.synthetic_support import KINDS
-from .figure1 import rows_of_panels
+from . import plotkit
 from .markdown import code, interval, table
 
 
@@ -24,7 +23,7 @@ def over_seeds(values: pd.Series) -> Interval:
 def draw(survey: pd.DataFrame) -> Figure:
     """Draw precision and recall over each thing that changes, in percent."""
     kinds = list(survey.groupby("features", sort=False))
-    figure, parts = rows_of_panels([KINDS[kind].capitalize() for kind, _ in kinds], height=3.2)
+    figure, parts = plotkit.panels([KINDS[kind].capitalize() for kind, _ in kinds], height=3.2)
     for part, (_, of) in zip(parts, kinds, strict=True):
         panels = of.groupby("panel", sort=False)
         axes = part.subplots(1, len(panels), sharey=True, squeeze=False)[0]
@@ -35,8 +34,7 @@ def draw(survey: pd.DataFrame) -> Figure:
         part.legend(*axes[0].get_legend_handles_labels(), loc="upper right", ncols=4)
         seeds = ", ".join(map(str, sorted(set(of["seed"]))))
         note = f"means over seeds {seeds}, Student's 95 % intervals"
-        part.supxlabel(note, fontsize=7, color="0.35")
-    plt.close(figure)  # the caller shows it, once
+        plotkit.settings_line(part, note)
     return figure
 
 

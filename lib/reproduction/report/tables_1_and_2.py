@@ -14,7 +14,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reproduction.report.figure1 import rows_of_panels
 from reproduction.report.frame import finished
 from reproduction.report.naming import NETWORKS, NOT_RUN, setting, shots
 from reproduction.report.plotkit import METHODS, legend_above
@@ -32,6 +31,7 @@ from ..runs.experiment import Experiment
 from ..runs.records import Record, load
 from ..runs.statistics import Interval, t_interval
 from . import load_records as layers
+from . import plotkit
 from .markdown import Markdown, interval, plain, table
 
 TITLES = {method: look.name for method, look in METHODS.items()}
@@ -449,7 +449,7 @@ def _draw(panels: Mapping[str, Mapping[str, Sequence[Gain]]], stamps: Mapping[st
     every = {row: [g for shown in of.values() for g in shown] for row, of in panels.items()}
     methods = {row: sorted({g.method for g in every[row]}, key=METHODS.place) for row in panels}
     tallest = max(len(m) for m in methods.values())
-    figure, parts = rows_of_panels(list(panels), height=1.5 + 0.24 * tallest)
+    figure, parts = plotkit.panels(list(panels), height=1.5 + 0.24 * tallest)
     for part, (row, of) in zip(parts, panels.items(), strict=True):
         axes = np.atleast_1d(part.subplots(1, len(of), sharex=True, sharey=True))
         for ax, (title, shown) in zip(axes, of.items(), strict=True):
