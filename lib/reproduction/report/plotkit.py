@@ -6,6 +6,7 @@ A figure is as wide as the page that shows it, so its letters have the size that
 from __future__ import annotations
 
 import math
+import textwrap
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -26,6 +27,9 @@ WIDTH = 7.2
 SMALL = 7.0
 """Points of the smallest letters: 9.3 pixels on the page."""
 
+LETTERS = 140
+"""As many of the smallest fit into a line as wide as the figure."""
+
 GREY = "0.5"
 
 
@@ -43,7 +47,8 @@ def panels(titles: Sequence[str], height: float) -> tuple[Figure, list[SubFigure
 
 def settings_line(part: SubFigure | Figure, text: str) -> None:
     """Print what a row was made with under it."""
-    part.supxlabel(text, fontsize=SMALL, color="0.35", wrap=True)
+    lines = [piece for one in text.splitlines() for piece in textwrap.wrap(one, LETTERS)]
+    part.supxlabel("\n".join(lines), fontsize=SMALL, color="0.35")
 
 
 def band(
