@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from wheretolearn import data as datasets
-
-from .plan import study
-from .plan.change import changed, grid, read_changes
-from .runs import launch, records
-from .runs.experiment import Planned
+from .runs import records
 from .runs.stopping import STOP, Stopped
+
+if TYPE_CHECKING:
+    from .plan.study import Run
+    from .runs.experiment import Planned
+
+# Commands import what they need when they are called: to import torch takes a second.
 
 
 @dataclass
@@ -53,6 +56,12 @@ class RunCommand:
 
     def __call__(self) -> None:
         """Run, then print the summary of the record."""
+        from wheretolearn import data as datasets
+
+        from .plan import study
+        from .plan.change import changed, read_changes
+        from .runs import launch
+
         for one in self.data_set:
             name, _, folder = one.partition("=")
             datasets.register(name, folder)
@@ -85,6 +94,8 @@ class ListCommand:
 
     def __call__(self) -> None:
         """Print one line for each run."""
+        from .plan import study
+
         total = 0.0
         for run in study.plan(self.profile, self.figure):
             path = self.results / Path(run.record).relative_to("results")
@@ -96,6 +107,48 @@ class ListCommand:
         if waiting:
             print(f"{len(waiting)} experiments wait for the search (profile search)")
         print(f"left: about {_duration(total)} on one CPU core, an estimate from operation counts")
+
+
+@dataclass
+class BatchCommand:
+    """Make many records without a start of Python for each; what fails is told in its log."""
+
+    runs: Annotated[Path, tyro.conf.Positional]
+    """File with lines "<experiment> <seed>"."""
+    profile: str = "quick"
+    """quick, study, search, paper or smoke."""
+    results: Path = Path("results")
+    """Folder of the records and logs."""
+    device: str = "auto"
+    """auto, cpu, cuda, mps or xpu."""
+    cores: int = 1
+    """Runs at a time."""
+
+    def __call__(self) -> None:
+        """Share the runs out among as many processes as there are cores."""
+        from .plan import study
+
+        chosen = study.chosen_runs(self.profile, self.runs.read_text().splitlines())
+        with multiprocessing.get_context("spawn").Pool(self.cores) as pool:
+            for number, _ in enumerate(pool.imap(self._one, chosen), start=1):
+                print(f"{number} of {len(chosen)} runs", end="\r", file=sys.stderr, flush=True)
+
+    def _one(self, run: Run) -> None:
+        from .plan import study
+        from .runs import launch
+
+        log = self.results / self.profile / run.experiment / f"seed{run.seed}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w") as out, contextlib.redirect_stderr(out):
+            try:
+                launch.run(
+                    study.find(self.profile, run.experiment),
+                    run.seed,
+                    results=self.results,
+                    device=self.device,
+                )
+            except Exception:
+                traceback.print_exc()
 
 
 @dataclass
@@ -117,8 +170,10 @@ class SweepCommand:
 
     def __call__(self) -> None:
         """Let the pipeline make the records; then print the table and draw the plot."""
-        from .publish.book import run_pipeline  # noqa: PLC0415
-        from .report import sweep  # noqa: PLC0415
+        from .plan import study
+        from .plan.change import changed, grid
+        from .publish.book import run_pipeline
+        from .report import sweep
 
         changes, seeds = grid(self.values)
         base = study.find(self.profile, self.experiment)
@@ -153,6 +208,8 @@ class DataCommand:
 
     def __call__(self) -> None:
         """Do it for one data set or all."""
+        from wheretolearn import data as datasets
+
         if self.action == "prepare":
             if self.name is None:
                 raise ValueError("prepare needs the name of a data set")
@@ -194,6 +251,7 @@ class RecordCommand:
 _Command = (
     Annotated[RunCommand, tyro.conf.subcommand("run")]
     | Annotated[ListCommand, tyro.conf.subcommand("list")]
+    | Annotated[BatchCommand, tyro.conf.subcommand("batch")]
     | Annotated[SweepCommand, tyro.conf.subcommand("sweep")]
     | Annotated[DataCommand, tyro.conf.subcommand("data")]
     | Annotated[RecordCommand, tyro.conf.subcommand("record")]
@@ -279,15 +337,23 @@ def one_line(program: str) -> Iterator[None]:
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None  # as a program that SIGPIPE ends
-    except (ValueError, OSError, datasets.DataError, MemoryError) as error:  # RecordError, too
-        print(f"{program}: {str(error) or type(error).__name__}", file=sys.stderr)
-        raise SystemExit(1) from error
-    except RuntimeError as error:
-        said = str(error).partition("\n")[0]
-        if not re.search("allocate|out of memory|overflow", said):  # how torch says it
+    except Exception as error:
+        if (said := _told(error)) is None:
             raise
-        print(f"{program}: too large for this machine: {said}", file=sys.stderr)
+        print(f"{program}: {said}", file=sys.stderr)
         raise SystemExit(1) from error
+
+
+def _told(error: Exception) -> str | None:
+    """Return what to tell of an error that a user can mend."""
+    from wheretolearn.data.errors import DataError
+
+    if isinstance(error, (ValueError, OSError, DataError, MemoryError)):  # RecordError, too
+        return str(error) or type(error).__name__
+    said = str(error).partition("\n")[0]
+    if isinstance(error, RuntimeError) and re.search("allocate|out of memory|overflow", said):
+        return f"too large for this machine: {said}"  # as torch says it
+    return None
 
 
 @contextlib.contextmanager

@@ -20,12 +20,12 @@ from typing import (
 )
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from wheretolearn.data.catalogue import row_of
 from wheretolearn.networks import NETWORKS, make_network
 from wheretolearn.precision import Precision, check_precision
 from wheretolearn.rules import Rule, make_rule
+from wheretolearn.seam import reference_only
 from wheretolearn.suggestions import closest
 
 from .mask_codec import ARRANGEMENTS
@@ -309,9 +309,19 @@ class Experiment(Changeable):
 @functools.cache
 def image_flops(network: str, ways: int, channels: int, image_size: int, width: int) -> float:
     """Return the operations of a forward pass of one image."""
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+    total = 0
+
+    def count(layer: torch.nn.Module, _: Any, output: torch.Tensor) -> None:
+        nonlocal total  # a product of each weight for each place or unit that it helps to compute
+        total += 2 * output[0].numel() * layer.get_parameter("weight")[0].numel()
+
+    with torch.random.fork_rng(devices=[]):
         module = make_network(
             network, ways=ways, channels=channels, image_size=image_size, width=width
         )
-        module(torch.empty(2, channels, image_size, image_size))
-    return counter.get_total_flops() / 2
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
+            layer.register_forward_hook(count)
+    with torch.no_grad(), reference_only():
+        module(torch.zeros(2, channels, image_size, image_size))
+    return total

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
 
 
 class Interval(NamedTuple):
@@ -57,5 +56,7 @@ def t_interval(values: Sequence[float]) -> Interval:
     x = _finite(values)
     if len(x) == 1:
         return Interval(float(x[0]), math.nan, math.nan, 1)
+    from scipy.special import stdtrit  # noqa: PLC0415 - see above
+
     half = stdtrit(len(x) - 1, 0.975) * x.std(ddof=1) / math.sqrt(len(x))
     return Interval(float(x.mean()), float(x.mean() - half), float(x.mean() + half), len(x))
