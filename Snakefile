@@ -73,6 +73,13 @@ SHOWN_TO_ALL = [
 # Records that are committed or dear, or made where the library is not a file beside them, are
 # made where they are missing, and never remade on their own.
 REMADE = PROFILE in ("quick", "smoke") and WORK == "results"
+# Runs of seconds are made without a start of Python for each, in a folder for this state of the
+# code; then each is taken from there, or made by itself where that failed.
+TOGETHER = (
+    PROFILE == "quick" and REMADE and "runs" not in config and not workflow.resource_settings.nodes
+)
+if TOGETHER:
+    WORK = f"_build/runs/{sha256(Path(TRAINS).read_bytes()).hexdigest()[:16]}"
 FAILED = Failures()
 logger.addHandler(FAILED)
 
@@ -124,10 +131,27 @@ def borrowed(wildcards):
     return record if REMADE else ancient(record)
 
 
+rule batch:
+    input:
+        TRAINS,
+    output:
+        f"{WORK}/batch",
+    message:
+        f"Training {len(CHOSEN)} runs"
+    params:
+        runs="\n".join(f"{run.experiment} {run.seed}" for run in CHOSEN),
+    threads: workflow.cores or 1
+    shell:
+        "echo {params.runs:q} > {output:q}\n"
+        "OMP_NUM_THREADS=1 {PYTHON:q} -m reproduction batch {output:q} --profile {PROFILE:q}"
+        " --device {RUNS_ON:q} --results {WORK:q} --cores {threads} || true"
+
+
 rule run:
     input:
         borrowed,
         TRAINS if REMADE else [],
+        ancient(f"{WORK}/batch") if TOGETHER else [],
     output:
         "results/{folder}/{experiment}/seed{seed}.json",
     log:
@@ -145,14 +169,15 @@ rule run:
         mem_mb=lambda wildcards, attempt: megabytes(planned(wildcards), GPU, attempt),
         **({"gpu": 1} if GPU else {}),
     params:
-        made=lambda wildcards: f"{WORK}/{wildcards.folder}/{wildcards.experiment}/seed{wildcards.seed}.json",
+        made=lambda wildcards: f"{WORK}/{wildcards.folder}/{wildcards.experiment}/seed{wildcards.seed}",
     shell:
-        "OMP_NUM_THREADS=1 {PYTHON:q} -m reproduction run {wildcards.experiment:q}"
+        "{{ [ -f {params.made:q}.json ] && cp {params.made:q}.log {log:q} 2>/dev/null; }} ||"
+        " OMP_NUM_THREADS=1 {PYTHON:q} -m reproduction run {wildcards.experiment:q}"
         " --seed {wildcards.seed:q} --profile {PROFILE:q} --device {RUNS_ON:q}"
         " --results {WORK:q} > {log:q} 2>&1"
         " || {{ status=$?; [ $status -le 128 ]"
         ' || echo "killed by signal $((status - 128))" >> {log:q}; exit $status; }}\n'
-        "[ {params.made:q} -ef {output:q} ] || cp {params.made:q} {output:q}"
+        "[ {params.made:q}.json -ef {output:q} ] || cp {params.made:q}.json {output:q}"
 
 
 def shown(wildcards):

@@ -141,12 +141,9 @@ class BatchCommand:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w") as out, contextlib.redirect_stderr(out):
             try:
-                launch.run(
-                    study.find(self.profile, run.experiment),
-                    run.seed,
-                    results=self.results,
-                    device=self.device,
-                )
+                experiment = study.find(self.profile, run.experiment)
+                record = launch.run(experiment, run.seed, results=self.results, device=self.device)
+                print(_summary(record), file=out)
             except Exception:
                 traceback.print_exc()
 
