@@ -18,11 +18,6 @@ BUILT = {tuple(getattr(e, name) for name in (*_NETWORK, *_RULE)): e for e in EVE
 """One experiment for each network and rule."""
 
 
-def test_profiles_are_those_that_are_documented():
-    assert set(study.FIGURES) == set(study.PROFILES)
-    assert all(f"``{profile}``" in study.__doc__ for profile in study.PROFILES)
-
-
 @pytest.mark.parametrize("profile", study.PROFILES)
 def test_the_plan(profile):
     plan = study.plan(profile)
@@ -126,33 +121,6 @@ def test_the_search_asks_every_run_of_table_1_the_same():
         assert rates == grids[table[name].network]
 
 
-def test_longer_runs_are_those_of_table_1_but_for_their_length():
-    table = {e.name: e for e in study.few_shot("study", study.TABLE1)}
-    longer = {n: e for n, e in table.items() if n.startswith("longer-")}
-    assert {e.method for e in longer.values()} == set(few_shot.TRAINED_LONGER)
-    for name, run in longer.items():
-        short = table[name.replace("longer", "convnet4")]
-        assert run.updates == 5 * short.updates
-        own = {"name", "updates", "eval_every", "val_tasks", "probes"}
-        assert run.replace(**{k: getattr(short, k) for k in own}) == short
-
-
-def test_figure_1_has_the_levels_of_the_claims():
-    for profile in ("quick", "study", "paper", "smoke"):
-        names = {e.name for e in study.few_shot(profile, study.FIG1)}
-        prefixes = {n.removesuffix("-maml") for n in names if n.endswith("-maml")}
-        assert prefixes
-        for prefix in prefixes:
-            for percent in (0, 20, 25, 50, 75, 80, 100):
-                experiment = study.find_few_shot(profile, f"{prefix}-sparse{percent}")
-                assert experiment.init_sparsity == percent / 100
-                maml = study.find_few_shot(profile, f"{prefix}-maml")
-                different = {
-                    k for k, v in experiment.parameters().items() if v != maml.parameters()[k]
-                }
-                assert different <= {"name", "method", "init_sparsity"}
-
-
 def test_operations_against_a_count_by_hand():
     """MLP 4-3-3-2: 12 + 9 + 6 products of two operations for each image."""
     tiny = Experiment(
@@ -248,12 +216,6 @@ def test_parameters_without_meaning_are_refused(change, message):
     experiment = study.find_few_shot("smoke", "fig1-glyphs-sparse50")
     with pytest.raises(ValueError, match=message):
         experiment.replace(**change)
-
-
-def test_whole_numbers_serve_as_rates():
-    assert (
-        study.find_few_shot("smoke", "fig1-glyphs-maml").replace(inner_rate=1).rule.inner_rate == 1
-    )
 
 
 def test_what_the_search_has_not_chosen_waits(monkeypatch):
