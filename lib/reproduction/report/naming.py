@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from wheretolearn import networks
 
 from ..runs.experiment import Experiment
 from ..runs.records import Record
 from .frame import by_experiment, finished
+
+NOT_RUN = "not run yet"
 
 NAMES = {
     "miniimagenet": "miniImageNet",
@@ -29,7 +31,16 @@ def counted(group: Sequence[Record]) -> str:
     """Return how many runs of an experiment finished, as a table says it."""
     done = len(finished(group))
     lost = f" ({len(group) - done} diverged)" if done < len(group) else ""
-    return f"{done}{lost}" if group else "not run yet"
+    return f"{done}{lost}" if group else NOT_RUN
+
+
+def lacking(runs: Mapping[str, Sequence[Record]]) -> list[str]:
+    """Name the experiments that have no record, and those some of whose runs diverged."""
+    missing = [name for name, group in runs.items() if not group]
+    lost = {name: len(group) - len(finished(group)) for name, group in runs.items()}
+    diverged = [f"{name} ({bad} of {len(runs[name])})" for name, bad in lost.items() if bad]
+    named = {NOT_RUN: missing, "× diverged, left out": diverged}
+    return [f"{what}: {', '.join(names)}" for what, names in named.items() if names]
 
 
 def intervals(records: Sequence[Record]) -> str:
@@ -92,9 +103,6 @@ def stamp(records: Sequence[Record]) -> str:
 
 NETWORKS = {name: network.title for name, network in networks.NETWORKS.items()}
 """Networks as the tables call them."""
-
-
-NOT_RUN = "not run yet"
 
 
 def shots(number: int) -> str:

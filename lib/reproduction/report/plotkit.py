@@ -16,6 +16,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
 
 from wheretolearn.rules import METHODS as METHODS_OF_THE_LIBRARY
 
@@ -47,7 +48,11 @@ def panels(titles: Sequence[str], height: float) -> tuple[Figure, list[SubFigure
 
 def settings_line(part: SubFigure | Figure, text: str) -> None:
     """Print what a row was made with under it."""
-    lines = [piece for one in text.splitlines() for piece in textwrap.wrap(one, LETTERS)]
+    lines = [
+        piece
+        for one in text.splitlines()
+        for piece in textwrap.wrap(one, LETTERS, break_on_hyphens=False)
+    ]
     part.supxlabel("\n".join(lines), fontsize=SMALL, color="0.35")
 
 
@@ -58,11 +63,12 @@ def band(
     low: np.ndarray,
     high: np.ndarray,
     **line: Any,
-) -> None:
-    """Draw a curve with its interval, where it has one."""
+) -> Line2D:
+    """Draw a curve with its interval, where it has one; return the line."""
     (drawn,) = ax.plot(x, mean, **line)
-    if np.isfinite(low).all():
-        ax.fill_between(x, low, high, color=drawn.get_color(), alpha=0.25, lw=0)
+    if np.isfinite(low).any():
+        ax.fill_between(x, low, high, color=drawn.get_color(), alpha=0.2, lw=0)
+    return drawn
 
 
 def point(
@@ -223,3 +229,13 @@ def legend_above(ax: Axes, *axes: Axes) -> None:
         columnspacing=0.8,
         borderaxespad=0.1,
     )
+
+
+def legend_over(part: SubFigure, axes: Iterable[Axes]) -> None:
+    """Name over a row what its panels show, each thing once."""
+    each = [ax.get_legend_handles_labels() for ax in axes]
+    named = {n: h for handles, names in each for h, n in zip(handles, names, strict=True)}
+    if named:
+        part.legend(
+            named.values(), named.keys(), loc="outside upper center", ncols=4, handlelength=1.2
+        )
