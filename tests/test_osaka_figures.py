@@ -61,7 +61,7 @@ def test_settings_of_the_study():
     assert all(tuple(column) == learners[setting.ways] for setting, column in found.items())
     steps = {5: 10_000, 10: 2000}
     for setting, column in found.items():
-        assert {e.steps for e in column.values()} == {steps[setting.ways]}
+        assert {e.steps for e, _ in column.values()} == {steps[setting.ways]}
     assert list(osaka_figures.settings("paper")) == [
         Setting(alpha, ways) for ways in (5, 10) for alpha in (0.98, 0.90)
     ]
@@ -289,7 +289,7 @@ def test_some_were_run():
         "16 channels · seeds 0, 1, 2 (anil: 0; sparse-c-maml: 0) · mean, Student's 95 % interval "
         "over seeds"
     ) in shown.replace("\n", " ")
-    assert "× diverged, left out: anil seed 0 (update 9), c-maml seed 2 (step 7)" in shown
+    assert "× diverged, left out: anil (1 of 1), c-maml (1 of 3)" in shown
     note = shown[shown.index("not run yet: ") :]
     assert "not run yet: online-sgd, online-adam, fine-tuning, maml, sparse-maml," in note
     assert "not run yet at all: p = 0.90, 5-way" in note
@@ -320,7 +320,6 @@ def test_all_were_run():
     sparsity, rate = shown["sparse-c-maml"][:2]
     assert sparsity["layer2"].get_ydata().tolist() == [0, 50]
     assert rate["layer2"].get_ydata().tolist() == [0.1, 0.05]
-    assert any("means over seeds" in t for t in texts(figure))
 
 
 def test_curves_are_those_of_the_records():

@@ -7,7 +7,6 @@ differences they count with the accuracy of chance, as in claim 10.
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,12 +16,6 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from reproduction.report import plotkit
-from reproduction.report.curves import Curve
-from reproduction.report.frame import by_experiment, finished, minus, over_seeds
-from reproduction.report.markdown import cell
-from reproduction.report.naming import counted, intervals, seeds_named
-from reproduction.report.plotkit import Look, Looks
 from wheretolearn.continual.osaka.c_maml import ProlongedCMAML
 from wheretolearn.continual.osaka.fast_slow import Adapter, Online
 from wheretolearn.continual.osaka.methods import LEARNERS
@@ -32,10 +25,25 @@ from ..plan import study
 from ..plan.streams import OSAKA
 from ..runs.osaka import OsakaExperiment
 from ..runs.records import Record
-from ..runs.statistics import t_interval
-from .markdown import Markdown, bounds, code, interval, table, with_missing
+from ..runs.statistics import Interval, t_interval
+from .curves import Curve
+from .frame import BySeed, by_experiment, finished, minus, over_seeds
+from .markdown import Markdown, bounds, cell, code, table, with_missing
+from .naming import NOT_RUN, counted, intervals, lacking, seeds_named
+from .plotkit import (
+    GREY,
+    Look,
+    Looks,
+    band,
+    direct_labels,
+    legend_over,
+    nothing,
+    panels,
+    settings_line,
+)
 
-Groups = Mapping[str, Sequence[Record]]
+Column = Mapping[str, tuple[OsakaExperiment, Sequence[Record]]]
+"""The learners of one setting: of each its experiment, and the records of that."""
 
 
 class Setting(NamedTuple):
@@ -60,23 +68,22 @@ class Setting(NamedTuple):
         return 100 * self.alpha + (1 - self.alpha) * self.chance
 
 
-LOOKS = Looks(
-    {
-        "online-sgd": Look("online-sgd", 7, line=":"),
-        "online-adam": Look("online-adam", 1, line=":"),
-        "fine-tuning": Look("fine-tuning", 5, line=":"),
-        "maml": Look("maml", 2, line="--"),
-        "anil": Look("anil", 4, line="--"),
-        "sparse-maml": Look("sparse-maml", 0),
-        "c-maml": Look("c-maml", 2, line="--"),
-        "c-maml-pre": Look("c-maml-pre", 5, line="--"),
-        "c-maml-um": Look("c-maml-um", 7, line="--"),
-        "c-maml-pap": Look("c-maml-pap", 3, line="--"),
-        "sparse-c-maml": Look("sparse-c-maml", 0),
-        "sparse-c-maml-gates": Look("sparse-c-maml-gates", 1),
-        "sparse-c-maml-weights": Look("sparse-c-maml-weights", 4),
-    }
-)
+_COLOURS = {
+    "online-sgd": (7, ":"),
+    "online-adam": (1, ":"),
+    "fine-tuning": (5, ":"),
+    "maml": (2, "--"),
+    "anil": (4, "--"),
+    "sparse-maml": (0, "-"),
+    "c-maml": (2, "--"),
+    "c-maml-pre": (5, "--"),
+    "c-maml-um": (7, "--"),
+    "c-maml-pap": (3, "--"),
+    "sparse-c-maml": (0, "-"),
+    "sparse-c-maml-gates": (1, "-"),
+    "sparse-c-maml-weights": (4, "-"),
+}
+LOOKS = Looks({name: Look(name, colour, line=line) for name, (colour, line) in _COLOURS.items()})
 """How learners are drawn, in order."""
 
 PANELS = ("without meta-learning in the stream", "with meta-learning in the stream")
@@ -99,11 +106,7 @@ COMPARED = ("c-maml", "c-maml-um", "c-maml-pap")
 """Learners that the others are compared with: those of the claims, and one that learns all the
 time."""
 
-TENSORS = {
-    "layer1.conv.weight": "layer1",
-    "layer2.conv.weight": "layer2",
-    "layer3.conv.weight": "layer3",
-    "layer4.conv.weight": "layer4",
+TENSORS = {f"layer{i}.conv.weight": f"layer{i}" for i in (1, 2, 3, 4)} | {
     "output.weight": "output",
     "output.bias": "output bias",
 }
@@ -112,124 +115,146 @@ TENSORS = {
 _POINTS = 100  # of the curve along the stream
 
 
-def accuracies(group: Iterable[Record]) -> dict[int, float]:
-    """Return accuracies over the whole stream by seed, percent; of diverged runs chance."""
-    return {
-        r["seed"]: 100 * r["final"]["accuracy"] if finished([r]) else 100 / r["parameters"]["ways"]
-        for r in group
-    }
-
-
-def settings(profile: str) -> dict[Setting, dict[str, OsakaExperiment]]:
-    """Return the experiments of a profile by setting and learner."""
-    found: dict[Setting, dict[str, OsakaExperiment]] = {}
+def settings(profile: str, records: Iterable[Record] = ()) -> dict[Setting, Column]:
+    """Return the experiments of a profile by setting and learner, each with its records."""
+    groups, columns = by_experiment(records), dict[Setting, dict[str, Any]]()
     for e in study.experiments(profile, OSAKA):
         if isinstance(e, OsakaExperiment):
-            found.setdefault(Setting(e.alpha, e.ways), {})[e.learner] = e
-    return dict(sorted(found.items(), key=lambda item: (item[0].ways, -item[0].alpha)))
+            column = columns.setdefault(Setting(e.alpha, e.ways), {})
+            column[e.learner] = (e, groups.get(e.name, []))
+    return dict(sorted(columns.items(), key=lambda item: (item[0].ways, -item[0].alpha)))
+
+
+def accuracies(group: Iterable[Record], part: slice | None = None) -> BySeed:
+    """Return accuracies in (a part of) the stream by seed, percent; of diverged runs chance."""
+    result = {}
+    for r in group:
+        p = r["parameters"]
+        if r["status"] == "diverged":
+            result[r["seed"]] = 100 / p["ways"]
+        elif part is None:
+            result[r["seed"]] = 100 * r["final"]["accuracy"]
+        else:
+            images = p["ways"] * p["shots"]
+            result[r["seed"]] = 100 * float(unpack(r["correct"])[part].mean()) / images
+    return result
 
 
 # Tables
 
+Row = tuple[str, OsakaExperiment, Sequence[Record]]
+"""A learner, its experiment, and the records of that."""
+
+
+def _tables(
+    records: Sequence[Record],
+    profile: str,
+    one: Callable[[Setting, list[Row], Sequence[str]], Iterable[str]],
+    learners: Sequence[str] | None = None,
+    note: str = "",
+) -> str:
+    """Return the tables of each setting: of learners that were run, and the names of others."""
+    parts = []
+    for setting, column in settings(profile, records).items():
+        chosen = {m: run for m, run in column.items() if learners is None or m in learners}
+        run = [(m, e, group) for m, (e, group) in chosen.items() if group]
+        missing = [code(m) for m, (_, group) in chosen.items() if not group]
+        first = next(iter(column.values()))[0]
+        stream = f"{first.ways}-way {first.shots}-shot, {first.steps:,} steps of {first.stream}"
+        limits = note.format(setting) if note else ""
+        parts += [f"**p = {first.alpha:.2f}, {stream}, profile {profile}.** {limits}".rstrip()]
+        parts += one(setting, run, missing)
+    return "\n\n".join(parts)
+
 
 def accuracy_tables(records: Sequence[Record], profile: str) -> str:
     """Return accuracy, detections, sparsity and work of every learner."""
-    groups = by_experiment(records)
-    parts = []
-    for setting, column in settings(profile).items():
-        run, missing = _run(groups, column)
-        shown = [r for group in run.values() for r in group]
-        sources = shown[0]["contexts"]["names"] if shown else []
-        rows, more = [], []
-        for learner, group in run.items():
-            found = [_cell(group, "accuracy"), *(_cell(group, "by_source", n) for n in sources)]
-            rows.append([code(learner), *found, counted(group)])
-            found = [_cell(group, name) for name in ("precision", "recall", "f1", "sparsity")]
-            if "margin" not in column[learner].chosen:  # it looks for no shift
-                found[:3] = ["–"] * 3
-            more.append([code(learner), *found, _work(group)])
-        header = ("learner", "accuracy (%)", *(f"{name} (%)" for name in sources), "seeds")
-        header_of_more = (
-            "learner",
-            "precision (%)",
-            "recall (%)",
-            "F1 (%)",
-            "sparsity at the end (%)",
-            "gradient images (thousands)",
-        )
-        limits = f"Chance is {setting.chance:.1f} %; expect at most {setting.ceiling:.1f} %."
-        parts += [f"**{_stream(column)}.** {limits}", with_missing(header, rows, missing)]
-        parts += [table(header_of_more, more)] if more else []
-    return "\n\n".join(parts)
+
+    def one(_: Setting, run: list[Row], missing: Sequence[str]) -> Iterable[str]:
+        sources = run[0][2][0]["contexts"]["names"] if run else []
+        rows, more = [], list[list[str]]()
+        for learner, e, group in run:
+            each = [_cell(group, "accuracy"), *(_cell(group, "by_source", n) for n in sources)]
+            rows.append([code(learner), *each, counted(group)])
+            looks = "margin" in e.chosen  # for a shift
+            detections = [_cell(group, name) for name in ("precision", "recall", "f1")]
+            images = _mean([r["final"]["gradients"] / 1000 for r in finished(group)], 1)
+            of_both = detections if looks else ["–"] * 3
+            more.append([code(learner), *of_both, _cell(group, "sparsity"), images])
+        of_sources = (f"{name} (%)" for name in sources)
+        yield with_missing(("learner", "accuracy (%)", *of_sources, "seeds"), rows, missing)
+        shares = ("precision", "recall", "F1", "sparsity at the end")
+        if more:
+            header = ("learner", *(f"{s} (%)" for s in shares), "gradient images (thousands)")
+            yield table(header, more)
+
+    limits = "Chance is {0.chance:.1f} %; expect at most {0.ceiling:.1f} %."
+    return _tables(records, profile, one, note=limits)
 
 
 def difference_tables(records: Sequence[Record], profile: str) -> str:
     """Return how much more accurate each learner is than a few others, a table for each setting."""
-    groups = by_experiment(records)
-    parts = []
-    for column in settings(profile).values():
-        others = [m for m in COMPARED if m in column]
-        run, missing = _run(groups, column)
-        found = {learner: accuracies(group) for learner, group in run.items()}
-        rows = []
-        for learner, group in run.items():
-            cells = []
-            for other in others:
-                gain = over_seeds(minus(found[learner], found.get(other, {})))
-                cells.append("–" if gain is None or other == learner else bounds(*gain[:3]))
-            rows.append([code(learner), *cells, counted(group)])
+    columns = settings(profile)
+
+    def one(setting: Setting, run: list[Row], missing: Sequence[str]) -> Iterable[str]:
+        each = {learner: accuracies(group) for learner, _, group in run}
+        others = [m for m in COMPARED if m in columns[setting]]
+        rows = [
+            [
+                code(m),
+                *("–" if m == o else _gain(minus(each[m], each.get(o, {}))) for o in others),
+                counted(group),
+            ]
+            for m, _, group in run
+        ]
         header = ("learner", *(Markdown(f"it − {code(other)}") for other in others), "seeds")
-        parts.append(f"**{_stream(column)}.** Percentage points.")
-        parts.append(with_missing(header, rows, missing))
-    return "\n\n".join(parts)
+        yield with_missing(header, rows, missing)
+
+    return _tables(records, profile, one, note="Percentage points.")
 
 
 def early_late_tables(records: Sequence[Record], profile: str) -> str:
     """Return how far sparse-C-MAML is ahead in the first fifth of the stream, and in the rest."""
-    groups = by_experiment(records)
-    parts = []
-    for column in settings(profile).values():
-        wanted = {m: column[m] for m in (SPARSE, *COMPARED) if m in column}
-        run, missing = _run(groups, wanted)
-        steps = next(iter(wanted.values())).steps
-        cut = steps // 5
-        rows = []
-        for other in (m for m in run if m != SPARSE and SPARSE in run):
-            gains = (
-                minus(*(accuracies_in(run[m], part) for m in (SPARSE, other)))
-                for part in (slice(cut), slice(cut, None))
-            )
-            cells = ("–" if (g := over_seeds(v)) is None else bounds(*g[:3]) for v in gains)
-            rows.append([Markdown(f"{code(SPARSE)} − {code(other)}"), *cells])
-        header = ("difference", f"steps 1 to {cut:,}", f"steps {cut + 1:,} to {steps:,}")
-        parts += [f"**{_stream(column)}.** Percentage points.", with_missing(header, rows, missing)]
-    return "\n\n".join(parts)
+    steps = {s: next(iter(c.values()))[0].steps for s, c in settings(profile).items()}
+
+    def one(setting: Setting, run: list[Row], missing: Sequence[str]) -> Iterable[str]:
+        of, cut = {m: group for m, _, group in run}, steps[setting] // 5
+        rows = [
+            [
+                Markdown(f"{code(SPARSE)} − {code(other)}"),
+                *(
+                    _gain(minus(accuracies(of[SPARSE], part), accuracies(of[other], part)))
+                    for part in (slice(cut), slice(cut, None))
+                ),
+            ]
+            for other in COMPARED
+            if other in of and SPARSE in of
+        ]
+        later = f"steps {cut + 1:,} to {steps[setting]:,}"
+        yield with_missing(("difference", f"steps 1 to {cut:,}", later), rows, missing)
+
+    wanted = (SPARSE, *COMPARED)
+    return _tables(records, profile, one, wanted, "Percentage points.")
 
 
-def accuracies_in(group: Sequence[Record], part: slice) -> dict[int, float]:
-    """Return accuracies in a part of the stream, percent; a run that diverged is at chance."""
-    found = {}
-    for r in group:
-        ways, shots = (r["parameters"][n] for n in ("ways", "shots"))
-        correct = unpack(r["correct"])[part] if finished([r]) else np.array([shots])
-        found[r["seed"]] = 100 * float(correct.mean()) / (ways * shots)
-    return found
+def _gain(values: BySeed) -> str:
+    gain = over_seeds(values)
+    return "–" if gain is None else bounds(*gain[:3])
 
 
 def frozen_tables(records: Sequence[Record], profile: str) -> str:
     """Return the share of weights of each tensor whose rate is zero as the stream ends."""
-    groups = by_experiment(records)
-    parts = []
-    for column in settings(profile).values():
-        run, missing = _run(groups, {m: e for m, e in column.items() if m in FREEZING})
+
+    def one(_: Setting, run: list[Row], missing: Sequence[str]) -> Iterable[str]:
         rows = []
-        for learner, group in run.items():
+        for learner, _e, group in run:
             show = _in_runs if LEARNERS[learner].each == "tensor" else _share
             shown = (show(finished(group), tensor) for tensor in TENSORS)
             rows.append([code(learner), *shown, counted(group)])
         header = ("frozen at the end (%)", *TENSORS.values(), "seeds")
-        parts += [f"**{_stream(column)}.**", with_missing(header, rows, missing)]
-    return "\n\n".join(parts)
+        yield with_missing(header, rows, missing)
+
+    return _tables(records, profile, one, FREEZING)
 
 
 def _in_runs(done: Sequence[Record], tensor: str) -> str:
@@ -245,95 +270,52 @@ def _share(done: Sequence[Record], tensor: str) -> str:
 
 def inside_tables(records: Sequence[Record], profile: str) -> str:
     """Return what happened to each learner on the way, a table or two for each setting."""
-    groups = by_experiment(records)
-    parts = []
-    for column in settings(profile).values():
-        run, missing = _run(groups, column)
-        rows, before = [], []
-        for learner, group in run.items():
+
+    def one(_: Setting, run: list[Row], missing: Sequence[str]) -> Iterable[str]:
+        rows, before = [], list[list[str]]()
+        for learner, e, group in run:
             done = finished(group)
             first = [n for r in done if (n := r["final"]["first_frozen"]) is not None]
-            zero = f"{_mean_of(first)} ({len(first)} of {len(done)})" if first else "–"
-            outer = _mean_of([r["final"]["outer_steps"] for r in done])
+            zero = f"{_mean(first)} ({len(first)} of {len(done)})" if first else "–"
+            outer = _mean([r["final"]["outer_steps"] for r in done])
             if done and LEARNERS[learner].make is Online:
                 outer = "every step"  # its only weights, not counted
             rows.append([code(learner), outer, zero, counted(group)])
-            found = [r["pretraining"] for r in done if r["pretraining"] is not None]
-            if found:
-                before.append([code(learner), *_before(column[learner], found)])
-        header = (
-            "learner",
-            "steps of the slow weights",
-            "first zero rate of any tensor at step",
-            "seeds",
-        )
-        parts += [f"**{_stream(column)}.**", with_missing(header, rows, missing)]
-        of = (
-            "pretraining of",
-            "epochs",
-            "best epoch",
-            "best validation (%)",
-            "ended by the last epoch",
-        )
-        parts += [table(of, before)] if before else []
-    return "\n\n".join(parts)
+            if past := [r["pretraining"] for r in done if r["pretraining"] is not None]:
+                epochs = [len(p["val_accuracy"]) for p in past]
+                best = [_mean([p["best_epoch"] for p in past])]
+                best += [_mean([100 * max(p["val_accuracy"]) for p in past], 1)]
+                ended = f"{sum(n == e.epochs for n in epochs)} of {len(past)}"
+                before.append([code(learner), _mean(epochs), *best, ended])
+        steps = ("steps of the slow weights", "first zero rate of any tensor at step")
+        yield with_missing(("learner", *steps, "seeds"), rows, missing)
+        if before:
+            of_best = ("best epoch", "best validation (%)", "ended by the last epoch")
+            yield table(("pretraining of", "epochs", *of_best), before)
+
+    return _tables(records, profile, one)
 
 
-def _before(e: OsakaExperiment, found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what happened in pretraining."""
-    epochs = [len(p["val_accuracy"]) for p in found]
-    best = [100 * max(p["val_accuracy"]) for p in found]
-    ended = sum(n == e.epochs for n in epochs)
-    return [
-        _mean_of(epochs),
-        _mean_of([p["best_epoch"] for p in found]),
-        f"{sum(best) / len(best):.1f}",
-        f"{ended} of {len(found)}",
-    ]
-
-
-def _run(
-    groups: Groups, column: Mapping[str, OsakaExperiment]
-) -> tuple[dict[str, Sequence[Record]], list[str]]:
-    """Return the records of each learner that has some, and the names of the others."""
-    run = {m: groups[e.name] for m, e in column.items() if groups.get(e.name)}
-    return run, [code(m) for m in column if m not in run]
-
-
-def _mean_of(numbers: Sequence[float]) -> str:
-    return f"{sum(numbers) / len(numbers):,.0f}" if numbers else "–"
-
-
-def _stream(column: Mapping[str, OsakaExperiment]) -> str:
-    e = next(iter(column.values()))
-    return (
-        f"p = {e.alpha:.2f}, {e.ways}-way {e.shots}-shot, {e.steps:,} steps of {e.stream}, "
-        f"profile {e.profile}"
-    )
+def _mean(numbers: Sequence[float], decimals: int = 0) -> str:
+    return f"{sum(numbers) / len(numbers):,.{decimals}f}" if numbers else "–"
 
 
 def _cell(group: Sequence[Record], *path: str) -> str:
     """Return the mean of a share with its interval, or why there is none."""
-    done = finished(group)
-    if not done:
-        return "diverged"
-    found = {r["seed"]: _at(r["final"], path) for r in done}
-    value = over_seeds({s: 100 * v for s, v in found.items() if v is not None})
-    return "–" if value is None else interval(value)
-
-
-def _at(value: Any, path: Sequence[str]) -> float | None:
-    for name in path:
-        value = value[name]
-    return value
-
-
-def _work(group: Sequence[Record]) -> str:
-    counts = [r["final"]["gradients"] for r in finished(group)]
-    return f"{sum(counts) / len(counts) / 1000:,.1f}" if counts else "–"
+    shares = {}
+    for r in finished(group):
+        value: Any = r["final"]
+        for name in path:
+            value = value[name]
+        if value is not None:
+            shares[r["seed"]] = 100 * value
+    return cell(shares) if finished(group) else "diverged"
 
 
 # Figures
+
+Values = Callable[[Record], tuple[np.ndarray, np.ndarray]]
+"""Places along a stream, and a number at each."""
 
 
 def draw_stream(title: str, records: Sequence[Record], profile: str) -> Figure:
@@ -341,21 +323,116 @@ def draw_stream(title: str, records: Sequence[Record], profile: str) -> Figure:
 
     def limits(ax: Axes, setting: Setting) -> None:
         for y in (setting.chance, setting.ceiling):
-            ax.axhline(y, color="0.5", ls=":", lw=1)
+            ax.axhline(y, color=GREY, ls=":", lw=1)
         ax.set(xlabel="steps so far", ylabel="accuracy so far (%)", ylim=(-2, 102))
 
-    return _by_learner(title, records, profile, along, limits)
+    return _draw(title, records, profile, partial(_by_learner, values=along, finish=limits), 4.0)
 
 
 def draw_switches(title: str, records: Sequence[Record], profile: str) -> Figure:
     """Draw the accuracy before and after contexts switch, by learner."""
 
     def limits(ax: Axes, setting: Setting) -> None:
-        ax.axhline(setting.chance, color="0.5", ls=":", lw=1)
-        ax.axvline(0, color="0.5", ls=":", lw=1)
+        ax.axhline(setting.chance, color=GREY, ls=":", lw=1)
+        ax.axvline(0, color=GREY, ls=":", lw=1)
         ax.set(xlabel="steps since the switch", ylabel="accuracy (%)", ylim=(-2, 102))
 
-    return _by_learner(title, records, profile, around_switches, limits)
+    row = partial(_by_learner, values=around_switches, finish=limits)
+    return _draw(title, records, profile, row, 4.0)
+
+
+def draw_rates(title: str, records: Sequence[Record], profile: str) -> Figure:
+    """Draw sparsity over time by tensor, and the mean rate of each."""
+    wanted = tuple(dict.fromkeys((*FREEZING, *RATES)))
+    return _draw(title, records, profile, _over_time, 5.6, wanted)
+
+
+def _draw(
+    title: str,
+    records: Sequence[Record],
+    profile: str,
+    row: Callable[[SubFigure, Setting, Column], None],
+    height: float,
+    learners: Sequence[str] = tuple(LOOKS),
+) -> Figure:
+    """Draw a row for each setting that has records, or else for the first one."""
+    every = settings(profile, records)
+    known = {s: c for s, c in every.items() if any(group for _, group in c.values())}
+    rows = known or dict([next(iter(every.items()))])
+    figure, parts = panels([f"{title}: {s}" for s in rows], height)
+    for part, (setting, column) in zip(parts, rows.items(), strict=True):
+        row(part, setting, column)
+        shown = {m: column[m] for m in learners if m in column}
+        note = _note({m: group for m, (_, group) in shown.items()})
+        if setting == list(rows)[-1] and (missing := [str(s) for s in every if s not in rows]):
+            note += f"\n{NOT_RUN} at all: {'; '.join(missing)}"
+        settings_line(part, note)
+    return figure
+
+
+def _by_learner(
+    part: SubFigure,
+    setting: Setting,
+    column: Column,
+    values: Values,
+    finish: Callable[[Axes, Setting], None],
+) -> None:
+    axes = part.subplots(1, len(PANELS))
+    for ax, (name, learners) in zip(axes, in_panels(column).items(), strict=True):
+        ends = []
+        for learner in learners:
+            if finished(group := column[learner][1]):
+                c, look = mean_curve(group, values), LOOKS[learner]
+                band(ax, *c, ls=look.line, color=look.rgb, lw=1.4, label=look.name)
+                last = np.flatnonzero(np.isfinite(c.mean))[-1:]
+                ends += [(look.name, float(c.x[i]), float(c.mean[i]), look.rgb) for i in last]
+        finish(ax, setting)
+        ax.set_title(name)
+        if ends:
+            direct_labels(ax, ends)
+        else:
+            _empty(ax, {m: column[m][1] for m in learners})
+
+
+def in_panels(learners: Iterable[str]) -> dict[str, list[str]]:
+    """Return which of some learners each of the :data:`PANELS` shows, in the order of the looks."""
+    result: dict[str, list[str]] = {name: [] for name in PANELS}
+    for learner in sorted(learners, key=LOOKS.place):
+        result[PANELS[LEARNERS[learner].make not in (Online, Adapter)]].append(learner)
+    return result
+
+
+def _over_time(part: SubFigure, _: Setting, column: Column) -> None:
+    shown = [("frozen", m) for m in FREEZING if m in column]
+    shown += [("rates", m) for m in RATES if m in column]
+    axes = part.subplots(max(2, -(-len(shown) // 3)), 3).ravel()
+    for ax, (what, learner) in zip(axes, shown, strict=False):
+        group = column[learner][1]
+        for colour, (tensor, name) in zip(
+            sns.color_palette("crest", len(TENSORS)), TENSORS.items(), strict=True
+        ):
+            if finished(group):
+                style = "--" if tensor.endswith("bias") else "-"
+                c = mean_curve(group, partial(over_time, what=what, tensor=tensor))
+                ax.plot(c.x, c.mean, style, color=colour, lw=1.4, label=name)
+        if what == "frozen":
+            ax.set(ylim=(-2, 102), ylabel="sparsity (%)")
+        else:
+            ax.axhline(0, color=GREY, ls=":", lw=1)
+            ax.set_ylabel("mean rate")
+        ax.set(xlabel="steps", title=learner)
+        if not finished(group):
+            _empty(ax, {learner: group})
+    for ax in axes[len(shown) :]:
+        ax.set_axis_off()
+    legend_over(part, axes)
+
+
+def _empty(ax: Axes, groups: Mapping[str, Sequence[Record]]) -> None:
+    """Say why a panel is empty."""
+    why = "diverged" if any(groups.values()) else NOT_RUN
+    nothing(ax, why if groups else "not in this profile")
+    ax.set(xticks=[], yticks=[])
 
 
 def along(record: Record) -> tuple[np.ndarray, np.ndarray]:
@@ -373,72 +450,6 @@ def around_switches(record: Record) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(-BEFORE, AFTER + 1), 100 * accuracy
 
 
-def mean_curve(
-    group: Sequence[Record], values: Callable[[Record], tuple[np.ndarray, np.ndarray]]
-) -> Curve:
-    """Average a curve over the finished runs of an experiment."""
-    found = [values(r) for r in finished(group)]
-    points = [_mean(column) for column in np.stack([y for _, y in found]).T]
-    mean, low, high = np.array(points).T
-    return Curve(found[0][0], mean, low, high)
-
-
-def _mean(numbers: np.ndarray) -> tuple[float, float, float]:
-    known = numbers[np.isfinite(numbers)].tolist()
-    return t_interval(known)[:3] if known else (math.nan, math.nan, math.nan)
-
-
-def _by_learner(
-    title: str,
-    records: Sequence[Record],
-    profile: str,
-    values: Callable[[Record], tuple[np.ndarray, np.ndarray]],
-    finish: Callable[[Axes, Setting], None],
-) -> Figure:
-    groups = by_experiment(records)
-    rows, missing = _rows(groups, profile)
-    figure, parts = plotkit.panels([f"{title}: {s}" for s in rows], height=4.0)
-    for part, (setting, column) in zip(parts, rows.items(), strict=True):
-        axes = part.subplots(1, len(PANELS))
-        for ax, (name, learners) in zip(axes, in_panels(column).items(), strict=True):
-            chosen = {m: groups.get(column[m].name, []) for m in learners}
-            for learner, group in chosen.items():
-                if finished(group):
-                    look, shown = LOOKS[learner], mean_curve(group, values)
-                    _line(ax, shown, look.rgb, look.name, look.line)
-                    _band(ax, shown, look.rgb)
-            finish(ax, setting)
-            _label(ax, name, _lacking(chosen))
-        _under(part, groups, column, missing if setting == list(rows)[-1] else [], intervals)
-    return figure
-
-
-def in_panels(learners: Iterable[str]) -> dict[str, list[str]]:
-    """Return which of some learners each of the :data:`PANELS` shows, in the order of the looks."""
-    found: dict[str, list[str]] = {name: [] for name in PANELS}
-    for learner in sorted(learners, key=LOOKS.place):
-        found[PANELS[LEARNERS[learner].make not in (Online, Adapter)]].append(learner)
-    return found
-
-
-def draw_rates(title: str, records: Sequence[Record], profile: str) -> Figure:
-    """Draw sparsity over time by tensor, and the mean rate of each."""
-    groups = by_experiment(records)
-    rows, missing = _rows(groups, profile)
-    figure, parts = plotkit.panels([f"{title}: {s}" for s in rows], height=6.2)
-    for part, (setting, column) in zip(parts, rows.items(), strict=True):
-        panels = [("frozen", m) for m in FREEZING if m in column]
-        panels += [("rates", m) for m in RATES if m in column]
-        axes = part.subplots(max(2, -(-len(panels) // 3)), 3).ravel()
-        for ax, (what, learner) in zip(axes, panels, strict=False):
-            _tensors(ax, groups.get(column[learner].name, []), what, learner)
-        for ax in axes[len(panels) :]:
-            ax.set_axis_off()
-        shown = {m: column[m] for m in dict.fromkeys((*FREEZING, *RATES)) if m in column}
-        _under(part, groups, shown, missing if setting == list(rows)[-1] else [], _means)
-    return figure
-
-
 def over_time(record: Record, what: str, tensor: str) -> tuple[np.ndarray, np.ndarray]:
     """Return steps, and at each the sparsity of a tensor in percent or its mean rate."""
     curves = record["curves"]
@@ -447,120 +458,26 @@ def over_time(record: Record, what: str, tensor: str) -> tuple[np.ndarray, np.nd
     return np.array(curves["step"]), factor * values
 
 
-def _tensors(ax: Axes, group: Sequence[Record], what: str, learner: str) -> None:
-    if finished(group):
-        colours = sns.color_palette("crest", len(TENSORS))
-        for colour, (tensor, name) in zip(colours, TENSORS.items(), strict=True):
-            shown = mean_curve(group, partial(over_time, what=what, tensor=tensor))
-            _line(ax, shown, colour, name, "--" if tensor.endswith("bias") else "-")
-    if what == "frozen":
-        ax.set(ylim=(-2, 102), ylabel="sparsity (%)")
-    else:
-        ax.axhline(0, color="0.5", ls=":", lw=1)
-        ax.set(ylabel="mean rate")
-    ax.set(xlabel="steps")
-    _label(ax, learner, _lacking({learner: group}))
+def mean_curve(group: Sequence[Record], values: Values) -> Curve:
+    """Average a curve over the finished runs of an experiment."""
+    each = [values(r) for r in finished(group)]
+    nowhere = Interval(math.nan, math.nan, math.nan, 0)
+    points = []
+    for column in np.stack([y for _, y in each]).T:
+        known = column[np.isfinite(column)].tolist()
+        points.append((t_interval(known) if known else nowhere)[:3])
+    return Curve(each[0][0], *np.array(points).T)
 
 
-def _line(ax: Axes, shown: Curve, colour: Any, name: str, line: str) -> None:
-    marker = "." if len(shown.x) < 30 else None
-    ax.plot(shown.x, shown.mean, line, color=colour, lw=1.4, marker=marker, ms=3, label=name)
-
-
-def _band(ax: Axes, shown: Curve, colour: Any) -> None:
-    if np.isfinite(shown.low).any():
-        ax.fill_between(shown.x, shown.low, shown.high, color=colour, alpha=0.15, lw=0)
-
-
-def _label(ax: Axes, name: str, lacking: str) -> None:
-    """Put a title and a legend over a panel, or say why it is empty."""
-    handles, names = ax.get_legend_handles_labels()
-    ax.set_title(name, fontsize="medium", pad=6 + 13 * math.ceil(len(names) / 3))
-    if names:
-        ax.legend(
-            handles,
-            names,
-            loc="lower center",
-            bbox_to_anchor=(0.5, 0.98),
-            ncols=3,
-            handlelength=1.4,
-            handletextpad=0.4,
-            columnspacing=0.8,
-            borderaxespad=0.1,
-        )
-    else:
-        ax.text(0.5, 0.5, lacking, transform=ax.transAxes, ha="center", color="0.35")
-        ax.set_xticks([])
-        ax.set_yticks([])
-
-
-def _lacking(groups: Groups) -> str:
-    """Say why a panel is empty, if it is."""
-    if not groups:
-        return "not in this profile"
-    return "diverged" if any(groups.values()) else "not run yet"
-
-
-def _rows(
-    groups: Groups, profile: str
-) -> tuple[dict[Setting, dict[str, OsakaExperiment]], list[Setting]]:
-    """Return the settings with records, or else the first one; and the others."""
-    planned = settings(profile)
-    known = {s: c for s, c in planned.items() if any(e.name in groups for e in c.values())}
-    rows = known or dict([next(iter(planned.items()))])
-    return rows, [s for s in planned if s not in rows]
-
-
-def _means(shown: Sequence[Record]) -> str:
-    return "means over seeds"
-
-
-def _under(
-    part: SubFigure,
-    groups: Groups,
-    column: Mapping[str, OsakaExperiment],
-    missing: Sequence[Setting],
-    lines_are: Callable[[Sequence[Record]], str],
-) -> None:
-    """Write under a row what its runs were made with, which are missing and which diverged."""
-    note = "\n".join(_note(groups, column, missing, lines_are))
-    plotkit.settings_line(part, note)
-
-
-def _note(
-    groups: Groups,
-    column: Mapping[str, OsakaExperiment],
-    missing: Sequence[Setting],
-    lines_are: Callable[[Sequence[Record]], str],
-) -> list[str]:
-    shown = [r for e in column.values() for r in groups.get(e.name, [])]
-    if not shown:
-        return ["not run yet"]
-    lacking = [m for m, e in column.items() if e.name not in groups]
-    diverged = [
-        f"{m} seed {r['seed']} ({what} {where})"
-        for m, e in column.items()
-        for r in groups.get(e.name, [])
-        if r["status"] == "diverged"
-        for what, where in r["diverged_at"].items()
-    ]
-    lines = _wrapped(f"{_setting(shown)} · {lines_are(shown)}")
-    for what, names in (("not run yet", lacking), ("× diverged, left out", diverged)):
-        if names:
-            lines += _wrapped(f"{what}: {', '.join(names)}")
-    if missing:
-        lines.append("not run yet at all: " + "; ".join(map(str, missing)))
-    return lines
-
-
-def _wrapped(line: str) -> list[str]:
-    return textwrap.wrap(line, 170, break_on_hyphens=False)  # the width of a row
-
-
-def _setting(shown: Sequence[Record]) -> str:
-    p = shown[0]["parameters"]
-    return (
+def _note(groups: Mapping[str, Sequence[Record]]) -> str:
+    """Say what the runs of a row were made with, which are missing and which diverged."""
+    records = [r for group in groups.values() for r in group]
+    if not records:
+        return NOT_RUN
+    p = records[0]["parameters"]
+    setting = (
         f"profile {p['profile']} · {p['stream']} · p (alpha) = {p['alpha']:.2f} · "
         f"{p['ways']}-way {p['shots']}-shot · {p['steps']:,} steps · {p['width']} channels · "
-        f"{seeds_named(shown, lambda r: r['parameters']['learner'])}"
+        f"{seeds_named(records, lambda r: r['parameters']['learner'])} · {intervals(records)}"
     )
+    return "\n".join([setting, *lacking(groups)])
