@@ -10,6 +10,7 @@ from reproduction.plan import study
 from reproduction.report import mask_overlap as by_problem
 from reproduction.report import probes as inside_the_loop
 from reproduction.report.curves import LAYERS
+from reproduction.report.frame import numbers
 from reproduction.report.load_records import results_folder
 from reproduction.runs.records import load
 from reproduction.runs.statistics import t_interval
@@ -58,8 +59,8 @@ def test_answers_are_those_that_exist():
         run_of(SPARSE, 4),
     ]
     del runs[4]["final"]["probes"]  # older than the question
-    assert inside_the_loop.answers(runs, "steps/5") == {0: 50}
-    assert inside_the_loop.answers([], "steps/5") == {}
+    assert numbers(runs, "steps/5") == {0: 50}
+    assert numbers([], "steps/5") == {}
 
 
 def test_longer_table_by_hand():

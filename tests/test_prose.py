@@ -233,7 +233,7 @@ def missing(learner: str, metric: str = "ra") -> list[float]:
 def o(alpha: int, a: str, b: str, part: slice | None = None, ways: int = 5) -> pd.Series:
     """The lead of a learner of OSAKA over another, in all or in a part of the stream."""
     groups = [runs()[f"osaka{alpha}-{ways}way-{m}"] for m in (a, b)]
-    mine, its = (pd.Series(osaka_report.accuracies_in(g, part or slice(None))) for g in groups)
+    mine, its = (pd.Series(osaka_report.accuracies(g, part or slice(None))) for g in groups)
     assert set(mine.index) == set(its.index) == set(range(5))
     return mine - its
 

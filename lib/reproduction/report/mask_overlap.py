@@ -20,18 +20,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from reproduction.report import plotkit
-from reproduction.report.curves import LAYERS, layer_sparsity
-from reproduction.report.frame import by_experiment, finished
-from reproduction.report.naming import counted, intervals, problem_name, setting
-
 from ..plan import study
 from ..plan.few_shot import BY_PROBLEM
 from ..runs import mask_codec as masks
 from ..runs.experiment import Experiment
 from ..runs.records import Record
-from ..runs.statistics import Interval, t_interval
-from .markdown import code, interval, table
+from ..runs.statistics import Interval
+from .curves import LAYERS
+from .frame import BySeed, by_experiment, numbers
+from .frame import over_seeds as mean_over_seeds
+from .markdown import cell, code, table
+from .naming import NOT_RUN, counted, intervals, problem_name, setting
+from .plotkit import GREY, SMALL, line, panels, settings_line
 
 BINS = 20
 """Equally large groups of a tensor's initial mask numbers, within which chance is taken."""
@@ -50,51 +50,36 @@ def profile_table(records: Sequence[Record], profile: str) -> str:
     rows = []
     for experiment, name in problems(profile).items():
         group = groups.get(experiment, [])
-        shown = _sparsities(group)
-        cells = [interval(shown[layer]) if shown else "–" for layer in LAYERS]
-        rows.append((name, *cells, counted(group)))
+        rows.append((name, *(cell(_sparsity(group, layer)) for layer in LAYERS), counted(group)))
     return table(("final sparsity (%)", *LAYERS, "seeds"), rows)
 
 
-def _sparsities(group: Sequence[Record]) -> dict[str, Interval]:
-    """Return the final sparsity of each layer's kernel, percent; empty without a finished run."""
-    done = finished(group)
-    return {
-        layer: t_interval([100 * layer_sparsity(r, layer)[-1] for r in done])
-        for layer in LAYERS
-        if done
-    }
+def _sparsity(group: Sequence[Record], layer: str) -> BySeed:
+    return numbers(group, f"sparsity/{layer}")
 
 
 def draw_profiles(title: str, records: Sequence[Record], profile: str) -> Figure:
     """Draw the final sparsity over the layers, a line for each problem."""
-    figure, (part,) = plotkit.panels([title], height=3.3)
+    figure, (part,) = panels([title], height=3.3)
     ax = part.subplots()
-    groups = by_experiment(records)
-    named = problems(profile)
+    groups, named = by_experiment(records), problems(profile)
     colours = sns.color_palette("deep", len(named))
     for i, (experiment, name) in enumerate(named.items()):
         group = groups.get(experiment, [])
-        shown = _sparsities(group)
-        x = np.arange(len(shown)) + 0.07 * (i - (len(named) - 1) / 2)
-        label = name if shown else f"{name}: {'diverged' if group else 'not run yet'}"
-        ax.plot(
-            x,
-            [v.mean for v in shown.values()],
-            color=colours[i],
-            marker=_MARKERS[i % len(_MARKERS)],
-            ms=4.5,
-            lw=1.2,
-            label=label,
-        )
-        for place, value in zip(x, shown.values(), strict=True):
-            if math.isfinite(value.low):
-                ax.vlines(place, value.low, value.high, color=colours[i], lw=2, alpha=0.6)
-    ax.axhline(50, color="0.5", ls=":", lw=1, label="where masks start, and noise stays")
+        values = {
+            x + 0.07 * (i - (len(named) - 1) / 2): mean_over_seeds(_sparsity(group, layer))
+            for x, layer in enumerate(LAYERS)
+        }
+        style = {"marker": _MARKERS[i % len(_MARKERS)], "color": colours[i]}
+        if any(values.values()):
+            line(ax, values, "-", label=name, **style)
+        else:
+            ax.plot([], [], label=f"{name}: {'diverged' if group else NOT_RUN}", **style)
+    ax.axhline(50, color=GREY, ls=":", lw=1, label="where masks start, and noise stays")
     ax.set_xticks(range(len(LAYERS)), LAYERS)
     ax.set(ylabel="final sparsity (%)", xlim=(-0.5, len(LAYERS) - 0.5))
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-    plotkit.settings_line(part, stamp(records, profile, intervals(records)))
+    settings_line(part, stamp(records, profile, intervals(records)))
     return figure
 
 
@@ -107,7 +92,7 @@ def stamp(records: Sequence[Record], profile: str, shows: str) -> str:
         if experiment in groups
     }
     if not parts:
-        return "not run yet"
+        return NOT_RUN
     first, *others = parts.values()
     shared = [p for p in first if all(p in other for other in others)]
     own = [
@@ -309,27 +294,26 @@ def draw_overlap(title: str, records: Sequence[Record], profile: str) -> Figure:
     found = pairs(records)
     every = found[found["layer"] == "all"]
     apart, together = (every[every["start"] == s] for s in ("other", "same"))
-    panels = {
+    maps = {
         "two seeds": matrix(apart, "kappa", list(named)),
         "one seed": matrix(together, "kappa", list(named)),
         "one seed, start taken out": matrix(together, "beyond", list(named)),
     }
-    known = np.concatenate([m[np.isfinite(m)] for m in panels.values()])
+    known = np.concatenate([m[np.isfinite(m)] for m in maps.values()])
     limit = max(0.1, np.abs(known).max(initial=0))
-    figure, (part,) = plotkit.panels([title], height=3.7)
-    axes = part.subplots(1, len(panels), sharey=True)
+    figure, (part,) = panels([title], height=3.7)
+    axes = part.subplots(1, len(maps), sharey=True)
     with_masks = {m.experiment for m in read_masks(records)}
     labels = [
         n.replace(", ", "\n") + ("" if e in with_masks else "\n(no masks yet)")
         for e, n in named.items()
     ]
-    for ax, (name, values) in zip(axes, panels.items(), strict=True):
+    for ax, (name, values) in zip(axes, maps.items(), strict=True):
         _heat_map(ax, values, limit)
-        ax.set_title(name, fontsize="medium")
-        ax.set_xticks(np.arange(len(labels)) + 0.5, labels, rotation=90, fontsize=7)
-    axes[0].set_yticks(np.arange(len(labels)) + 0.5, labels, rotation=0, fontsize=7)
-    note = stamp(records, profile, "kappa of the kernels, mean over pairs of runs")
-    plotkit.settings_line(part, note)
+        ax.set_title(name)
+        ax.set_xticks(np.arange(len(labels)) + 0.5, labels, rotation=90, fontsize=SMALL)
+    axes[0].set_yticks(np.arange(len(labels)) + 0.5, labels, rotation=0, fontsize=SMALL)
+    settings_line(part, stamp(records, profile, "kappa of the kernels, mean over pairs of runs"))
     return figure
 
 
@@ -342,7 +326,7 @@ def _heat_map(ax: Axes, values: np.ndarray, limit: float) -> None:
         cmap="vlag",
         annot=True,
         fmt="z.2f",
-        annot_kws={"fontsize": 7.5},
+        annot_kws={"fontsize": SMALL},
         cbar=False,
         square=True,
         linewidths=0.5,

@@ -344,7 +344,7 @@ def draw_switches(title: str, records: Sequence[Record], profile: str) -> Figure
 def draw_rates(title: str, records: Sequence[Record], profile: str) -> Figure:
     """Draw sparsity over time by tensor, and the mean rate of each."""
     wanted = tuple(dict.fromkeys((*FREEZING, *RATES)))
-    return _draw(title, records, profile, _over_time, 5.6, wanted)
+    return _draw(title, records, profile, _over_time, 5.6, wanted, "means over seeds")
 
 
 def _draw(
@@ -354,6 +354,7 @@ def _draw(
     row: Callable[[SubFigure, Setting, Column], None],
     height: float,
     learners: Sequence[str] = tuple(LOOKS),
+    shows: str = "",
 ) -> Figure:
     """Draw a row for each setting that has records, or else for the first one."""
     every = settings(profile, records)
@@ -363,7 +364,7 @@ def _draw(
     for part, (setting, column) in zip(parts, rows.items(), strict=True):
         row(part, setting, column)
         shown = {m: column[m] for m in learners if m in column}
-        note = _note({m: group for m, (_, group) in shown.items()})
+        note = _note({m: group for m, (_, group) in shown.items()}, shows)
         if setting == list(rows)[-1] and (missing := [str(s) for s in every if s not in rows]):
             note += f"\n{NOT_RUN} at all: {'; '.join(missing)}"
         settings_line(part, note)
@@ -469,7 +470,7 @@ def mean_curve(group: Sequence[Record], values: Values) -> Curve:
     return Curve(each[0][0], *np.array(points).T)
 
 
-def _note(groups: Mapping[str, Sequence[Record]]) -> str:
+def _note(groups: Mapping[str, Sequence[Record]], shows: str) -> str:
     """Say what the runs of a row were made with, which are missing and which diverged."""
     records = [r for group in groups.values() for r in group]
     if not records:
@@ -478,6 +479,7 @@ def _note(groups: Mapping[str, Sequence[Record]]) -> str:
     setting = (
         f"profile {p['profile']} · {p['stream']} · p (alpha) = {p['alpha']:.2f} · "
         f"{p['ways']}-way {p['shots']}-shot · {p['steps']:,} steps · {p['width']} channels · "
-        f"{seeds_named(records, lambda r: r['parameters']['learner'])} · {intervals(records)}"
+        f"{seeds_named(records, lambda r: r['parameters']['learner'])} · "
+        f"{shows or intervals(records)}"
     )
     return "\n".join([setting, *lacking(groups)])

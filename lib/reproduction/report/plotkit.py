@@ -104,13 +104,15 @@ def nothing(ax: Axes, why: str, y: float | None = None) -> None:
     ax.text(*place, why, transform=transform, ha="center", va="center", color=GREY, fontsize=SMALL)
 
 
-def line(ax: Axes, values: Mapping[Any, Interval], style: str, **look: Any) -> None:
-    """Draw means over a parameter, joined, each with its interval where all have one."""
-    x = sorted(values)
-    (drawn,) = ax.plot(x, [values[i].mean for i in x], style, **({"ms": 5, "lw": 1.3} | look))
-    if x and all(math.isfinite(values[i].low) for i in x):
-        low, high = ([getattr(values[i], end) for i in x] for end in ("low", "high"))
-        ax.vlines(x, low, high, color=drawn.get_color(), lw=2, alpha=0.6)
+def line(ax: Axes, values: Mapping[Any, Interval | None], style: str, **look: Any) -> None:
+    """Draw means over a parameter, joined, each with its interval where it has one."""
+    known = {x: v for x, v in sorted(values.items()) if v is not None}
+    if known:
+        means = [v.mean for v in known.values()]
+        (drawn,) = ax.plot(list(known), means, style, **({"ms": 4.5, "lw": 1.2} | look))
+        for x, v in known.items():
+            if math.isfinite(v.low):
+                ax.vlines(x, v.low, v.high, color=drawn.get_color(), lw=2, alpha=0.6)
 
 
 def direct_labels(ax: Axes, ends: Iterable[tuple[str, float, float, Any]]) -> None:

@@ -6,33 +6,34 @@ weights trained anew under masks that were learned before.
 
 from __future__ import annotations
 
-import math
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-from reproduction.report.curves import LAYERS
-from reproduction.report.frame import BySeed, by_experiment, finished, minus, numbers, over_seeds
-from reproduction.report.markdown import cell
-from reproduction.report.naming import (
-    counted,
-    intervals,
-    problem_name,
-    setting,
-)
-from reproduction.report.plotkit import METHODS, Look, legend_above, panels, settings_line
 
 from ..plan import study
 from ..plan.few_shot import FEATURES, LONGER, LONGER_RUNS, PROBED, TABLE1
 from ..runs.experiment import Experiment
 from ..runs.probes import STEPS
 from ..runs.records import Record
-from ..runs.statistics import Interval, t_interval
-from .markdown import table
+from .curves import LAYERS, Curve
+from .frame import BySeed, by_experiment, finished, minus, numbers, over_seeds
+from .markdown import cell, table
 from .mask_overlap import kept as agreement_with_start
+from .naming import NOT_RUN, counted, intervals, lacking, problem_name, setting
+from .plotkit import (
+    GREY,
+    METHODS,
+    band,
+    legend_above,
+    line,
+    nothing,
+    panels,
+    point,
+    settings_line,
+)
 
 EXCHANGED = {
     "own": "the learned mask",
@@ -52,12 +53,6 @@ BORROWED = {
 """Masks under which weights are trained anew, by ``Experiment.masks_as``."""
 
 COSINES = ("interference/gradient", "interference/step")
-
-
-def answers(group: Sequence[Record], probe: str) -> dict[int, float]:
-    """Return the answers of a probe, times 100, by seed."""
-    found = {r["seed"]: r["final"].get("probes", {}).get(probe) for r in group}
-    return {s: 100 * a["mean"] for s, a in found.items() if a and a["mean"] is not None}
 
 
 def _methods(planned: Iterable[Experiment], probe: str) -> dict[str, Experiment]:
@@ -90,7 +85,7 @@ def longer_table(records: Sequence[Record], profile: str) -> str:
                     str(e.shots),
                     METHODS[method].name,
                     f"{e.inner_rate:g}",
-                    *(cell(answers(group, f"steps/{k}")) for k in (0, e.inner_steps, last)),
+                    *(cell(numbers(group, f"steps/{k}")) for k in (0, e.inner_steps, last)),
                     cell(lost[method]),
                     "–" if method == "maml" else cell(minus(lost.get("maml", {}), lost[method])),
                     counted(group),
@@ -111,7 +106,7 @@ def longer_table(records: Sequence[Record], profile: str) -> str:
 
 
 def _lost(group: Sequence[Record], k: int) -> BySeed:
-    return minus(answers(group, f"steps/{k}"), answers(group, f"steps/{STEPS[-1] * k}"))
+    return minus(numbers(group, f"steps/{k}"), numbers(group, f"steps/{STEPS[-1] * k}"))
 
 
 def draw_longer(title: str, records: Sequence[Record], profile: str) -> Figure:
@@ -122,24 +117,44 @@ def draw_longer(title: str, records: Sequence[Record], profile: str) -> Figure:
     axes = part.subplots(1, len(columns), squeeze=False)[0]
     for ax, column in zip(axes, columns, strict=True):
         first = next(iter(column.values()))
-        stops = [factor * first.inner_steps for factor in STEPS]
-        for i, (method, e) in enumerate(column.items()):
-            group = groups.get(e.name, [])
-            points = [over_seeds(answers(group, f"steps/{k}")) for k in stops]
-            _line(ax, points, METHODS[method], 0.07 * (i - 2))
+        stops = [f"steps/{factor * first.inner_steps}" for factor in STEPS]
+        _lines(ax, groups, column, stops)
         if ax.lines:
-            ax.axhline(100 / first.ways, color="0.5", ls=":", lw=1)
-            ax.axvline(STEPS.index(1), color="0.5", ls=":", lw=1)
-        ax.set_xticks(range(len(stops)), [str(k) for k in stops])
-        ax.set_title(f"{first.ways}-way {first.shots}-shot", fontsize="medium", pad=18)
+            ax.axhline(100 / first.ways, color=GREY, ls=":", lw=1)
+            ax.axvline(STEPS.index(1), color=GREY, ls=":", lw=1)
+        ax.set_xticks(range(len(stops)), [stop.rpartition("/")[2] for stop in stops])
+        ax.set_title(f"{first.ways}-way {first.shots}-shot", pad=18)
         ax.set(
             xlabel=f"inner steps when tested (trained with K = {first.inner_steps})",
             ylabel="test accuracy (%)",
         )
         _legend(ax)
-    shown = [e for column in columns for e in column.values()]
-    settings_line(part, _stamp(groups, shown))
+    settings_line(part, _stamp(groups, [e for column in columns for e in column.values()]))
     return figure
+
+
+def _lines(
+    ax: Axes,
+    groups: Mapping[str, Sequence[Record]],
+    column: Mapping[str, Experiment],
+    metrics: Sequence[str],
+) -> None:
+    """Draw some numbers of each method side by side, joined."""
+    for i, (method, e) in enumerate(column.items()):
+        places = {
+            x + 0.07 * (i - 2): over_seeds(numbers(groups.get(e.name, []), metric))
+            for x, metric in enumerate(metrics)
+        }
+        look = METHODS[method]
+        line(ax, places, f"{look.marker}-", color=look.rgb, label=look.name)
+
+
+def _legend(ax: Axes) -> None:
+    if ax.get_legend_handles_labels()[0]:
+        legend_above(ax, ax)
+    else:
+        nothing(ax, NOT_RUN)
+        ax.set_yticks([])
 
 
 # Longer training
@@ -153,33 +168,25 @@ def draw_longer_training(title: str, records: Sequence[Record]) -> Figure:
     left, right = part.subplots(1, 2, width_ratios=[1.4, 1])
     for e in longer:
         look, group = METHODS[e.method], finished(groups.get(e.name, []))
-        if not group:
-            continue
-        colour = look.rgb
-        curves = zip(*(r["curves"]["val_accuracy"] for r in group), strict=True)
-        points = [t_interval([100 * v for v in values]) for values in curves]
-        updates = group[0]["curves"]["update"]
-        left.plot(
-            updates, [p.mean for p in points], color=colour, marker=look.marker, label=look.name
-        )
-        left.fill_between(
-            updates, [p.low for p in points], [p.high for p in points], color=colour, alpha=0.15
-        )
+        if group:
+            curves = zip(*(r["curves"]["val_accuracy"] for r in group), strict=True)
+            points = [over_seeds([100 * v for v in values]) for values in curves]
+            c = Curve(group[0]["curves"]["update"], *np.array(points).T[:3])
+            band(left, *c, color=look.rgb, marker=look.marker, label=look.name)
     left.set(xlabel="updates", ylabel="validation accuracy (%)")
-    budgets = {"convnet4": "short", LONGER_RUNS: "longer"}
-    for place, prefix in enumerate(budgets):
+    for place, prefix in enumerate(("convnet4", LONGER_RUNS)):
         of = {e.method: groups.get(e.name.replace(LONGER_RUNS, prefix), []) for e in longer}
         maml = numbers(of.get("maml", []), "test_accuracy")
         for i, method in enumerate(m for m in of if m != "maml"):
-            gain = over_seeds(minus(numbers(of[method], "test_accuracy"), maml))
-            _line(right, [None] * place + [gain], METHODS[method], 0.12 * (i - 1))
+            if gain := over_seeds(minus(numbers(of[method], "test_accuracy"), maml)):
+                point(right, place + 0.12 * (i - 1), gain, METHODS[method])
+    _legend(left)
     if right.lines:
-        right.axhline(0, color="0.5", ls=":", lw=1)
-        right.set_xticks(range(len(budgets)), [f"{name} training" for name in budgets.values()])
+        right.axhline(0, color=GREY, ls=":", lw=1)
+        right.set_xticks(range(2), ["short training", "longer training"])
         right.set(ylabel="gain over MAML (points)", xlim=(-0.5, 1.5))
     else:
-        _nothing(right)
-    _legend(left)
+        _legend(right)
     settings_line(part, _stamp(groups, longer))
     return figure
 
@@ -216,10 +223,10 @@ def trainings(profile: str) -> Trainings:
 def exchanged_table(records: Sequence[Record], profile: str) -> str:
     """Return how sparse-MAML's weights do under other masks than their own."""
     group = by_experiment(records).get(trainings(profile).learned.name, [])
-    own = answers(group, "masks/own")
+    own = numbers(group, "masks/own")
     rows = []
     for how, name in EXCHANGED.items():
-        values = answers(group, f"masks/{how}")
+        values = numbers(group, f"masks/{how}")
         less = "–" if how == "own" else cell(minus(own, values))
         rows.append((name, cell(values), less, counted(group)))
     return table(("mask when tested", "test accuracy (%)", "learned mask − this", "seeds"), rows)
@@ -274,49 +281,30 @@ def draw_masks(title: str, records: Sequence[Record], profile: str) -> Figure:
     judged = groups.get(found.learned.name, [])
     figure, (part,) = panels([title], height=3.2)
     left, right = part.subplots(1, 2)
-    _dots(
-        left,
-        {name: (judged, answers(judged, f"masks/{how}")) for how, name in EXCHANGED.items()},
-        EXCHANGED["own"],
-    )
-    left.set_title("trained weights, other masks", fontsize="medium")
-    _dots(
-        right,
-        {
-            name: (groups.get(e.name, []), numbers(groups.get(e.name, []), "test_accuracy"))
-            for name, e in found.rows.items()
-        },
-        BORROWED["own"],
-    )
-    right.set_title("weights trained anew", fontsize="medium")
+    exchanged = {name: (judged, f"masks/{how}") for how, name in EXCHANGED.items()}
+    borrowed = {name: (groups.get(e.name, []), "test_accuracy") for name, e in found.rows.items()}
+    _dots(left, exchanged, EXCHANGED["own"])
+    _dots(right, borrowed, BORROWED["own"])
+    left.set_title("trained weights, other masks")
+    right.set_title("weights trained anew")
     settings_line(part, _stamp(groups, found.rows.values()))
     return figure
 
 
-def _dots(ax: Axes, rows: Mapping[str, tuple[Sequence[Record], BySeed]], reference: str) -> None:
+def _dots(ax: Axes, rows: Mapping[str, tuple[Sequence[Record], str]], reference: str) -> None:
     """Draw a dot with its interval for each row, and a line through that of reference."""
-    colour = METHODS["sparse-maml"].rgb
-    for y, (name, (group, values)) in enumerate(rows.items()):
-        value = over_seeds(values)
+    for y, (name, (group, metric)) in enumerate(rows.items()):
+        value = over_seeds(numbers(group, metric))
         if value is None:
-            ax.text(
-                0.5,
-                y,
-                _lacking(group),
-                transform=ax.get_yaxis_transform(),
-                ha="center",
-                va="center",
-                color="0.35",
-            )
+            why = "not asked" if finished(group) else "diverged" if group else NOT_RUN
+            nothing(ax, why, y)
             continue
-        ax.plot([value.mean], [y], "o", color=colour, ms=5)
-        if math.isfinite(value.low):
-            ax.hlines(y, value.low, value.high, color=colour, lw=2, alpha=0.6)
+        point(ax, y, value, METHODS["sparse-maml"], across=True)
         if name == reference:
-            ax.axvline(value.mean, color="0.5", ls=":", lw=1)
+            ax.axvline(value.mean, color=GREY, ls=":", lw=1)
     ax.set_yticks(range(len(rows)), list(rows))
     ax.set(xlabel="test accuracy (%)", ylim=(len(rows) - 0.5, -0.5))
-    if not any(values for _, values in rows.values()):
+    if not ax.lines:
         ax.set_xticks([])
 
 
@@ -328,7 +316,7 @@ def movement_table(records: Sequence[Record], profile: str) -> str:
     groups = by_experiment(records)
     last = f"movement/{LAYERS[-2]}"
     column = _looked_at(profile)
-    maml = answers(groups.get(column["maml"].name, []), last) if "maml" in column else {}
+    maml = numbers(groups.get(column["maml"].name, []), last) if "maml" in column else {}
     rows = []
     for method, e in column.items():
         group = groups.get(e.name, [])
@@ -336,8 +324,8 @@ def movement_table(records: Sequence[Record], profile: str) -> str:
             (
                 METHODS[method].name,
                 f"{e.inner_rate:g}",
-                *(cell(answers(group, f"movement/{layer}")) for layer in LAYERS),
-                "–" if method == "maml" else cell(minus(answers(group, last), maml)),
+                *(cell(numbers(group, f"movement/{layer}")) for layer in LAYERS),
+                "–" if method == "maml" else cell(minus(numbers(group, last), maml)),
                 counted(group),
             )
         )
@@ -349,11 +337,11 @@ def interference_table(records: Sequence[Record], profile: str) -> str:
     """Return the cosines between two tasks' gradients, and between their steps."""
     groups = by_experiment(records)
     column = _looked_at(profile)
-    maml = answers(groups.get(column["maml"].name, []), COSINES[1]) if "maml" in column else {}
+    maml = numbers(groups.get(column["maml"].name, []), COSINES[1]) if "maml" in column else {}
     rows = []
     for method, e in column.items():
         group = groups.get(e.name, [])
-        whole, step = (answers(group, probe) for probe in COSINES)
+        whole, step = (numbers(group, probe) for probe in COSINES)
         rows.append(
             (
                 METHODS[method].name,
@@ -386,82 +374,31 @@ def draw_movement(title: str, records: Sequence[Record], profile: str) -> Figure
     column = _looked_at(profile)
     figure, (part,) = panels([title], height=3.5)
     left, right = part.subplots(1, 2, width_ratios=[1.25, 1])
-    for i, (method, e) in enumerate(column.items()):
-        group = groups.get(e.name, [])
-        points = [over_seeds(answers(group, f"movement/{layer}")) for layer in LAYERS]
-        _line(left, points, METHODS[method], 0.07 * (i - 2))
-        cosines = [over_seeds(answers(group, probe)) for probe in COSINES]
-        _line(right, cosines, METHODS[method], 0.07 * (i - 2))
+    _lines(left, groups, column, [f"movement/{layer}" for layer in LAYERS])
+    _lines(right, groups, column, COSINES)
     left.set_xticks(range(len(LAYERS)), LAYERS)
-    left.set(ylabel="CKA before and after × 100")
-    left.set_title("features that stay", fontsize="medium", pad=18)
+    left.set_ylabel("CKA before and after × 100")
+    left.set_title("features that stay", pad=18)
     if right.lines:
-        right.axhline(0, color="0.5", ls=":", lw=1)
+        right.axhline(0, color=GREY, ls=":", lw=1)
+    else:
+        _legend(right)
     right.set_xticks(range(len(COSINES)), ["gradients", "steps under the rule"])
     right.set(ylabel="cosine of two tasks × 100", xlim=(-0.5, 1.5))
-    right.set_title("what two tasks have in common", fontsize="medium")
+    right.set_title("what two tasks have in common")
     _legend(left)
-    if not right.get_legend_handles_labels()[0]:
-        _nothing(right)
     settings_line(part, _stamp(groups, column.values()))
     return figure
 
 
-def _line(ax: Axes, points: Sequence[Interval | None], look: Look, shift: float) -> None:
-    """Draw a line with intervals through the points that are known; none, no line."""
-    known = [(x + shift, p) for x, p in enumerate(points) if p is not None]
-    if not known:
-        return
-    colour = look.rgb
-    x = [place for place, _ in known]
-    means = [p.mean for _, p in known]
-    ax.plot(x, means, color=colour, marker=look.marker, ms=4.5, lw=1.2, label=look.name)
-    for place, p in known:
-        if math.isfinite(p.low):
-            ax.vlines(place, p.low, p.high, color=colour, lw=2, alpha=0.6)
-
-
-def _legend(ax: Axes) -> None:
-    if ax.get_legend_handles_labels()[0]:
-        legend_above(ax, ax)
-    else:
-        _nothing(ax)
-
-
-def _nothing(ax: Axes) -> None:
-    ax.text(0.5, 0.5, "not run yet", transform=ax.transAxes, ha="center", color="0.35")
-    ax.set_yticks([])
-
-
-def _lacking(group: Sequence[Record]) -> str:
-    """Say why a group of runs has no number."""
-    if not group:
-        return "not run yet"
-    return "not asked" if finished(group) else "diverged"
-
-
 def _stamp(groups: Mapping[str, Sequence[Record]], planned: Iterable[Experiment]) -> str:
     """Say what the runs shown were made with, which are missing and which diverged."""
-    by_problem: dict[str, list[Experiment]] = {}
-    for e in planned:
-        by_problem.setdefault(problem_name(e), []).append(e)
-    lines, missing, diverged, every = [], [], [], []
-    for experiments in by_problem.values():
-        shown = [r for e in experiments for r in groups.get(e.name, [])]
-        every += shown
-        if shown:
-            lines.append(setting(shown))
-        for e in experiments:
-            group = groups.get(e.name, [])
-            bad = len(group) - len(finished(group))
-            if not group:
-                missing.append(e.name)
-            elif bad:
-                diverged.append(f"{e.name} ({bad} of {len(group)})")
+    runs = {e: groups.get(e.name, []) for e in planned}
+    by_problem: dict[str, list[Record]] = {}
+    for e, group in runs.items():
+        by_problem.setdefault(problem_name(e), []).extend(group)
+    lines = [setting(records) for records in by_problem.values() if records]
     if not lines:
-        return "not run yet"
-    lines[-1] += f" · {intervals(every)}"
-    for what, names in (("not run yet", missing), ("× diverged, left out", diverged)):
-        if names:
-            lines += textwrap.wrap(f"{what}: {', '.join(names)}", 150, break_on_hyphens=False)
-    return "\n".join(lines)
+        return NOT_RUN
+    lines[-1] += f" · {intervals([r for group in runs.values() for r in group])}"
+    return "\n".join([*lines, *lacking({e.name: group for e, group in runs.items()})])

@@ -13,27 +13,34 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reproduction.report import plotkit
-from reproduction.report.curves import Curve, curve
-from reproduction.report.frame import by_experiment, finished
-from reproduction.report.naming import NETWORKS, NOT_RUN, setting, shots, stamp
-from reproduction.report.noise import adam_walk, noise_curve
-from reproduction.report.plotkit import METHODS, legend_above
-
 from ..runs.experiment import Experiment
 from ..runs.records import Record
 from ..runs.statistics import Interval, t_interval
+from . import frame
+from .curves import Curve, curve
+from .frame import by_experiment, finished
 from .markdown import code, interval, plain, table
+from .naming import NETWORKS, NOT_RUN, setting, shots, stamp
+from .noise import adam_walk, noise_curve
+from .plotkit import (
+    GREY,
+    METHODS,
+    SMALL,
+    band,
+    legend_above,
+    nothing,
+    panels,
+    point,
+    settings_line,
+)
 
-_GREY = "0.5"
 LEVELS = np.linspace(0, 100, 21)
 """Percentages at which records hold the quantiles of learned rates."""
 
 
 def kernels(tensors: Iterable[str]) -> list[str]:
     """Return the names of the kernels among a network's tensors: convolutions and last layer."""
-    modules = (name.removesuffix(".weight") for name in tensors if name.endswith(".weight"))
-    return [f"{m}.weight" for m in modules if not m.rpartition(".")[2].startswith("norm")]
+    return list(frame.kernels(tensors).values())
 
 
 def blocks(tensors: Iterable[str]) -> dict[str, list[str]]:
@@ -112,32 +119,28 @@ def _seeds(group: Sequence[Record]) -> str:
 def draw_training(experiments: Iterable[Experiment], records: Sequence[Record]) -> Figure:
     """Draw the share of frozen weights of each block over training."""
     rows = _by_method(_freezing(experiments))
-    figure, parts = plotkit.panels(list(rows), height=3.1)
+    figure, parts = panels(list(rows), height=3.1)
     for part, row in zip(parts, rows.values(), strict=True):
         for ax, e in zip(np.atleast_1d(part.subplots(1, len(row))), row, strict=True):
             _training_panel(ax, e, _group(e, records))
         groups = [g for e in row if (g := _group(e, records))]
-        plotkit.settings_line(part, "\n".join(map(stamp, groups)) or NOT_RUN)
+        settings_line(part, "\n".join(map(stamp, groups)) or NOT_RUN)
     return figure
 
 
 def _training_panel(ax: Axes, e: Experiment, group: Sequence[Record]) -> None:
     done = finished(group)
-    ax.set_title(f"{_title(e)} · {_seeds(group)}", fontsize="medium", pad=20)
+    ax.set_title(f"{_title(e)} · {_seeds(group)}", pad=20)
     ax.set(ylim=(-2, 102), xlabel="meta-update", ylabel="rates at zero (%)")
     noise = _noise(e)
-    ax.plot(noise.x, noise.mean, color=_GREY, ls=":", lw=1.2, label="noise")
+    ax.plot(noise.x, noise.mean, color=GREY, ls=":", lw=1.2, label="noise")
     if not done:
-        ax.text(0.5, 0.7, NOT_RUN if not group else "diverged", transform=ax.transAxes, ha="center")
-    else:
-        parts = blocks(done[0]["tensors"])
-        for own, (name, names) in zip(
-            sns.color_palette("crest", len(parts)), parts.items(), strict=True
-        ):
-            c = curve(done, functools.partial(zero_share, names=names))
-            ax.plot(c.x, c.mean, color=own, marker=".", label=name)
-            if np.isfinite(c.low).all():
-                ax.fill_between(c.x, c.low, c.high, color=own, alpha=0.25, lw=0)
+        nothing(ax, "diverged" if group else NOT_RUN)
+    parts = blocks(done[0]["tensors"]) if done else {}
+    colours = sns.color_palette("crest", len(parts))
+    for colour, (name, names) in zip(colours, parts.items(), strict=True):
+        c = curve(done, functools.partial(zero_share, names=names))
+        band(ax, *c, color=colour, marker=".", label=name)
     legend_above(ax, ax)
 
 
@@ -146,14 +149,14 @@ def draw_end(experiments: Iterable[Experiment], records: Sequence[Record]) -> Fi
     rows: dict[str, dict[int, list[Experiment]]] = {}
     for e in sorted(_freezing(experiments), key=lambda e: e.shots):
         rows.setdefault(NETWORKS[e.network], {}).setdefault(e.shots, []).append(e)
-    figure, parts = plotkit.panels(list(rows), height=3.1)
-    for part, panels in zip(parts, rows.values(), strict=True):
-        axes = np.atleast_1d(part.subplots(1, len(panels), sharey=True))
-        for ax, group in zip(axes, panels.values(), strict=True):
+    figure, parts = panels(list(rows), height=3.1)
+    for part, by_shots in zip(parts, rows.values(), strict=True):
+        axes = np.atleast_1d(part.subplots(1, len(by_shots), sharey=True))
+        for ax, group in zip(axes, by_shots.values(), strict=True):
             _end_panel(ax, group, records)
-        shown = [[r for e in group for r in _group(e, records)] for group in panels.values()]
+        shown = [[r for e in group for r in _group(e, records)] for group in by_shots.values()]
         lines = [f"{setting(s)} · Student's 95 % interval" for s in shown if s]
-        plotkit.settings_line(part, "\n".join(lines) or NOT_RUN)
+        settings_line(part, "\n".join(lines) or NOT_RUN)
     return figure
 
 
@@ -172,25 +175,16 @@ def _short(kernel: str) -> str:
 
 def _end_panel(ax: Axes, experiments: Sequence[Experiment], records: Sequence[Record]) -> None:
     names = kernels(_names(experiments[0]))
-    ax.set_title(shots(experiments[0].shots), fontsize="medium", pad=20)
+    ax.set_title(shots(experiments[0].shots), pad=20)
     for i, e in enumerate(experiments):
-        group, own = _group(e, records), METHODS[e.method].rgb
-        x = np.arange(len(names)) + 0.25 * (i - (len(experiments) - 1) / 2)
+        group, look = _group(e, records), METHODS[e.method]._replace(marker="o")
         ends = _ends(group, names)
-        label = METHODS[e.method].name + (
-            "" if ends else f" ({NOT_RUN if not group else 'diverged'})"
-        )
-        ax.plot(x[: len(ends)], [end.mean for end in ends], "o", color=own, ms=4, label=label)
-        ax.vlines(
-            x[: len(ends)],
-            [end.low for end in ends],
-            [end.high for end in ends],
-            color=own,
-            lw=2,
-            alpha=0.6,
-        )
-        ax.axhline(_noise(e).mean[-1], color=own, ls=":", lw=1.2)
-    size = 6 if len(names) > 10 else 8
+        why = "" if ends else f" ({'diverged' if group else NOT_RUN})"
+        ax.plot([], [], "o", color=look.rgb, label=look.name + why)
+        for x, end in enumerate(ends):
+            point(ax, x + 0.25 * (i - (len(experiments) - 1) / 2), end, look, ms=4)
+        ax.axhline(_noise(e).mean[-1], color=look.rgb, ls=":", lw=1.2)
+    size = 6 if len(names) > 10 else SMALL
     ax.set_xticks(range(len(names)), [_short(n) for n in names], fontsize=size)
     ax.set(ylim=(-2, 102), xlim=(-0.6, len(names) - 0.4), ylabel="rates at zero, at the end (%)")
     ax.set_xlabel("block.convolution (s: shortcut)" if "1.s" in map(_short, names) else "layer")
@@ -254,31 +248,29 @@ def quantiles(records: Iterable[Record], tensor: str) -> np.ndarray:
 def draw_rates(experiments: Iterable[Experiment], records: Sequence[Record]) -> Figure:
     """Draw how the learned rates of each layer are distributed, as quantile functions."""
     rows = _by_method(_learned(experiments))
-    figure, parts = plotkit.panels(list(rows), height=3.1)
+    figure, parts = panels(list(rows), height=3.1)
     for part, row in zip(parts, rows.values(), strict=True):
         for ax, e in zip(np.atleast_1d(part.subplots(1, len(row))), row, strict=True):
             _rates_panel(ax, e, _group(e, records))
         groups = [g for e in row if (g := _group(e, records))]
         lines = [f"{setting(g)} · bands: from the lowest to the highest seed" for g in groups]
-        plotkit.settings_line(part, "\n".join(lines) or NOT_RUN)
+        settings_line(part, "\n".join(lines) or NOT_RUN)
     return figure
 
 
 def _rates_panel(ax: Axes, e: Experiment, group: Sequence[Record]) -> None:
-    ax.set_title(f"{_title(e)} · {_seeds(group)}", fontsize="medium", pad=20)
+    ax.set_title(f"{_title(e)} · {_seeds(group)}", pad=20)
     ax.set(xlabel="weights of the layer, by rate (%)", ylabel="learned rate")
-    ax.axhline(e.inner_rate, color=_GREY, ls="--", lw=0.8, label="start")
+    ax.axhline(e.inner_rate, color=GREY, ls="--", lw=0.8, label="start")
     inner = slice(1, -1)  # the lowest and the highest rate depend on how many there are
     x = LEVELS[inner]
-    ax.plot(x, _noise_quantiles(e, group)[inner], color=_GREY, ls=":", lw=1.2, label="noise")
+    ax.plot(x, _noise_quantiles(e, group)[inner], color=GREY, ls=":", lw=1.2, label="noise")
     names = [n for n in kernels(_names(e)) if len(quantiles(group, n))]
     for own, name in zip(sns.color_palette("crest", len(names)), names, strict=True):
         q = quantiles(group, name)[:, inner]
-        ax.plot(x, q.mean(0), color=own, label=name.partition(".")[0])
-        if len(q) > 1:
-            ax.fill_between(x, q.min(0), q.max(0), color=own, alpha=0.25, lw=0)
+        band(ax, x, q.mean(0), q.min(0), q.max(0), color=own, label=name.partition(".")[0])
     if not names:
-        ax.text(0.5, 0.7, "diverged" if group else NOT_RUN, transform=ax.transAxes, ha="center")
+        nothing(ax, "diverged" if group else NOT_RUN)
     legend_above(ax, ax)
 
 

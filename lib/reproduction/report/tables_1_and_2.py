@@ -8,15 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-from reproduction.report.frame import finished
-from reproduction.report.naming import NETWORKS, NOT_RUN, setting, shots
-from reproduction.report.plotkit import METHODS, legend_above
 
 from ..plan import study
 from ..plan.few_shot import (
@@ -29,16 +23,16 @@ from ..plan.few_shot import (
 )
 from ..runs.experiment import Experiment
 from ..runs.records import Record, load
-from ..runs.statistics import Interval, t_interval
+from ..runs.statistics import Interval
 from . import load_records as layers
 from . import plotkit
-from .markdown import Markdown, interval, plain, table
+from .frame import BySeed, finished, minus, numbers, over_seeds
+from .markdown import Markdown, cell, interval, plain, table
+from .naming import NETWORKS, NOT_RUN, setting, shots
+from .plotkit import METHODS, SMALL, point, settings_line
 
 TITLES = {method: look.name for method, look in METHODS.items()}
 """Methods by the end of their experiments' names, in the order of the tables."""
-
-
-_GREY = "0.5"
 
 
 class Reported(NamedTuple):
@@ -146,16 +140,10 @@ def search_records() -> list[Record]:
     return load(layers.results_folder(), study.few_shot("search", TABLE1))
 
 
-def accuracies(records: Iterable[Record], column: Column, method: str) -> dict[int, float]:
+def accuracies(records: Iterable[Record], column: Column, method: str) -> BySeed:
     """Return the accuracies of a method in a column, in percent, by seed."""
-    found = {}
-    for r in finished(records):
-        if r["experiment"] == f"{column.runs}-{method}":
-            answers = r["final"].get("probes", {})
-            answer = answers.get(column.probe) if column.probe else r["final"]["test_accuracy"]
-            if answer is not None and answer["mean"] is not None:
-                found[r["seed"]] = 100 * answer["mean"]
-    return found
+    group = [r for r in records if r["experiment"] == f"{column.runs}-{method}"]
+    return numbers(group, column.probe or "test_accuracy")
 
 
 def _planned(column: Column, profile: str) -> set[str]:
@@ -177,11 +165,11 @@ def _of(records: Iterable[Record], column: Column, profile: str) -> list[Record]
 def _state(records: Sequence[Record], column: Column, method: str) -> tuple[str, str]:
     """Return what there is of a method: its accuracy, or why there is none; and the seeds."""
     group = [r for r in records if r["experiment"] == f"{column.runs}-{method}"]
-    found = accuracies(group, column, method)
+    values = accuracies(group, column, method)
     diverged = len(group) - len(finished(group))
-    seeds = f"{len(found)}" + (f" ({diverged} diverged)" if diverged else "")
-    if found:
-        return interval(t_interval(list(found.values()))), seeds
+    seeds = f"{len(values)}" + (f" ({diverged} diverged)" if diverged else "")
+    if values:
+        return cell(values), seeds
     if not group:
         return NOT_RUN, "–"
     return ("diverged" if diverged == len(group) else "no data here"), seeds
@@ -200,20 +188,17 @@ def reported(rows: Rows) -> str:
     return "\n\n".join(parts)
 
 
-def _number(cell: Reported | None) -> str:
-    if cell is None:
+def _number(there: Reported | None) -> str:
+    if there is None:
         return "–"
-    number = "unknown" if cell.accuracy is None else f"{cell.accuracy:.2f}"
-    spread = "" if cell.std is None else f" ± {cell.std:.2f}"
-    return f"{number}{spread} ({cell.confidence})"
+    number = "unknown" if there.accuracy is None else f"{there.accuracy:.2f}"
+    spread = "" if there.std is None else f" ± {there.std:.2f}"
+    return f"{number}{spread} ({there.confidence})"
 
 
 def _notes(place: str, column: Column) -> list[str]:
-    return [
-        f"{TITLES[method]}, {place}: {cell.note}."
-        for method, cell in column.reported.items()
-        if cell.note
-    ]
+    noted = {m: there.note for m, there in column.reported.items() if there.note}
+    return [f"{TITLES[method]}, {place}: {note}." for method, note in noted.items()]
 
 
 def side_by_side(rows: Rows, records: Sequence[Record], as_in_paper: Sequence[Record] = ()) -> str:
@@ -256,11 +241,11 @@ def from_omniglot(records: Sequence[Record], as_in_paper: Sequence[Record] = ())
     ]
     lines = []
     for column in columns:
-        cells = [cell for m in GREY_METHODS for cell in _state(records, column, m)]
+        cells = [text for m in GREY_METHODS for text in _state(records, column, m)]
         gain = _paired(records, column, "sparse-maml")
         paper = (" (seeds: ".join(_state(as_in_paper, column, m)) + ")" for m in GREY_METHODS)
         slots = (slot.removesuffix(" (seeds: –)") for slot in paper)
-        lines.append([column.title, *cells, interval(gain) if gain else "–", *slots])
+        lines.append([column.title, *cells, interval(gain), *slots])
     header = (
         "tested on",
         "MAML",
@@ -393,9 +378,7 @@ def _reported_gain(column: Column, method: str) -> float | None:
 
 
 def _paired(records: Sequence[Record], column: Column, method: str) -> Interval | None:
-    a, b = (accuracies(records, column, m) for m in (method, "maml"))
-    common = sorted(a.keys() & b.keys())
-    return t_interval([a[s] - b[s] for s in common]) if common else None
+    return over_seeds(minus(*(accuracies(records, column, m) for m in (method, "maml"))))
 
 
 def rows_of(profile: str, rows: Rows) -> dict[str, list[Column]]:
@@ -413,12 +396,12 @@ def rows_of(profile: str, rows: Rows) -> dict[str, list[Column]]:
 
 def draw_reported(rows: Rows) -> Figure:
     """Draw the paper's gains over MAML: a row for each heading, a panel for each column."""
-    panels = {
+    gained = {
         row: {c.title.removeprefix(f"{row}, "): _reported_gains(c) for c in columns}
         for row, columns in rows.items()
     }
     note = "differences of the paper's means; without an interval: differences by seed are unknown"
-    return _draw(panels, dict.fromkeys(rows, note))
+    return _draw(gained, dict.fromkeys(rows, note))
 
 
 def _reported_gains(column: Column) -> list[Gain]:
@@ -431,11 +414,11 @@ def _reported_gains(column: Column) -> list[Gain]:
 
 def draw_gains(rows: Rows, records: Sequence[Record], profile: str = "study") -> Figure:
     """Draw gains over MAML, paired by seed, beside the paper's."""
-    panels = {
+    gained = {
         row: {c.named(row): gains(c, records, profile) for c in columns}
         for row, columns in rows.items()
     }
-    return _draw(panels, {row: _stamp(columns, records, profile) for row, columns in rows.items()})
+    return _draw(gained, {row: _stamp(columns, records, profile) for row, columns in rows.items()})
 
 
 def _stamp(columns: Sequence[Column], records: Sequence[Record], profile: str) -> str:
@@ -444,45 +427,40 @@ def _stamp(columns: Sequence[Column], records: Sequence[Record], profile: str) -
     return "\n".join([*lines, "paired by seed, Student's 95 % interval"]) if lines else NOT_RUN
 
 
-def _draw(panels: Mapping[str, Mapping[str, Sequence[Gain]]], stamps: Mapping[str, str]) -> Figure:
-    """Draw rows of panels, each row with its stamp below."""
-    every = {row: [g for shown in of.values() for g in shown] for row, of in panels.items()}
-    methods = {row: sorted({g.method for g in every[row]}, key=METHODS.place) for row in panels}
+def _draw(rows: Mapping[str, Mapping[str, Sequence[Gain]]], stamps: Mapping[str, str]) -> Figure:
+    """Draw rows of panels: diamonds are the paper's gains, dots those of the runs here."""
+    methods = {
+        row: sorted({g.method for gains in of.values() for g in gains}, key=METHODS.place)
+        for row, of in rows.items()
+    }
     tallest = max(len(m) for m in methods.values())
-    figure, parts = plotkit.panels(list(panels), height=1.5 + 0.24 * tallest)
-    for part, (row, of) in zip(parts, panels.items(), strict=True):
-        axes = np.atleast_1d(part.subplots(1, len(of), sharex=True, sharey=True))
-        for ax, (title, shown) in zip(axes, of.items(), strict=True):
-            _panel(ax, shown, methods[row])
-            ax.set_title(title, fontsize="medium", pad=20)
-        _legend(axes[0], every[row])
-        part.supxlabel(stamps[row], fontsize=7, color="0.35")
-    plt.close(figure)  # the caller shows it, once
+    figure, parts = plotkit.panels(list(rows), height=1.5 + 0.24 * tallest)
+    for part, (row, of) in zip(parts, rows.items(), strict=True):
+        axes = part.subplots(1, len(of), sharex=True, sharey=True, squeeze=False)[0]
+        for ax, (title, gains) in zip(axes, of.items(), strict=True):
+            _panel(ax, gains, methods[row])
+            ax.set_title(title)
+        settings_line(part, f"{stamps[row]} · diamonds: the paper, dots: runs here")
     return figure
 
 
 def _panel(ax: Axes, shown: Sequence[Gain], methods: Sequence[str]) -> None:
-    ax.axvline(0, color=_GREY, lw=0.8)
+    ax.axvline(0, color=plotkit.GREY, lw=0.8)
     for gain in shown:
-        y, own = methods.index(gain.method), METHODS[gain.method].rgb
+        y, look = methods.index(gain.method), METHODS[gain.method]
         if gain.paper is not None:
-            ax.plot(gain.paper, y, "D", color=own, mfc="none", ms=6)
+            ax.plot(gain.paper, y, "D", color=look.rgb, mfc="none", ms=6)
         if gain.study is not None:
-            ax.plot(gain.study.mean, y, "o", color=own, ms=5)
-            if math.isfinite(gain.study.low):
-                ax.hlines(y, gain.study.low, gain.study.high, color=own, lw=2, alpha=0.6)
-        place = ax.get_yaxis_transform()
-        ax.text(1.03, y, gain.note, transform=place, fontsize=6, color=_GREY, va="center")
+            point(ax, y, gain.study, look._replace(marker="o"), across=True)
+        ax.annotate(
+            gain.note,
+            (1.03, y),
+            xycoords=ax.get_yaxis_transform(),
+            fontsize=SMALL,
+            color=plotkit.GREY,
+            va="center",
+        )
     ax.set_yticks(range(len(methods)), [METHODS[m].name for m in methods])
     ax.set_ylim(len(methods) - 0.4, -0.6)
     ax.margins(x=0.09)
     ax.set_xlabel("gain over MAML (points)")
-
-
-def _legend(ax: Axes, shown: Sequence[Gain]) -> None:
-    if any(g.paper is not None for g in shown):
-        ax.plot([], [], "D", color=_GREY, mfc="none", ms=6, label="the paper")
-    if any(g.study is not None for g in shown):
-        ax.plot([], [], "o-", color=_GREY, ms=5, label="runs here")
-    if ax.get_legend_handles_labels()[0]:
-        legend_above(ax, ax)
