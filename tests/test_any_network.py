@@ -13,7 +13,6 @@ from torch.nn.utils import parametrize
 from reproduction.runs.probes import PROBES, ask
 from synthetic import image_set
 from wheretolearn import METHODS, Batch, MetaLearner, Task, make_rule
-from wheretolearn.inner_loop import adapt
 from wheretolearn.networks import MLP, make_network
 from wheretolearn.tasks import EpisodeSampler
 
@@ -246,13 +245,6 @@ def test_a_loss_without_a_gradient_is_refused(network, criterion, released, orde
             mine.step(tasks())
 
 
-def test_the_inner_loop_alone_takes_no_part_in_inference_mode():
-    """There it would adapt nothing, and say nothing."""
-    forward, criterion, params, rates = learner(mlp()).begin()
-    with torch.inference_mode(), pytest.raises(ValueError, match="inference mode"):
-        adapt(forward, criterion, params, rates, tasks()[0].support, 1)
-
-
 # Networks that change behind a learner's back
 
 
@@ -376,17 +368,3 @@ def test_a_network_that_counts_its_evaluations():
     )
     with pytest.warns(UserWarning, match="changes its buffers"):
         assert two.evaluate(tasks()) == one.evaluate(tasks())
-
-
-def test_what_can_be_stacked_says_nothing_nor_do_errors_of_the_network():
-    net = mlp()
-    net.register_buffer("constant", torch.tensor([1.0, math.nan]))
-    mine = learner(net, stacked=True)
-    wrong = [Task(Batch(t.support.inputs[:, :3], t.support.targets), t.query) for t in tasks()]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for use in (mine.step, mine.evaluate):
-            use(tasks())
-            with pytest.raises(RuntimeError, match="shapes"):
-                use(wrong)
-    assert mine.stacked

@@ -12,7 +12,6 @@ from reproduction.bench import cost, forms, measure, report, result
 from reproduction.bench.cases import CASES, FewShot
 from reproduction.bench.result import Spread
 from reproduction.plan import study
-from synthetic import made_up_record
 
 ROOT = Path(__file__).parents[1]
 COMMITTED = sorted((ROOT / "results" / "bench").glob("*.json"))
@@ -145,11 +144,6 @@ def test_targets_are_met_where_the_numbers_say_so(committed):
     assert {t.met for t in result.targets(msgspec.structs.replace(whole, cases=[]))[:7]} == {None}
 
 
-def test_spread_is_median_and_quartiles():
-    assert Spread.of([4, 1, 2, 3, 5]) == Spread(3, 2, 4, 5)
-    assert Spread.of([4, 1, 2]) == Spread(2, 1, 4, 3), "of few rounds, the extremes"
-
-
 def test_cost_of_a_profile_is_that_of_its_runs():
     experiments = {e.name: e for e in study.few_shot("smoke")}
     runs = [experiments[r.experiment] for r in study.plan("smoke") if r.experiment in experiments]
@@ -163,36 +157,3 @@ def test_cost_of_a_profile_is_that_of_its_runs():
     # and 11 adaptations more on each of the 3: a loop of 10 K steps, and one of K
     probed = study.find_few_shot("smoke", "convnet4-5shot-maml")
     assert probed.episodes().evaluation == 3 * 2 + 3 + 3 * (10 + 1)
-
-
-def test_a_run_on_two_pages_counts_once():
-    runs = [made_up_record("a", seed) for seed in (0, 1, 0)]
-    for r in runs:
-        r["provenance"] = {"wall_seconds": 1800.0, "input_seconds": 9.0 + 9 * r["seed"]}
-    assert cost.spent({"few-shot": runs, "continual": []}).splitlines()[2:] == [
-        "| few-shot | 2 | 1.0 |",
-        "| continual | 0 | 0.0 |",
-    ]
-    assert cost.waiting(runs[:2]) == "0.75%"
-
-
-@pytest.mark.parametrize(
-    ("change", "verdict"),
-    [((-0.02, -0.03, -0.02), "significant"), ((-0.02, 0.03, 0.01), "not significant")],
-)
-def test_accuracy_in_bf16_is_compared_pair_by_pair(monkeypatch, change, verdict):
-    """Seeds 1 to 3 have both precisions; 0 and 4 have one."""
-
-    def load(results, experiments):
-        (experiment,) = experiments
-        if experiment.precision == "float32":
-            return [made_up_record(experiment.name, s, accuracy=0.4 + 0.1 * s) for s in range(4)]
-        accuracies = {s: 0.4 + 0.1 * s + c for s, c in zip((1, 2, 3), change, strict=True)}
-        return [made_up_record(experiment.name, s, accuracy=a) for s, a in accuracies.items()]
-
-    monkeypatch.setattr(report, "load", load)
-    text = report.in_bf16("nowhere")
-    assert "| all pairs | 6 |" in text
-    assert f"| {verdict} |" in text
-    monkeypatch.setattr(report, "load", lambda results, experiments: [])
-    assert "significant" not in report.in_bf16("nowhere")

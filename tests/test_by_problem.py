@@ -8,14 +8,10 @@ import pytest
 import torch
 from scipy import stats
 
-from conftest import ROOT
 from reproduction.plan import study
 from reproduction.report import mask_overlap as by_problem
-from reproduction.report import naming as naming_
 from reproduction.report.curves import LAYERS
 from reproduction.runs import mask_codec as masks
-from reproduction.runs import records
-from reproduction.runs.statistics import t_interval
 from synthetic import cells, made_up_record
 from wheretolearn.meta import MetaLearner
 
@@ -87,15 +83,6 @@ def test_start_is_the_one_that_training_drew():
     assert again.keys() == learner.rule_params.keys()
     for name, m in learner.rule_params.items():
         np.testing.assert_array_equal(again[name], m.numpy())
-
-
-def test_start_of_the_records_that_came_with_the_project():
-    found = records.load(ROOT / "results", [STUDY[MINI_5]])
-    assert found
-    for r in found:
-        drawn = by_problem.start_of(STUDY[MINI_5], r["seed"])
-        counts = {n: int((m < 0).sum()) for n, m in drawn.items()}
-        assert counts == {n: c[0] for n, c in r["curves"]["frozen"].items()}
 
 
 def test_masks_are_read_where_there_are_any():
@@ -183,12 +170,6 @@ def lines(values):
     return pd.DataFrame(rows, columns=["a", "b", "seed_a", "seed_b", "kappa"])
 
 
-def test_interval_of_pairs_with_one_seed_is_students():
-    values = [0.1, 0.4, 0.3, 0.35]
-    found = by_problem.over_seeds(lines({(s, s): v for s, v in enumerate(values)}), "kappa")
-    assert found == pytest.approx(t_interval(values))
-
-
 def test_interval_of_pairs_with_two_seeds_leaves_seeds_out():
     found = by_problem.over_seeds(lines({(0, 1): 0.3, (0, 2): 0.0, (1, 2): 0.6}), "kappa")
     assert found is not None
@@ -204,17 +185,6 @@ def test_interval_needs_something_to_leave_out():
     assert np.isnan(found.low)
     assert by_problem.over_seeds(lines({}), "kappa") is None
     assert by_problem.over_seeds(lines({(0, 0): np.nan}), "kappa") is None
-
-
-def test_matrix_by_hand():
-    found = pd.DataFrame(
-        [("p", "p", 0.5), ("p", "q", 0.1), ("p", "q", 0.3), ("q", "p", 0.8)],
-        columns=["a", "b", "kappa"],
-    )
-    got = by_problem.matrix(found, "kappa", ["p", "q", "r"])
-    np.testing.assert_allclose(
-        got, [[0.5, 0.4, np.nan], [0.4, np.nan, np.nan], [np.nan, np.nan, np.nan]]
-    )
 
 
 def full():
@@ -261,42 +231,6 @@ def test_overlap_table():
     assert all(abs(float(c)) < 0.1 for c in rows["`layer3`"][:2])
     empty = cells(by_problem.overlap_table([]))
     assert all(c == "–" for row in empty[2:] for c in row[1:])
-
-
-@pytest.mark.parametrize("count", [0, 1, 4, 15])
-def test_profiles_are_drawn(count):
-    runs = full()[:count] + [run_of(CUB, 9, diverged=True)] * (count == 4)
-    figure = by_problem.draw_profiles("The study", runs, "study")
-    (ax,) = figure.subfigs[0].axes
-    drawn = [line for line in ax.lines if np.size(line.get_xdata()) == len(LAYERS)]
-    assert len(drawn) == -(-count // 3)
-    legend = ax.get_legend()
-    assert legend is not None
-    labels = [t.get_text() for t in legend.get_texts()]
-    assert sum(t.endswith("not run yet") for t in labels) == 5 - len(drawn) - (count == 4)
-    assert any("diverged" in t for t in labels) == (count == 4)
-    if count == 15:
-        assert drawn[1].get_ydata() == pytest.approx([15, 25, 35, 45, 55])
-        assert len(ax.collections) == 25  # an interval for each point
-
-
-def test_stamp_says_once_what_is_common():
-    runs = [run_of(MINI_5, 0), run_of(MINI_5, 1), run_of(OMNIGLOT, 0)]
-    first, *own = by_problem.stamp(runs, "study", "means").splitlines()
-    assert first.startswith("profile study · 32 px · 32 channels · K = 5 · inner rate 0.1")
-    assert "seed" not in first
-    assert first.endswith(" · means")
-    assert own == [
-        "miniImageNet, 5-way 5-shot: seeds 0, 1",
-        "Omniglot, 5-way 5-shot: seed 0",
-    ]
-    assert by_problem.stamp([], "study", "means") == "not run yet"
-
-
-def test_one_seed_has_no_interval():
-    assert naming_.intervals([run_of(CUB, 0), run_of(MINI_5, 0)]) == "no interval"
-    assert naming_.intervals([run_of(CUB, 0), run_of(CUB, 1, diverged=True)]) == "no interval"
-    assert "Student" in naming_.intervals([run_of(CUB, 0), run_of(CUB, 1)])
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 15])

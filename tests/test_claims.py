@@ -5,21 +5,18 @@ import re
 import zlib
 
 import numpy as np
-import pandas as pd
 import pytest
-from scipy import stats
 
 from conftest import ROOT
 from reproduction.claims import claim as claims_
 from reproduction.claims import ledger
 from reproduction.claims.claim_4 import robustness
 from reproduction.claims.claim_9 import retains_more
-from reproduction.claims.claims_7_and_8 import pseudo_f
-from reproduction.claims.finding import NOTHING, TOO_FEW, Finding, verdicts
+from reproduction.claims.finding import NOTHING, TOO_FEW, verdicts
 from reproduction.plan import few_shot, study
 from reproduction.report.noise import noise_curve
 from reproduction.runs.osaka import OsakaExperiment
-from reproduction.runs.statistics import Interval, t_interval
+from reproduction.runs.statistics import Interval
 from reproduction.runs.streams import ContinualExperiment
 from synthetic import made_up_osaka_record, made_up_record
 from synthetic_streams import stream_record
@@ -139,7 +136,6 @@ def answers(**values):
     return {"-sparse-maml": {"answers": {"steps/5": 0.4, "steps/50": 0.4} | values}}
 
 
-HALF = {"-sparse-maml": {"sparsity": [0.5, 0.5]}}
 CASES = [
     *((number, {}, "supported") for number in CLAIMS),
     ("1", ends(0.1, 0.25, 0.5, 0.75, 0.9), "partly supported"),  # spread ends above 3/4
@@ -330,39 +326,6 @@ def test_evidence_of_claim_9_by_hand():
         retains_more("la-maml")
 
 
-def test_what_is_odd_about_runs_of_osaka_is_named():
-    """Pairs that are one computation, and learners that never took a step."""
-    records = make("10b", {"98-5way-sparse-c-maml": {"correct": [15, 10]}})
-    found = CLAIMS["10b"].test(records).verdict
-    assert found == "supported (at p = 0.98 5 of 5 pairs have equal scores at every step)"
-    idle = {"osaka98-5way-c-maml": {"outer_steps": 0}}
-    records = make("10a", idle, diverged={("osaka90-5way-c-maml", 0)})
-    alone = run(CLAIMS["10a"].runs[-1], 9, {"accuracy": 0.5}, True)
-    found = CLAIMS["10a"].test([*records, alone]).verdict  # a run without a partner does not count
-    assert found == (
-        "partly supported (1 of 20 runs diverged and count as chance; "
-        "at p = 0.98 5 of 5 runs of c-maml never took a step of the slow weights)"
-    )
-
-
-@pytest.mark.parametrize(
-    ("number", "answer", "says"),
-    [
-        ("6", "on:cub", "tested on CUB"),
-        ("11", "steps/50", "tested with more steps"),
-        ("12b", "movement/layer4", "with features compared"),
-    ],
-)
-def test_absent_answers_are_no_want_of_seeds(number, answer, says):
-    records = make(number)
-    for r in records:
-        if r["experiment"] == "convnet4-5shot-sparse-maml" and r["seed"] > 0:
-            del r["final"]["probes"][answer]
-    assert CLAIMS[number].test(records).verdict == f"no data (seeds {says}: 1 of 5)"
-    few = [r for r in records if r["seed"] < 1]
-    assert CLAIMS[number].test(few).verdict == TOO_FEW
-
-
 def test_only_pairing_shows_a_gain():
     """Seeds differ by 20 points, methods by 3: shuffled among the seeds, no gain is seen."""
     records = make("3")
@@ -398,27 +361,6 @@ def test_pure_noise_earns_what_the_chapter_says():
 
 
 # --- a permutation test
-
-
-def test_pseudo_f_is_anova_in_one_dimension():
-    rng = np.random.default_rng(0)
-    groups = [rng.normal(m, 1, 7) for m in (0, 0.5, 2)]
-    points, labels = np.concatenate(groups)[:, None], np.repeat([0, 1, 2], 7)
-    assert pseudo_f(points, labels) == pytest.approx(stats.f_oneway(*groups).statistic)
-
-
-@pytest.mark.parametrize(
-    ("profiles", "ratio"),
-    [
-        ([[0.1, 0.7, 0.3]] * 6, 0.0),  # all alike, whatever the problem
-        ([[0.1, 0.7, 0.3], [0.3, 0.7, 0.1]] * 3, 0.0),  # the same two in each
-        ([[0.1, 0.7, 0.3]] * 4 + [[0.3, 0.7, 0.1]] * 2, np.inf),
-    ],
-)
-def test_profiles_without_any_spread(profiles, ratio):
-    points, labels = 100 * np.array(profiles), np.repeat([0, 0, 1], 2)
-    assert pseudo_f(points, labels) == ratio
-    assert pseudo_f(points + 1e-13 * np.arange(18).reshape(6, 3), labels) == ratio
 
 
 # --- thresholds and words
@@ -485,12 +427,3 @@ def test_the_chapter_says_every_threshold():
     assert "Runs from 0, 25, 50, 75 and 100 %" in CHAPTER
     assert "Runs from 0, 20, 50, 80 and 100 %" in " ".join(CHAPTER.split())
     assert "With fewer than two seeds nothing is decided" in CHAPTER
-
-
-def test_every_line_of_evidence_has_its_own_seeds():
-    statistic = claims_.Statistic("of", lambda runs: Interval(0, 0, 0, 0), claims_.above(0))
-    lines = [
-        claims_.Line.of(statistic, t_interval(v)).as_row() for v in ([1.0, 2.0], [1.0, 2.0, 4.0])
-    ]
-    shown = verdicts([Finding("1. so", "supported", pd.DataFrame(lines))])
-    assert [row.split(" | ")[2] for row in shown.splitlines()[4:]] == ["2", "3"]

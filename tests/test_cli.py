@@ -258,20 +258,6 @@ def test_unknown_options_and_help(wheretolearn):
     assert "--change" in wheretolearn("run", "--help")[1]
 
 
-def test_the_module_is_a_program(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "reproduction", "list", "--profile", "smokee"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith("wheretolearn: unknown profile 'smokee'")
-    assert "Traceback" not in done.stderr
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_missing_data_are_told_without_a_traceback(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("WHERETOLEARN_CACHE", str(tmp_path / "cache"))
     empty = ["--data", str(tmp_path), "--image-size", "84"]

@@ -8,11 +8,10 @@ from itertools import pairwise
 import pytest
 import torch
 
-from reproduction.runs.streams import ContinualExperiment, ContinualRun, open_stream, run
+from reproduction.runs.streams import ContinualExperiment, ContinualRun, open_stream
 from test_continual_learners import clusters
-from wheretolearn.continual.methods import BATCH, LEARNERS, make_network
+from wheretolearn.continual.methods import BATCH, LEARNERS
 from wheretolearn.continual.streams.stream import TensorStream
-from wheretolearn.data import DataError
 from wheretolearn.types import Batch
 
 RATES = {
@@ -75,13 +74,6 @@ def test_an_interrupted_run_gives_the_same_record(learner, settings):
         second.load_state_dict(state)
         assert as_bytes(finish(second)) == as_bytes(whole), stop
         assert as_bytes(finish(first)) == as_bytes(whole), stop  # a state is a copy
-
-
-def test_seeds_matter():
-    stream = clusters(each=30)
-    a, b, other = (finish(ContinualRun(tiny(), s, stream)) for s in (0, 0, 1))
-    assert as_bytes(a) == as_bytes(b)
-    assert a["curves"] != other["curves"]
 
 
 def test_content_of_a_record():
@@ -158,26 +150,6 @@ def test_a_loss_beyond_the_limit_ends_a_run(scale, status):
     assert all(bool(p.isfinite().all()) for p in running.learner.params.values())
 
 
-def test_a_task_without_data_is_named():
-    stream = clusters(each=30)
-    stream._data[1] = (
-        Batch(torch.zeros(0, 6), torch.zeros(0, dtype=torch.int64)),
-        stream._data[1][1],
-    )
-    running = ContinualRun(tiny(), 0, stream)
-    with pytest.raises(ValueError, match="task 1, training samples: there are none"):
-        finish(running)
-
-
-def test_results_of_a_run_that_is_not_over():
-    running = ContinualRun(tiny(), 0, clusters(each=30))
-    with pytest.raises(ValueError, match="task 0 of 2 is next"):
-        running.result()
-    finish(running)
-    with pytest.raises(ValueError, match="the run is over"):
-        running.advance()
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -217,28 +189,6 @@ def test_tasks_with_heads(learner):
     assert result["final"]["ra"] > 0.9
 
 
-def test_network_of_the_paper():
-    flat = make_network(clusters(), 100, torch.Generator().manual_seed(0))
-    assert [tuple(p.shape) for p in flat.parameters()] == [
-        *((100, 6), (100,), (100, 100), (100,), (3, 100), (3,))
-    ]
-    weights = [p for p in flat.parameters() if p.ndim > 1]
-    assert weights[1].detach().std() == pytest.approx((2 / 100) ** 0.5, rel=0.05)
-    assert all(bool((p == 0).all()) for p in flat.parameters() if p.ndim == 1)
-
-
-def test_run_opens_its_stream(tmp_path):
-    experiment = tiny("online", stream="glyph-rotations", batch=50)
-    result = run(experiment, 0)
-    assert result["status"] == "finished"
-    assert result["data"]["name"] == "glyph-rotations"
-    assert len(result["curves"]["accuracy"]) == 5
-    with pytest.raises(DataError, match="binary version of CIFAR-100"):
-        run(tiny(stream="split-cifar100"), 0, tmp_path)
-    with pytest.raises(ValueError, match="unknown stream"):
-        open_stream(tiny(stream="rotation"), 0)
-
-
 def mask(run):
     """Return which weights may move."""
     return {n: torch.as_tensor(r) != 0 for n, r in run.learner.rates().items()}
@@ -265,15 +215,6 @@ def test_what_thawed_and_how_fast_weights_may_move():
         means = [alpha * float(m[name].double().mean()) for m in masks]
         assert curves["rates"][name] == pytest.approx(means, rel=1e-4)
     assert sum(map(sum, curves["thawed"].values())) > 0
-
-
-def test_a_mask_that_is_never_learned_stays():
-    run = ContinualRun(tiny("la-maml-random"), 0, clusters(tasks=2, each=30))
-    begun = mask(run)
-    finish(run)
-    assert all(torch.equal(m, begun[n]) for n, m in mask(run).items())
-    open_share = sum(int(m.sum()) for m in begun.values()) / sum(m.numel() for m in begun.values())
-    assert open_share == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrize
 
-from reproduction.runs import probes
 from textbook import assert_close, episodes
 from wheretolearn.inner_loop import FunctionalModule, adapt
-from wheretolearn.meta import MetaLearner
-from wheretolearn.networks import ConvNet4, Head, ResidualBlock, ResNet12, Staged
-from wheretolearn.rules import make_rule
-from wheretolearn.types import Batch, Rates
+from wheretolearn.networks import ConvNet4, Head, ResidualBlock, ResNet12
+from wheretolearn.types import Rates
 
 
 def convnet(channels=1, side=32):
@@ -256,13 +253,6 @@ def test_a_changed_chain_is_honoured(channels, moving, change):
     assert_close(ours, theirs)
 
 
-def test_a_hook_runs_once_for_each_call():
-    net, calls = convnet(2), []
-    net.register_forward_hook(lambda module, args, out: calls.append(1))
-    adapted(net, batch(2), "output", steps=3)
-    assert len(calls) == 3
-
-
 def test_stages_before_the_first_that_moves_are_computed_once():
     """For the networks of the library, at least."""
     for net in (convnet(1), convnet(3), ResNet12(3, 2, 2)):
@@ -270,20 +260,6 @@ def test_stages_before_the_first_that_moves_are_computed_once():
         assert names[net.first_stage(["output.weight"])] == "output"
         assert names[net.first_stage(["layer3.conv.weight", "output.bias"])] == "layer3"
         assert net.first_stage([]) == len(names)
-
-
-def test_statistics_of_a_frozen_stage_run_at_every_step():
-    class Tracking(Staged):
-        def __init__(self):
-            super().__init__()
-            self.norm = nn.BatchNorm2d(4)
-            self.output = Head(4, 3)
-
-    torch.manual_seed(0)
-    net = Tracking().double()
-    x = torch.randn(6, 4, 1, 1, dtype=torch.float64)
-    adapted(net, Batch(x, torch.arange(6) % 3), "output", steps=3)
-    assert net.state_dict()["norm.num_batches_tracked"] == 3
 
 
 @pytest.mark.parametrize("norm", ["norm1", "norm2", "norm3", "norm_shortcut"])
@@ -311,12 +287,3 @@ def test_running_statistics_serve_in_evaluation(network):
     net(x)
     net.eval()
     torch.testing.assert_close(net(x)[:1], net(x[:1]), rtol=0, atol=1e-10)
-
-
-def test_features_of_a_network_that_is_not_a_chain_of_stages():
-    torch.manual_seed(0)
-    learner = MetaLearner(Doubled(3, 1, 16, 4), make_rule("maml"), inner_steps=1, device="cpu")
-    x = torch.randn(6, 1, 16, 16)
-    features = probes._features(learner, learner.params, x)
-    assert list(features) == ["output"]
-    assert torch.equal(features["output"], learner.module(x))

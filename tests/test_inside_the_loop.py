@@ -1,7 +1,6 @@
 """Tables and drawings of what the inner loops were asked, on records that are made up."""
 
 import json
-import re
 
 import numpy as np
 import pytest
@@ -89,15 +88,6 @@ def test_longer_table_by_hand():
     assert rows["1", "MAML"][1:] == [*["–"] * 5, "not run yet"]
 
 
-def test_columns_are_those_of_the_profile():
-    assert [list(c) for c in inside_the_loop.longer_columns("study")] == [
-        ["maml", "anil", "sparse-maml"]
-    ] * 2
-    quick = inside_the_loop.longer_columns("quick")
-    assert [next(iter(c.values())).shots for c in quick] == [5, 1]
-    assert list(quick[1]) == ["maml", "sparse-maml"]
-
-
 def masks_runs():
     judged = {"own": 0.6, "shuffled": 0.5, "random": 0.45, "all": 0.55, "head": 0.4, "body": 0.3}
     runs = []
@@ -120,27 +110,6 @@ def test_exchanged_table_by_hand():
     assert rows["the learned one, last layer only"][1] == interval([19, 20, 21])
     empty = cells(inside_the_loop.exchanged_table([], "study"))[2:]
     assert all(r[1:] == ["–", "–", "not run yet"] for r in empty)
-
-
-def test_longer_training_is_drawn():
-    runs = []
-    for seed, w in zip(SEEDS, WOBBLE, strict=True):
-        for name, accuracy in (("convnet4", 0.5), ("longer", 0.6)):
-            for method, more in (("maml", 0.0), ("sparse-maml", 0.02 + w)):
-                run = made_up_record(f"{name}-5shot-{method}", seed, accuracy=accuracy + more)
-                planned = study.find_few_shot("study", f"{name}-5shot-{method}")
-                run["parameters"] = json.loads(json.dumps(planned.parameters()))
-                runs.append(run)
-    figure = inside_the_loop.draw_longer_training("Longer", runs)
-    left, right = figure.axes
-    assert legend(left) == ["MAML", "sparse-MAML"]
-    gains = [line for line in right.lines if line.get_marker() == "o"]
-    assert np.ravel([line.get_ydata() for line in gains]) == pytest.approx([2.0, 2.0])
-    assert np.ravel([line.get_xdata() for line in gains]).round().tolist() == [0, 1]
-    note = figure.subfigs[0].get_supxlabel()
-    assert "not run yet: longer-5shot-anil" in note
-    (*_, empty) = inside_the_loop.draw_longer_training("Longer", []).axes
-    assert texts(empty) == ["not run yet"]
 
 
 def test_borrowed_table_by_hand():
@@ -194,15 +163,6 @@ def cohen_kappa(a, b):
 
 def _borrowed(runs):
     return inside_the_loop.borrowed_table(runs, "study")
-
-
-@pytest.mark.parametrize("profile", ["quick", "study", "paper", "smoke"])
-def test_trainings_of_a_profile(profile):
-    found = inside_the_loop.trainings(profile)
-    assert len(found.rows) == 6
-    assert found.kept.masks_from == found.learned.name
-    assert found.kept.masks_as == "own"
-    assert list(found.rows.values())[-1].method == "maml"
 
 
 def inner_runs():
@@ -269,39 +229,3 @@ def test_longer_loops_are_drawn():
     empty = inside_the_loop.draw_longer("The study", [], "study").subfigs[0]
     assert [texts(ax) for ax in empty.axes] == [["not run yet"]] * 2
     assert empty.get_supxlabel() == "not run yet"
-
-
-def test_both_numbers_of_shots_have_their_setting():
-    runs = longer(SPARSE, 0.6, 0.59) + longer("convnet4-1shot-maml", 0.4, 0.3)
-    note = inside_the_loop.draw_longer("The study", runs, "study").subfigs[0].get_supxlabel()
-    assert re.findall(r"5-way \d-shot", note) == ["5-way 5-shot", "5-way 1-shot"]
-
-
-def test_masks_are_drawn():
-    figure = inside_the_loop.draw_masks("The study", masks_runs(), "study")
-    left, right = figure.subfigs[0].axes
-    assert [t.get_text() for t in left.get_yticklabels()] == list(
-        inside_the_loop.EXCHANGED.values()
-    )
-    dots = [line for line in left.lines if line.get_marker() == "o"]
-    assert [np.asarray(d.get_xdata())[0] for d in dots] == pytest.approx([60, 50, 45, 55, 40, 30])
-    assert texts(left) == []
-    assert texts(right) == ["diverged", "not run yet"]
-    unasked = [run_of(SPARSE, s) for s in SEEDS]
-    left, right = inside_the_loop.draw_masks("", unasked, "study").subfigs[0].axes
-    assert texts(left) == ["not asked"] * 6
-    assert texts(right) == ["not run yet"] * 5
-    for ax in inside_the_loop.draw_masks("", [], "study").subfigs[0].axes:
-        assert texts(ax) == ["not run yet"] * 6
-
-
-def test_movement_is_drawn():
-    figure = inside_the_loop.draw_movement("The study", inner_runs(), "study")
-    left, right = figure.subfigs[0].axes
-    assert legend(left) == ["MAML", "sparse-MAML"]
-    assert left.lines[0].get_ydata() == pytest.approx([70, 65, 60, 55, 50])
-    assert right.lines[1].get_ydata() == pytest.approx([30, 20])
-    colours = {line.get_label(): line.get_color() for line in left.lines}
-    assert colours["MAML"] == right.lines[0].get_color() != colours["sparse-MAML"]
-    for ax in inside_the_loop.draw_movement("", [], "study").subfigs[0].axes:
-        assert texts(ax) == ["not run yet"]

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_hex
 
 from reproduction.plan import streams as plan
 from reproduction.plan import study
@@ -269,24 +268,6 @@ def test_sparsity_by_hand():
     }
 
 
-def test_sparsity_is_drawn():
-    tuned = [
-        stream_record(STUDY["rotations-la-maml-tuned"], s, frozen=frozen(200, 10)) for s in SEEDS
-    ]
-    lost = stream_record(STUDY["rotations-sync"], 0, diverged=True)
-    figure = shown.draw_sparsity("The study", [*sparse_runs(), *tuned, lost], "study")
-    axes = figure.subfigs[0].axes
-    assert legend(figure.subfigs[0]) == ["layer 1", "layer 2", "output"]
-    by_title = {ax.get_title(): ax for ax in axes}
-    assert len(by_title) == len(plan.WITH_RATES)
-    lines = by_title["La-MAML,\ntuned"].lines
-    assert [line.get_linestyle() for line in lines] == ["-", "--"] * 3
-    assert ys(lines[0]) == pytest.approx([0, 50])  # of the tuned runs
-    assert to_hex(lines[0].get_color()) == to_hex(lines[1].get_color())
-    assert texts(by_title["Sync"]) == ["diverged"]
-    assert texts(by_title["sparse-La-MAML,\nplain step,\ntuned"]) == ["not run yet"]
-
-
 def cosine_runs():
     records = []
     for s in SEEDS:
@@ -326,50 +307,6 @@ def test_cosines_by_hand():
     assert ys(right.lines[-1]) == [0, 0]  # dotted, at zero
     empty = shown.draw_cosines("The study", [], "quick")
     assert [texts(ax) for ax in empty.subfigs[0].axes] == [["not run yet"]] * 3
-
-
-def test_slips_by_hand():
-    base = runs("rotations-la-maml", ra=0.7, bti=-0.1)
-    clamped = [
-        stream_record(STUDY["rotations-la-maml-clamped"], s, ra=0.71 + 2 * w, bti=-0.1 + w)
-        for s, w in zip(SEEDS, WOBBLE, strict=True)
-    ]
-    lost = stream_record(STUDY["rotations-la-maml-past-only"], 0, diverged=True)
-    rows = cells(shown.slips_table([*base, *clamped, lost]))[2:]
-    assert rows[0][1:] == [interval(0, 1, 2), "0.0 [0.0, 0.0]", interval(0, 1, 2), "3"]
-    assert rows[1][1:] == ["–", "–", "–", "0 (1 diverged)"]
-    assert rows[2][1:] == ["–", "–", "–", "not run yet"]
-    assert shown.SLIPS.keys() == plan.SLIPS.keys()
-
-
-def test_changes_by_hand():
-    same = runs("rotations-online", ra=0.5, bti=-0.1)
-    other = [
-        stream_record(STUDY["rotations-online-xavier"], s, ra=0.6 + w, bti=-0.2 + w)
-        for s, w in zip(SEEDS, WOBBLE, strict=True)
-    ]
-    found = tables(shown.changed_table([*same, *other], QUOTED, "xavier"))
-    assert [len(rows) for rows in found.values()] == [6, 6]
-    here = ["Rotations", "online SGD"]
-    assert found["RA (%)"][0] == [
-        *here,
-        interval(49, 50, 51),
-        interval(59, 60, 61),
-        "53.38 ± 1.53",
-        "3",
-    ]
-    assert found["BTI (%)"][0] == [
-        *here,
-        interval(-11, -10, -9),
-        interval(-21, -20, -19),
-        "-5.44 ± 1.70",
-        "3",
-    ]
-    assert found["BTI (%)"][1][1:] == ["EWC", "–", "–", "-20.42 ± 1.60", "not run yet"]
-    exact = tables(shown.changed_table([], QUOTED, "exact"))
-    assert [row[:2] for row in exact["RA (%)"]] == [
-        [t, "GEM"] for t in list(plan.TITLES.values())[:3]
-    ]
 
 
 def test_compared_by_hand():

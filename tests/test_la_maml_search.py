@@ -58,47 +58,6 @@ def test_a_learner_of_which_every_line_diverged():
     assert cells(search.chosen_table(records[1:]))[2][2] == "not run yet"
 
 
-def test_a_line_of_the_grid_is_the_same_on_every_stream():
-    """The table says it once for all streams, as multiples of published settings there."""
-    alpha = {"rotations": 0.15, "permutations": 0.15, "many-permutations": 0.1}
-    of_c_maml = {  # its α and η
-        "rotations": (0.1, 0.1),
-        "permutations": (0.03, 0.1),
-        "many-permutations": (0.03, 0.15),
-    }
-    glances = {"rotations": 5, "permutations": 5, "many-permutations": 10}
-    for learner in plan.TUNED:
-        grids = [plan.grid(learner, stream) for stream in alpha]
-        for lines in zip(*grids, strict=True):
-            relative = []
-            for stream, line in zip(alpha, lines, strict=True):
-                inner, outer = (alpha[stream],) * 2
-                if learner == "c-maml":
-                    inner, outer = of_c_maml[stream]
-                units = {"inner_rate": inner, "outer_rate": outer}
-                if line.get("glances", 1) > 1:
-                    units["glances"] = glances[stream]
-                relative.append({k: v / units.get(k, 1) for k, v in line.items()})
-            assert relative == [pytest.approx(relative[0])] * 3
-
-
-def test_forms_by_hand():
-    records = [
-        searched(f"{stream}-{form}-{i}", base + 0.01 * i)
-        for form, base in (("sparse-la-maml", 0.5), ("sparse-la-maml-plain", 0.6))
-        for stream in plan.STREAMS
-        for i in range(12)
-    ]
-    rows = cells(search.forms_table(records))[2:]
-    assert rows == [
-        ["sparse-La-MAML, masked step", *["61.0"] * 3, "61.00"],
-        ["sparse-La-MAML, plain step", *["71.0"] * 3, "**71.00**"],
-    ]
-    rows = cells(search.forms_table(records[1:]))[2:]
-    assert rows[0] == ["sparse-La-MAML, masked step", "not run yet", "61.0", "61.0", "–"]
-    assert rows[1][-1] == "71.00"
-
-
 def of_forms(masked, plain, diverged=()):
     """Records of the search: the third line of each form is the best, as on three streams given."""
     found = []

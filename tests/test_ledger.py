@@ -1,6 +1,5 @@
 """The ledger says what the records say, and how much of the evidence there is."""
 
-import json
 import math
 import re
 from dataclasses import replace
@@ -11,9 +10,8 @@ import pandas as pd
 import pytest
 
 from conftest import ROOT
-from reproduction.claims import ledger, power, readme
+from reproduction.claims import ledger, power
 from reproduction.claims.claim import (
-    SHOWN,
     Claim,
     Diverged,
     Needed,
@@ -26,7 +24,6 @@ from reproduction.claims.claim import (
 from reproduction.claims.finding import TOO_FEW
 from reproduction.plan import study
 from reproduction.runs.records import RecordError
-from reproduction.runs.statistics import Interval
 from synthetic import made_up_record
 
 RUNS = study.few_shot("study", study.FIG1)[:2]  # ten runs
@@ -141,28 +138,6 @@ def test_the_papers_numbers_by_hand():
     )
 
 
-def test_plain_data():
-    exact = Statistic("gain", lambda runs: Interval(1 / 3, math.nan, math.nan, 2), above(0))
-    beside = Statistic("beside", lambda runs: pd.Series([1.0, 1.0]), SHOWN)
-    (data,) = ledger.as_data([entry(replace(CLAIM, statistics=[exact, beside]))])
-    assert json.loads(json.dumps(data, allow_nan=False)) == data
-    first, last = data["evidence"]
-    ends = {"mean": 0.333333, "low": None, "high": None, "seeds": 2}
-    assert first == {"statistic": "gain"} | ends | {"needed": "interval above 0", "holds": True}
-    assert last["holds"] is None
-    assert data["test"] == {
-        "statistics": [
-            {"statistic": "gain", "needed": "interval above 0"},
-            {"statistic": "beside", "needed": "–"},
-        ],
-        "supported": "it holds",
-        "partly supported": "never",
-        "diverged": "is named",
-    }
-    assert data["runs"] == [10, 10]
-    assert data["records"] == [f"results/study/{run.name}/" for run in RUNS]
-
-
 def test_a_test_is_shown_before_it_is_run():
     first = entry(made_claim(), 0)
     elsewhere = entry(made_claim(problem="elsewhere"), 0)
@@ -170,35 +145,6 @@ def test_a_test_is_shown_before_it_is_run():
     assert shown.count("| gain | interval above 0 |") == 1
     assert "**3. so (data, elsewhere" in shown
     assert "*Supported* if it holds. *Partly supported*: never. A run that diverged: is" in shown
-
-
-def test_tables_with_and_without_results():
-    found = [
-        entry(made_claim(1.0, 2.0, paper=lambda folder: 1.0)),
-        entry(made_claim(), 0),
-    ]
-    rows = ledger.overview(found, "there/{}.ipynb").splitlines()[2:]
-    assert "[3. so](there/page.ipynb)" in rows[0]
-    half = 12.706205 * math.sqrt(0.5) / math.sqrt(2)
-    assert f"gain: 1.50 [{1.5 - half:.2f}, {1.5 + half:.2f}] points, 2 seeds" in rows[0]
-    assert "not run yet (0 of 10 runs)" in rows[1]
-    assert "| gain | 1.50" in ledger.evidence(found)
-    assert ledger.evidence(found[1:]) == "No test could be applied yet."
-    assert len(ledger.settings(found).splitlines()) == 4
-    seen = power.chance(1.0, math.sqrt(0.5), 2)
-    assert f"| ±{half:.2f} points | 2 | 1.00 | {100 * seen:.0f} % | 7 |" in power.power(found)
-    assert power.power(found[1:]) == "There is no interval yet."
-    alone = [found[0]._replace(paper=None)]
-    assert f"| ±{half:.2f} points | 2 | – | – | – |" in power.power(alone)
-
-
-def test_settings_of_each_kind():
-    said = {c.number: ledger.setting(c.runs) for c in ledger.claims()}
-    assert said["9"].startswith("rotations, permutations, many-permutations, in a single pass")
-    assert said["9"].endswith("settings chosen on validation streams")
-    assert said["10a"] == said["10b"]
-    assert "10000 steps, p = 0.9, 0.98, 5-way 5-shot, ConvNet-4 with 16 channels" in said["10a"]
-    assert "K = 5, inner rate" in said["11"]
 
 
 def test_what_could_have_been_seen_is_said():
@@ -223,28 +169,6 @@ def test_the_chance_to_see_an_effect():
     share = float((values.mean(1) > half).mean())
     assert power.chance(0.92, 0.7, 5) == pytest.approx(share, abs=0.01)
     assert (power.chance(1.0, 0.0, 5), power.chance(-1.0, 0.0, 5)) == (1, 0)
-
-
-def test_seeds_for_a_chance():
-    """Cohen's tables: an effect of one standard deviation, paired, needs ten pairs for 80 %."""
-    assert power._seeds_for(1.0, 1.0) == "10"
-    assert power._seeds_for(0.5, 1.0) == "34"
-    assert power._seeds_for(1e-9, 1.0) == "1000 or more"
-
-
-def test_notes_of_the_readme():
-    loss = made_claim(-3.0, -2.0, -2.5, name="loss of MAML", needed=SHOWN)
-    less = made_claim(-3.0, -2.0, -2.5, name="less")
-    both = replace(less, statistics=[*less.statistics, *loss.statistics])
-    said = readme.nothing_to_prevent([entry(both)])
-    assert said.startswith(
-        "Claim 3: with ten times the inner steps MAML does not lose, it gains 2.50 ["
-    )
-    assert not readme.nothing_to_prevent([entry(less)])
-    said = readme.against([entry(both)], "3")
-    assert said == "Below zero, and so against the claim: less: -2.50 [-3.74, -1.26] points."
-    assert not readme.against([entry(both)], "4")
-    assert not readme.against([entry(made_claim(-3.0, 2.0, 2.5))], "3")
 
 
 def test_only_the_claims_of_a_page(monkeypatch):

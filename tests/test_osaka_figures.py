@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from reproduction.plan import study
-from reproduction.plan.streams import IN_TEN_WAYS, OSAKA_LEARNERS
+from reproduction.plan.streams import OSAKA_LEARNERS
 from reproduction.report import osaka as osaka_figures
-from reproduction.report.osaka import Setting
 from synthetic import OSAKA_SIZES, made_up_osaka_record
 
 DRAW = (osaka_figures.draw_stream, osaka_figures.draw_switches, osaka_figures.draw_rates)
@@ -52,29 +51,6 @@ def drawn(figure):
             named = {x.get_label(): x for x in ax.lines if not x.get_label().startswith("_")}
             found.setdefault(ax.get_title(), []).append(named)
     return found
-
-
-def test_settings_of_the_study():
-    found = osaka_figures.settings("study")
-    assert list(found) == [Setting(alpha, ways) for ways in (5, 10) for alpha in (0.98, 0.90)]
-    learners = {5: OSAKA_LEARNERS, 10: IN_TEN_WAYS}
-    assert all(tuple(column) == learners[setting.ways] for setting, column in found.items())
-    steps = {5: 10_000, 10: 2000}
-    for setting, column in found.items():
-        assert {e.steps for e, _ in column.values()} == {steps[setting.ways]}
-    assert list(osaka_figures.settings("paper")) == [
-        Setting(alpha, ways) for ways in (5, 10) for alpha in (0.98, 0.90)
-    ]
-    assert Setting(0.90, 5).chance == 20
-    assert Setting(0.90, 5).ceiling == pytest.approx(92)
-    assert Setting(0.98, 10).ceiling == pytest.approx(98.2)
-
-
-def test_every_learner_is_drawn():
-    panels = osaka_figures.in_panels(OSAKA_LEARNERS)
-    assert sorted(m for panel in panels.values() for m in panel) == sorted(OSAKA_LEARNERS)
-    for panel in panels.values():
-        assert len({osaka_figures.LOOKS[m].rgb for m in panel}) == len(panel)
 
 
 def test_accuracy_table_by_hand():
@@ -182,27 +158,6 @@ def test_frozen_table_by_hand():
     assert "Not run yet: `sparse-c-maml`, `sparse-c-maml-gates`." in few.replace(";", ",")
 
 
-def test_inside_table_by_hand():
-    pretraining = {"updates": 300, "best_epoch": 2, "train_loss": [1.0] * 3}
-    found = [
-        made_up("sparse-c-maml", 0, outer_steps=1000, first_frozen=40),
-        made_up("sparse-c-maml", 1, outer_steps=2001, first_frozen=61),
-        made_up("sparse-c-maml", 2, outer_steps=3000),
-        made_up("maml", 0, outer_steps=0)
-        | {"pretraining": pretraining | {"val_accuracy": [0.3, 0.9, 0.8]}},
-        made_up("maml", 1, outer_steps=0)
-        | {"pretraining": pretraining | {"best_epoch": 20, "val_accuracy": [0.3] * 19 + [0.8]}},
-        made_up("c-maml", 0, diverged={"step": 3}),
-    ]
-    first, before = rows(osaka_figures.inside_tables(found, "study"))
-    assert list(first["`sparse-c-maml`"].values())[1:] == ["2,000", "50 (2 of 3)", "3"]
-    assert list(first["`maml`"].values())[1:] == ["0", "–", "2"]
-    assert list(first["`c-maml`"].values())[1:] == ["–", "–", "0 (1 diverged)"]
-    assert {m: list(row.values())[1:] for m, row in before.items()} == {
-        "`maml`": ["12", "11", "85.0", "1 of 2"]
-    }
-
-
 def test_accuracy_along_the_stream():
     steps, accuracy = osaka_figures.along(made_up("c-maml", correct=[25, 0, 5]))
     assert steps.tolist() == [1, 2, 3]
@@ -210,14 +165,6 @@ def test_accuracy_along_the_stream():
     steps, accuracy = osaka_figures.along(made_up("c-maml", correct=[25] * 125 + [0] * 126))
     assert steps.tolist() == [*range(3, 250, 3), 251]  # every third, and the last
     assert accuracy[-1] == pytest.approx(100 * 125 / 251)
-
-
-def test_accuracy_around_switches_has_gaps():
-    around = [None] * 5 + [0.2, 0.5] + [None] * 19
-    x, y = osaka_figures.around_switches(made_up("c-maml", around=around))
-    assert x.tolist() == list(range(-5, 21))
-    assert y[5:7].tolist() == [20, 50]
-    assert np.isnan(y).sum() == 24
 
 
 def test_mean_curve_by_hand():
@@ -234,19 +181,6 @@ def test_mean_curve_by_hand():
         [made_up("c-maml", around=[None] * 26)], osaka_figures.around_switches
     )
     assert np.isnan(nothing.mean).all()
-
-
-def test_rates_over_time():
-    curves = {
-        "step": [1, 2],
-        "frozen": {"layer1.conv.weight": [50, 200]},
-        "rates": {"layer1.conv.weight": [0.1, -0.2]},
-    }
-    record = made_up("sparse-c-maml", curves=curves)
-    steps, sparsity = osaka_figures.over_time(record, "frozen", "layer1.conv.weight")
-    assert steps.tolist() == [1, 2]
-    assert sparsity.tolist() == [25, 100]
-    assert osaka_figures.over_time(record, "rates", "layer1.conv.weight")[1].tolist() == [0.1, -0.2]
 
 
 def with_rates(learner, seed, share=0.5, **numbers):
@@ -320,11 +254,3 @@ def test_all_were_run():
     sparsity, rate = shown["sparse-c-maml"][:2]
     assert sparsity["layer2"].get_ydata().tolist() == [0, 50]
     assert rate["layer2"].get_ydata().tolist() == [0.1, 0.05]
-
-
-def test_curves_are_those_of_the_records():
-    found = [made_up("c-maml", s, correct=c) for s, c in enumerate(([25, 0], [5, 5]))]
-    figure = osaka_figures.draw_stream("The study", found, "study")
-    line = drawn(figure)["with meta-learning in the stream"][0]["c-maml"]
-    assert line.get_xdata().tolist() == [1, 2]
-    np.testing.assert_allclose(line.get_ydata(), [60, 35])

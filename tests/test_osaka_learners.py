@@ -11,14 +11,13 @@ from torch import nn
 
 from wheretolearn.continual.osaka.c_maml import CMAML, ProlongedCMAML
 from wheretolearn.continual.osaka.fast_slow import Adapter, FastSlowLearner, Online
-from wheretolearn.continual.osaka.methods import LEARNERS, make_learner, make_rule, settings
-from wheretolearn.continual.osaka.pretraining import Supervised
+from wheretolearn.continual.osaka.methods import make_learner, make_rule, settings
 from wheretolearn.continual.osaka.rules import TensorRule
 from wheretolearn.inner_loop import adapt
 from wheretolearn.meta import MetaLearner
-from wheretolearn.networks import MLP, Staged
+from wheretolearn.networks import MLP
 from wheretolearn.rules import Rule, count_frozen
-from wheretolearn.types import Batch, Task
+from wheretolearn.types import Batch
 
 SIZES = (4, 5, 3)
 RATE = 0.02  # of Adam
@@ -312,44 +311,6 @@ def test_gradients_are_counted():
     assert prolonged.gradients == 18 + 18 + (18 + 6) + 18
 
 
-@pytest.mark.parametrize("alpha", [0.9, 0.98])
-@pytest.mark.parametrize("ways", [5, 10])
-@pytest.mark.parametrize("name", LEARNERS)
-def test_all_learners_can_be_made(name, ways, alpha):
-    chosen = settings(name, alpha, ways)
-    learner = make_learner(name, chosen, ways=ways, side=16, width=2, seed=0)
-    moving = learner.slow.rule.moves(learner.slow.params)
-    assert not [n for n in moving if "norm" in n]
-    assert learner.predict(torch.rand(4, 1, 16, 16)).shape == (4, ways)
-    if name.startswith("sparse"):
-        assert learner.slow.rule.can_freeze
-    if LEARNERS[name].pretraining:
-        assert chosen["meta_batch"] >= 1
-        assert chosen["patience"] >= 5
-
-
-SELECTED = {  # of the authors' runs: meta rate, inner rate, inner steps, threshold, margin
-    ("maml", 0.90): (0.001, 0.001, 8, None, None),
-    ("sparse-maml", 0.90): (0.0005, 0.1, 16, None, None),
-    ("maml", 0.98): (0.0001, 0.0005, 16, None, None),
-    ("sparse-maml", 0.98): (0.001, 0.05, 16, None, None),
-    ("c-maml", 0.90): (0.001, 0.5, 4, 0, 1),
-    ("sparse-c-maml", 0.90): (0.001, 0.1, 8, None, 1.5),  # the threshold has no effect there
-    ("c-maml", 0.98): (0.01, 0.001, 4, 3, 0.5),
-    ("sparse-c-maml", 0.98): (0.0005, 0.005, 16, None, 2),
-}
-
-
-@pytest.mark.parametrize(("name", "alpha"), SELECTED)
-def test_settings_are_those_that_were_selected(name, alpha):
-    found = settings(name, alpha, 5)
-    names = ("meta_rate", "inner_rate", "inner_steps", "threshold", "margin")
-    assert tuple(found.get(n) for n in names) == SELECTED[name, alpha]
-    assert found["gate"] == ("relu" if "sparse" in name else "linear")
-    assert issubclass(LEARNERS["sparse-c-maml"].make, ProlongedCMAML)  # type: ignore[arg-type]
-    assert LEARNERS["c-maml"].make is CMAML
-
-
 def test_learners_that_cannot_be():
     with pytest.raises(ValueError, match="did you mean 'sparse-c-maml'"):
         settings("sparse-cmaml", 0.9, 5)
@@ -442,21 +403,6 @@ def test_learners_go_on_where_they_were(name):
         assert str(learner.state_dict()) == str(whole.state_dict()), stop
 
 
-@pytest.mark.parametrize("name", MAKES)
-def test_inference_mode_is_refused(name):
-    learner = MAKES[name](slow_learner())
-    with torch.inference_mode(), pytest.raises(ValueError, match="inference mode"):
-        lived(learner, stream(2))
-
-
-@pytest.mark.parametrize("name", ["online", "c-maml", "prolonged"])
-def test_a_loss_without_a_gradient_is_refused(name):
-    slow = slow_learner()
-    slow.criterion = lambda outputs, targets: (outputs.argmax(1) != targets).double().mean() + 1
-    with pytest.raises(ValueError, match="no gradient"):
-        lived(MAKES[name](slow), stream(14))
-
-
 def flatten(optimizer):
     for value in optimizer["state"].values():
         value["exp_avg"] = value["exp_avg"].flatten()
@@ -500,60 +446,3 @@ OTHERS: dict[str, Callable[..., FastSlowLearner]] = MAKES | {
     "modulation": partial(CMAML, margin=0.3, modulation=0.5),
     "late": partial(ProlongedCMAML, margin=0.3, late=True),
 }
-
-
-@pytest.mark.parametrize("name", OTHERS)
-def test_a_state_of_another_learner_is_refused(name):
-    learner = OTHERS[name](slow_learner())
-    for other in OTHERS.keys() - {name}:
-        state = lived(OTHERS[other](slow_learner()), stream(2)).state_dict()
-        with pytest.raises(ValueError, match=r"another (network or )?learner|another optimizer"):
-            learner.load_state_dict(state)
-
-
-class Noting(nn.Linear):
-    """A layer that counts its calls."""
-
-    calls: torch.Tensor
-
-    def __init__(self, *sizes):
-        super().__init__(*sizes)
-        self.register_buffer("calls", torch.tensor(0))
-
-    def forward(self, x):
-        self.calls += 1
-        return super().forward(x)
-
-
-class Chain(Staged):
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.first, self.act, self.last = Noting(4, 6), nn.ReLU(), nn.Linear(6, 3)
-
-
-def test_supervised_pretraining_of_any_network():
-    """Frozen layers stay, evaluation changes nothing, states are loaded whole or not at all."""
-    network = Chain()
-    network.first.bias.requires_grad_(False)
-    bias, trainee = network.first.bias.clone(), Supervised(network, 0.01)
-    x, y = torch.randn(6, 4), torch.arange(6) % 3
-    with torch.no_grad():
-        trainee.step(Batch(x, y))
-    assert torch.equal(network.first.bias, bias)
-    before = trainee.state_dict()
-    trainee.evaluate([Task(Batch(x, y), Batch(x, y))])
-    torch.testing.assert_close(trainee.state_dict(), before, rtol=0, atol=0)
-    for spoil in (
-        lambda state: state["network"].update({"last.weight": torch.zeros(1, 6)}),
-        lambda state: state["optimizer"]["param_groups"].clear(),
-        lambda state: flatten(state["optimizer"]),
-    ):
-        state = trainee.state_dict()
-        spoil(state)
-        with pytest.raises(ValueError, match=r"last\.weight|optimizer"):
-            trainee.load_state_dict(state)
-        torch.testing.assert_close(trainee.state_dict(), before, rtol=0, atol=0)
-    network.register_forward_hook(lambda module, args, out: 2 * out)
-    with pytest.raises(ValueError, match="hooks of its own"):
-        Supervised(network, 0.01)

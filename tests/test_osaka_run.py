@@ -8,25 +8,21 @@ import pytest
 import torch
 
 from reproduction.runs import osaka as osaka_run
-from reproduction.runs.osaka import OsakaExperiment, OsakaRun, run
+from reproduction.runs.osaka import OsakaExperiment, OsakaRun
 from synthetic import image_set
 from test_osaka_stream import made_up, source
 from wheretolearn import inner_loop
 from wheretolearn.continual.osaka import fast_slow as osaka_learner
 from wheretolearn.continual.osaka.c_maml import ProlongedCMAML
-from wheretolearn.continual.osaka.data import OsakaData
 from wheretolearn.continual.osaka.methods import LEARNERS, new_network
 from wheretolearn.continual.osaka.metrics import unpack
 from wheretolearn.continual.osaka.pretraining import (
     LabelledImages,
     Pretraining,
     Supervised,
-    nearest_mean,
 )
 from wheretolearn.inner_loop import adapt
 from wheretolearn.meta import Score
-from wheretolearn.rules import Count
-from wheretolearn.types import Batch, Task
 
 FAST = {"inner_steps": 2}
 KINDS = ("fine-tuning", "sparse-maml", "c-maml", "sparse-c-maml-weights")
@@ -94,24 +90,6 @@ def test_an_interrupted_run_gives_the_same_record(learner, monkeypatch):
         assert as_bytes(finish(second)) == whole, stop
 
 
-def test_a_state_is_a_copy():
-    running = OsakaRun(tiny(), 0, made_up())
-    running.advance()
-    state = running.state_dict()
-    before = as_bytes(str(state))
-    finish(running)
-    assert as_bytes(str(state)) == before
-
-
-def test_seeds_and_parameters_matter():
-    data = made_up()
-    a, b, other = (finish(OsakaRun(tiny("online-adam"), s, data)) for s in (0, 0, 1))
-    assert as_bytes(a) == as_bytes(b)
-    assert a["correct"] != other["correct"]
-    validation = finish(OsakaRun(tiny("online-adam", validation=True), 0, data))
-    assert validation["contexts"] != a["contexts"] or validation["correct"] != a["correct"]
-
-
 @pytest.mark.parametrize("learner", ["online-adam", "anil", "c-maml", "sparse-c-maml"])
 def test_scores_come_before_labels(learner, monkeypatch):
     """The learner predicts images, is scored on that, and sees images with labels then."""
@@ -176,6 +154,18 @@ def test_labels_of_a_step_do_not_change_its_predictions(monkeypatch):
     assert [torch.equal(a, b) for a, b in zip(told, otherwise, strict=True)] == [True] * 6 + [False]
 
 
+def experiment_settings(running):
+    return {
+        "gate": "relu",
+        "each": "tensor",
+        "scope": "all",
+        "meta_rate": 0.001,
+        "inner_rate": 0.1,
+        "inner_steps": 2,
+        "margin": 0.2,
+    }
+
+
 def test_content_of_a_record():
     data = made_up()
     running = OsakaRun(tiny(steps=60, settings={"margin": 0.2}), 0, data)
@@ -208,38 +198,6 @@ def test_content_of_a_record():
         assert rates == [max(m, 0.0) for m in numbers[name]]
     assert result["parameters"]["settings"] == experiment_settings(running)
     assert result["pretraining"] is None
-
-
-def experiment_settings(running):
-    return {
-        "gate": "relu",
-        "each": "tensor",
-        "scope": "all",
-        "meta_rate": 0.001,
-        "inner_rate": 0.1,
-        "inner_steps": 2,
-        "margin": 0.2,
-    }
-
-
-def test_the_first_step_with_a_zero_rate(monkeypatch):
-    running = OsakaRun(tiny(steps=12), 0, made_up())
-    shut = [0] * 7 + [1] * 6
-    monkeypatch.setattr(
-        running.learner, "frozen", lambda: {"output.bias": Count(shut[running.step], 3)}
-    )
-    assert finish(running)["final"]["first_frozen"] == 7
-    assert finish(OsakaRun(tiny(steps=12), 0, made_up()))["final"]["first_frozen"] is None
-
-
-def test_sparsity_of_a_record():
-    running = OsakaRun(tiny("sparse-c-maml-weights", settings={"rule_rate": 0.05}), 0, made_up())
-    result = finish(running)
-    frozen = {n: v[-1] for n, v in result["curves"]["frozen"].items()}
-    sizes = {n: result["tensors"][n] for n in frozen}
-    assert result["final"]["sparsity"] == sum(frozen.values()) / sum(sizes.values())
-    assert 0.2 < result["final"]["sparsity"] < 0.8
-    assert finish(OsakaRun(tiny("online-adam"), 0, made_up()))["final"]["sparsity"] is None
 
 
 def test_a_record_of_the_full_stream_is_small():
@@ -277,11 +235,6 @@ def test_a_learner_that_diverges_is_reported(learner):
         running.advance()
 
 
-def test_results_of_a_run_that_is_not_over():
-    with pytest.raises(ValueError, match="step 0 of 12 is next"):
-        OsakaRun(tiny(), 0, made_up()).result()
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -309,15 +262,6 @@ def test_data_that_do_not_fit():
     small = (source("a", side=15),)
     with pytest.raises(ValueError, match="15 pixels are too few"):
         OsakaRun(tiny(), 0, made_up(sources=small))
-
-
-def test_run_opens_its_data(monkeypatch, tmp_path):
-    monkeypatch.setenv("WHERETOLEARN_DATA", str(tmp_path / "nothing"))
-    experiment = tiny("anil", stream="glyph-scripts", ways=5, shots=5, steps=4)
-    result = run(experiment, 0)
-    assert result["status"] == "finished"
-    assert result["data"]["name"] == "glyph-scripts"
-    assert result["pretraining"]["updates"] == 4
 
 
 # Pretraining
@@ -401,20 +345,6 @@ def test_pretraining_goes_on_where_it_was():
         assert second.state_dict() == whole.state_dict(), stop
 
 
-def test_pretraining_that_diverges():
-    training = pretraining(Scripted([0.5], loss=float("nan")))
-    training.advance()
-    assert training.over
-    assert training.diverged
-    assert training.result()["best_epoch"] is None
-
-
-@pytest.mark.parametrize("bad", [{"size": 0}, {"epochs": 0}, {"patience": -1}])
-def test_pretraining_that_cannot_be(bad):
-    with pytest.raises(ValueError, match="must be positive"):
-        pretraining(Scripted([]), **bad)
-
-
 def test_pretraining_moves_what_enters_the_stream():
     for learner, moved in (("maml", True), ("fine-tuning", True), ("c-maml", False)):
         running = OsakaRun(tiny(learner), 0, made_up())
@@ -445,24 +375,6 @@ def test_supervised_pretraining_learns_the_classes():
     assert scores[-1] > 0.9
     assert not [n for n in trainee.body() if n.startswith("output")]
     assert trainee.body()["layer4.conv.weight"].shape == (6, 6, 3, 3)
-
-
-def test_nearest_mean_by_hand():
-    support = Batch(torch.zeros(4, 1), torch.tensor([0, 0, 1, 1]))
-    query = Batch(torch.zeros(3, 1), torch.tensor([0, 1, 1]))
-    features = torch.tensor([[0.0], [2.0], [4.0], [6.0]]), torch.tensor([[2.0], [2.9], [9.0]])
-    loss, accuracy = nearest_mean(features, Task(support, query), 2)  # means are 1 and 5
-    assert accuracy == pytest.approx(2 / 3)
-    margins = torch.tensor([(3.0**2 - 1), (2.1**2 - 1.9**2) * -1, 8.0**2 - 4.0**2])
-    assert loss == pytest.approx(float(torch.nn.functional.softplus(-margins).mean()), rel=1e-5)
-
-
-def test_data_is_named_in_the_record():
-    result = finish(OsakaRun(tiny("online-adam"), 0, made_up()))
-    data: OsakaData = made_up()
-    assert data.name == result["data"]["name"]
-    assert all(s.fingerprint in result["data"]["fingerprint"] for s in data.sources)
-    assert data.pretraining.fingerprint in result["data"]["fingerprint"]
 
 
 @pytest.mark.parametrize(("alpha", "late"), [(0.7, False), (0.7, True), (1.0, False)])

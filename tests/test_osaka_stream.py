@@ -10,7 +10,7 @@ from scipy import stats
 from synthetic import image_set
 from wheretolearn.continual.osaka import data as osaka_data
 from wheretolearn.continual.osaka.data import OsakaData, open_data
-from wheretolearn.continual.osaka.stream import ContextStream, Source, of_image_set
+from wheretolearn.continual.osaka.stream import ContextStream, Source
 
 SHARES = (0.5, 0.25, 0.25)
 
@@ -98,13 +98,6 @@ def test_a_context_keeps_classes_and_labels_and_brings_new_images():
     assert len(seen) == 21 * 7  # all images of all classes
 
 
-def test_labels_cannot_be_told_from_the_order():
-    """A learner that sees images in the order of their labels would know the answers."""
-    s = stream(steps=200)
-    first = [int(s[t].targets[0]) for t in range(200)]
-    assert stats.chisquare(np.bincount(first, minlength=3)).pvalue > 0.01
-
-
 def test_a_step_is_a_function_of_seed_and_step():
     a, b, longer = stream(seed=4), stream(seed=4), stream(seed=4, steps=5000)
     for t in (3999, 0, 17, 18, 17):  # in any order
@@ -144,16 +137,6 @@ def test_nonsense_is_refused(changes, message):
         stream(**changes)
 
 
-def test_what_does_not_exist_is_refused():
-    for step in (-1, 4000):
-        with pytest.raises(IndexError, match="steps 0 to 3999"):
-            stream()[step]
-    with pytest.raises(ValueError, match="grey images expected"):
-        of_image_set(image_set((4, 3, 3), per_class=5, size=16, channels=3), [2, 7], 0.5)
-    with pytest.raises(ValueError, match="did you mean 'glyph-scripts'"):
-        open_data("glyph-script")
-
-
 def test_the_embedded_stream_needs_no_download(monkeypatch, tmp_path):
     monkeypatch.setenv("WHERETOLEARN_DATA", str(tmp_path / "nothing"))
     data = open_data("glyph-scripts")
@@ -185,18 +168,6 @@ def _large(monkeypatch):
     osaka_data._omniglot_mnist_fashion.cache_clear()
     yield
     osaka_data._omniglot_mnist_fashion.cache_clear()
-
-
-@pytest.mark.usefixtures("_large")
-def test_the_stream_of_the_paper():
-    data = open_data("omniglot-mnist-fashion")
-    assert [s.share for s in data.sources] == list(SHARES)
-    assert [s.name for s in data.sources[1:]] == ["mnist", "fashion-mnist"]
-    assert [len(s.rows) for s in data.sources] == [1623, 10, 10]
-    assert data.pretraining.splits["train"] == tuple(range(900))
-    assert data.pretraining.splits["val"] == tuple(range(900, 1000))
-    assert not data.pretraining.rotations
-    assert data.sources[1].rows[3].tolist() == [3, 13, 23, 33]
 
 
 @pytest.mark.usefixtures("_large")

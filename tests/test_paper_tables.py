@@ -3,7 +3,6 @@
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from reproduction.plan import study
@@ -133,17 +132,6 @@ def test_the_study_beside_the_paper():
     assert text.count("paper's settings: profile paper") == 1
 
 
-def test_the_rate_says_whether_it_was_searched(monkeypatch):
-    monkeypatch.setattr(study, "RATES", {"convnet4-5shot-maml": 0.1})
-    found = lines_of(pt.side_by_side(TABLE1, []), "ConvNet-4, 5 shots")
-    rate = {name: line[4] for name, line in found.items()}
-    of = {
-        m: study.find_few_shot("study", f"convnet4-5shot-{m}").inner_rate for m in ("maml", "anil")
-    }
-    assert rate["MAML"] == rate["MAML, second order"] == f"{of['maml']:g}"
-    assert rate["ANIL"] == f"{of['anil']:g} (not searched)"
-
-
 def test_data_that_are_not_at_hand():
     records = [
         made_up(f"convnet4-5shot-{m}", s, 0.6, probes={"on:cub": a + 0.01 * s * (m == "maml")})
@@ -260,34 +248,3 @@ def test_gains_are_drawn_beside_the_papers():
     assert sum("profile study" in t for t in texts(figure)) == 2  # under each row
     colours = {line.get_color() for line in figure.axes[3].get_lines() if line.get_marker() == "o"}
     assert len(colours) == 4
-
-
-def test_gains_without_records_are_the_papers_alone():
-    figure = pt.draw_gains(TABLE1, [])
-    assert "o" not in drawn(figure.axes[1])
-    assert texts(figure).count("not run yet") >= 10
-    paper = pt.draw_reported(TABLE1)
-    assert sorted(drawn(paper.axes[1])["D"]) == sorted(drawn(figure.axes[1])["D"])
-    assert "unknown" in texts(paper)
-    assert "not run yet" not in texts(paper)
-
-
-def test_own_runs_are_drawn_without_the_paper():
-    rows = pt.rows_of("quick", TABLE1)
-    assert [c.runs for c in rows["ConvNet-4"]] == ["convnet4-1shot", "convnet4-5shot"]
-    assert "ResNet-12" not in rows  # without MAML there is no gain
-    figure = pt.draw_gains(rows, everything("quick", [0, 1]), "quick")
-    assert all("D" not in drawn(ax) for ax in figure.axes)
-    assert [len(drawn(ax)["o"]) for ax in figure.axes] == [2, 6]
-    assert any("profile quick" in t for t in texts(figure))
-
-
-def test_gains_across_domains_are_drawn():
-    figure = pt.draw_gains(TABLE2, everything())
-    assert len(figure.axes) == 8
-    assert len(drawn(figure.axes[1])["o"]) == 6
-    assert "o" not in drawn(figure.axes[3])
-    assert texts(figure).count("no data here") == 4 * 6
-    assert [ax.get_title() for ax in figure.axes[:2]] == ["miniImageNet", "CUB (2010 here)"]
-    assert pt.draw_reported(TABLE2).axes[1].get_title() == "CUB"
-    assert not np.isnan([x for ax in figure.axes for v in drawn(ax).values() for x in v]).any()

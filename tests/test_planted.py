@@ -1,15 +1,11 @@
 """Problems with planted coordinates are what they say, and the search reports the truth."""
 
-import math
-
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
-from reproduction.report import synthetic_support as planted_figure
 from reproduction.runs import synthetic_support as planted
-from reproduction.runs.synthetic_support import GRID, Planted, Problem, search, search_all
+from reproduction.runs.synthetic_support import Planted, Problem, search, search_all
 
 SMALL = Planted(dimension=12, planted=3, updates=300)
 
@@ -27,14 +23,6 @@ def test_tasks_differ_in_the_planted_coordinates_only(features):
     assert torch.allclose(
         found[0][~problem.planted], problem.shared.double()[~problem.planted], atol=1e-4
     )
-
-
-@pytest.mark.parametrize("features", ["linear", "sinusoid"])
-def test_features_have_unit_variance(features):
-    x, y = Problem(Planted(features=features, shots=20_000), 0).tasks(1).support
-    assert x.shape == (1, 20_000, 40)
-    assert y.shape == (1, 20_000)
-    torch.testing.assert_close(x[0].std(0), torch.ones(40), rtol=0.03, atol=0)
 
 
 @pytest.mark.parametrize("features", ["linear", "sinusoid"])
@@ -107,62 +95,6 @@ def test_problems_side_by_side_are_what_they_are_alone():
     assert len({found.loss for found in alone}) == 3
     with pytest.raises(ValueError, match="must have one shape"):
         search_all([(short, 0), (short.replace(shots=7), 0)])
-
-
-def test_the_survey_has_every_setting_with_both_kinds_of_features(monkeypatch):
-    tiny = SMALL.replace(updates=2)
-    monkeypatch.setattr(
-        planted, "GRID", {name: [tiny.replace(**{name: v}) for v in (4, 6)] for name in GRID}
-    )
-    found = planted.survey([0, 3], updates=2, progress=False)
-    assert len(found) == 2 * len(GRID) * 2 * 2
-    assert set(found["features"]) == {"linear", "sinusoid"}
-    assert not found.duplicated(["features", "panel", "value", "seed"]).any()
-    line = found[(found.panel == "noise") & (found.value == 6) & (found.seed == 3)]
-    assert (line[line.features == "sinusoid"].loss > 30).all()  # the noise alone has variance 36
-    (one,) = line[line.features == "sinusoid"].to_dict("records")
-    want = search(tiny.replace(noise=6, features="sinusoid"), 3)._asdict()
-    assert {k: one[k] for k in want} == pytest.approx(want, rel=1e-4)
-
-
-def made_up():
-    """A survey of one panel: precision 0.4 and 0.6, then 1 and unknown."""
-    same = {"panel": "noise", "recall": 1.0, "density": 0.3, "chance": 0.25}
-    lines = [(0.0, 0, 0.4, 1.0, 2.0), (0.0, 1, 0.6, 2.0, 5.0), (2.0, 0, 1.0, 3.0, 3.5)]
-    lines.append((2.0, 1, math.nan, 3.0, 3.5))
-    return pd.DataFrame(
-        [
-            same
-            | {"features": kind, "value": value, "seed": seed}
-            | {"precision": precision, "loss": loss, "loss_dense": dense}
-            | {"loss_right": loss - 0.5, "loss_random": loss + seed}
-            for kind in planted.KINDS
-            for value, seed, precision, loss, dense in lines
-        ]
-    )
-
-
-def test_intervals_are_over_seeds():
-    half = 12.706 * 10  # Student's t with one degree of freedom, times 20 / 2
-    text = planted_figure.table_of(made_up())
-    assert text.count(f"| 50.0 [{50 - half:.1f}, {50 + half:.1f}] | 25 |") == 2
-    # loss, MAML's above it, the right mask's below it, and the random one's below MAML's
-    assert text.count("| 1.50 | +2.00 [-10.71, 14.71] | +0.50 [0.50, 0.50] | -1.50 [") == 2
-    assert text.count("| `noise` | 2 | 100.0 | 25 |") == 2
-    assert text.count("| changed |") == 4
-    assert "**Gaussian features**" in text
-    assert "**Sines and cosines**" in text
-    figure = planted_figure.draw(made_up())
-    assert len(figure.axes) == 2
-    (bars, *_) = figure.axes[1].collections
-    ends = np.asarray(bars.get_paths()[0].vertices)[:, 1]
-    assert ends == pytest.approx([50 - half, 50 + half], rel=1e-3)
-
-
-def test_the_search_is_seeded():
-    short = SMALL.replace(updates=5)
-    assert search(short, 4) == search(short, 4)
-    assert search(short, 4) != search(short, 5)
 
 
 def test_nonsense_is_refused():

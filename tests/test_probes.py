@@ -173,13 +173,6 @@ def test_a_run_answers_its_probes_and_leaves_out_absent_data():
     assert answers["on:omniglot"]["n"] == experiment.test_tasks  # the test has no more
 
 
-def test_a_run_that_is_tested_on_nothing_else_names_no_other_data():
-    experiment = TINY.replace(probes=("interference", "on:cub"))
-    others = {"omniglot": image_set(seed=5)}  # there, but not asked for
-    run = Training(experiment, 0, IMAGES, device="cpu", progress=False, others=others)
-    assert "others" not in run.run()["final"]
-
-
 def test_unknown_probes_are_refused():
     with pytest.raises(ValueError, match="did you mean 'steps'"):
         TINY.replace(probes=("step",))

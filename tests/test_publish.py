@@ -51,48 +51,6 @@ def private_tmp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"cells": 3}', "[]", '{"cells": [3]}'])
-def test_what_is_no_notebook_is_told_in_a_line(tmp_path, capsys, content):
-    path = tmp_path / "x.ipynb"
-    path.write_text(content)
-    assert publish.main(["notebook", str(path), str(tmp_path / "y.ipynb")]) == 1
-    assert capsys.readouterr().err.startswith("error: ")
-
-
-@pytest.mark.slow
-def test_two_notebooks_at_once(tmp_path: Path, private_tmp: Path) -> None:
-    meet = """
-import sys, time, pathlib
-here = pathlib.Path(place)
-(here / f"{name}.running").touch()
-deadline = time.monotonic() + 60
-while len(list(here.glob("*.running"))) < 2 and time.monotonic() < deadline:
-    time.sleep(0.05)
-from ipykernel.kernelapp import IPKernelApp
-print(name, len(list(here.glob("*.running"))), sys.executable, IPKernelApp.instance().transport)
-"""
-    source = write_notebook(tmp_path / "meet.ipynb", "name = None\nplace = None", meet)
-    jobs = [
-        subprocess.Popen(
-            [
-                *(sys.executable, "-m", "reproduction.publish", "notebook"),
-                *(str(source), str(tmp_path / f"{name}.ipynb")),
-                *("-p", "name", name, "-p", "place", str(tmp_path)),
-            ],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for name in ("left", "right")
-    ]
-    for name, job in zip(("left", "right"), jobs, strict=True):
-        _, errors = job.communicate(timeout=120)
-        assert job.returncode == 0, errors
-        printed = outputs(tmp_path / f"{name}.ipynb").split()
-        assert printed == [name, "2", sys.executable, "ipc"]
-    assert not list(private_tmp.glob("wtl-*")), "the folders of the kernels' sockets are removed"
-    assert not list(tmp_path.glob("*.failed.ipynb"))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["python3", None])
 def test_the_kernel_is_this_interpreter(tmp_path: Path, kernel: str | None) -> None:
@@ -159,16 +117,6 @@ def test_unknown_parameter_and_missing_notebook(tmp_path: Path) -> None:
         publish.execute_notebook(source, tmp_path / "out.ipynb", {"profil": "study"})
     with pytest.raises(FileNotFoundError, match=r"no notebook .*b\.ipynb"):
         publish.execute_notebook(tmp_path / "b.ipynb", tmp_path / "out.ipynb")
-
-
-@pytest.mark.parametrize("value", ["{[", "[" * 10_000, "a: b: c", "@"])
-def test_a_value_that_is_no_yaml_is_told_in_a_line(tmp_path, capsys, value):
-    source = write_notebook(tmp_path / "a.ipynb", "profile = 'quick'")
-    command = ["notebook", str(source), str(tmp_path / "out.ipynb"), "-p", "profile", value]
-    assert publish.main(command) == 1
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert re.fullmatch("error: the value of profile is no YAML: .*\n", shown.err)
 
 
 def test_stage_keeps_paths_and_hides_machine(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 from torch.func import functional_call
 
-from reproduction.bench.la_maml import FORMS
 from wheretolearn.continual.la_maml import by_autograd
 from wheretolearn.fast import mlp_steps
 from wheretolearn.fast.mlp import meta_gradient as by_hand
@@ -98,36 +97,6 @@ def test_any_rate(kind):
     fixed = both(network, params, rates, current, replay, learn_rates=False)
     assert_same(*fixed)
     assert fixed[0].rates == {}
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_forms_of_the_benchmark(form):
-    """All do the same work, with rates on both sides of zero."""
-    network, weights, rates = problem(SIZES[2])
-    rates = {n: r - 0.1 for n, r in rates.items()}
-    current, replay = batch(10, SIZES[2], 1), batch(10, SIZES[2], 2)
-    on_weights, on_rates = FORMS[form](weights, rates, current, replay)
-    leaves = {n: r.clone().requires_grad_() for n, r in rates.items()}
-    relu = {n: r.relu() for n, r in leaves.items()}
-    want = by_autograd(FunctionalModule(network), F.cross_entropy, weights, relu, current, replay)
-    for n in weights:
-        torch.testing.assert_close(on_weights[n], want.params[n], rtol=0, atol=1e-10)
-        (pulled,) = torch.autograd.grad(relu[n], leaves[n], want.rates[n])
-        torch.testing.assert_close(on_rates[n], pulled, rtol=0, atol=1e-10)
-
-
-def test_clamp_cuts_inner_gradients():
-    network, params, rates = problem(SIZES[1])
-    numbers = (params, rates, batch(3, SIZES[1], 1), batch(3, SIZES[1], 2))
-    forward = FunctionalModule(network)
-    free = by_autograd(forward, F.cross_entropy, *numbers)
-    assert_same(by_autograd(forward, F.cross_entropy, *numbers, clamp=1e3), free)
-    still = by_autograd(forward, F.cross_entropy, *numbers, clamp=0.0)
-    at_start = F.cross_entropy(
-        network(torch.cat([numbers[3].inputs, numbers[2].inputs])),
-        torch.cat([numbers[3].targets, numbers[2].targets]),
-    )
-    torch.testing.assert_close(still.loss, at_start.detach())
 
 
 def test_refuses_other_networks():

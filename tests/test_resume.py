@@ -11,7 +11,6 @@ import signal
 import sys
 import time
 import types
-from pathlib import Path
 
 import filelock
 import pytest
@@ -27,7 +26,7 @@ from reproduction.runs import records
 from reproduction.runs.experiment import Experiment
 from reproduction.runs.few_shot import Training
 from synthetic import TINY, content, image_set
-from wheretolearn.meta import MetaLearner, Score
+from wheretolearn.meta import MetaLearner
 
 
 @pytest.fixture(autouse=True)
@@ -147,23 +146,6 @@ def test_leftovers_of_others_stay(tmp_path):
     assert sorted(others(tmp_path)) == sorted(theirs)
 
 
-@pytest.mark.parametrize("moment", [1, 2, 28])
-def test_kill_while_a_file_is_put_in_place(tmp_path, start, moment):
-    """The first is the first checkpoint; what is left beside it is gone after the next run."""
-    experiment = changed(study.find("smoke", "fig1-glyphs-sparse50"), read_changes(CHANGES))
-    _, checkpoint = place(tmp_path, experiment)
-    output = tmp_path / "output.txt"
-    process = start(driver.command_line, command(tmp_path), str(output), moment)
-    process.join(120)
-    assert process.exitcode == -signal.SIGKILL, output.read_text()
-    assert checkpoint.exists() == (moment > 1)
-    assert len(others(tmp_path)) == 1 + checkpoint.exists()
-    record = run(tmp_path, experiment, device="cpu")
-    assert others(tmp_path) == []
-    assert record["provenance"]["interruptions"] == (moment > 1)
-    assert as_bytes(record) == as_bytes(run(tmp_path / "whole", experiment, device="cpu"))
-
-
 def test_two_processes_on_one_run(tmp_path, start):
     """One works; the other waits for it and takes its record, or says so."""
     go, first, second = (tmp_path / n for n in ("go", "first.txt", "second.txt"))
@@ -244,18 +226,6 @@ def test_a_second_run_is_the_same(tmp_path, whole):
     assert as_bytes(run(tmp_path)) == as_bytes(whole)
 
 
-def test_dropout_matters(tmp_path, whole, monkeypatch):
-    """Else the state of the random generator would not be tested here at all."""
-    evaluate = MetaLearner.evaluate
-
-    def disturbed(self, tasks):
-        torch.rand(1)
-        return evaluate(self, tasks)
-
-    monkeypatch.setattr(MetaLearner, "evaluate", disturbed)
-    assert as_bytes(run(tmp_path)) != as_bytes(whole)
-
-
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("moment", range(17))
 def test_interrupted_anywhere(tmp_path, whole, moment, after):
@@ -270,20 +240,6 @@ def test_interrupted_anywhere(tmp_path, whole, moment, after):
     # calls: validation, update, save, update, validation, save, ...
     saved_once = moment > 2 or (moment == 2 and after)
     assert record["provenance"]["interruptions"] == saved_once
-
-
-def test_interrupted_everywhere(tmp_path, whole):
-    """A run that never gets further than to its next checkpoint still ends."""
-    for _attempt in range(20):
-        with pytest.MonkeyPatch.context() as patch:
-            interrupt_at(patch, 3, after=False)
-            try:
-                record = run(tmp_path)
-                break
-            except Interrupted:
-                continue
-    assert as_bytes(record) == as_bytes(whole)
-    assert record["provenance"]["interruptions"] >= 5
 
 
 @pytest.mark.parametrize(
@@ -385,13 +341,6 @@ def test_each_part_of_a_checkpoint_is_needed(tmp_path, whole, lose):
 
 
 # --- checkpoints that cannot be used
-
-
-def test_working_time_adds_up(tmp_path):
-    path, state = checkpoint_of(tmp_path)
-    state["progress"]["seconds"] = 1234.0
-    save(path, state)
-    assert 1234 <= run(tmp_path)["provenance"]["wall_seconds"] < 2000
 
 
 class Trap:
@@ -542,50 +491,6 @@ def test_a_checkpoint_that_does_not_serve_is_not_used(tmp_path, whole, spoil, ca
     assert as_bytes(record) == as_bytes(whole)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"seconds": None},
-        {"losses": ["x"]},
-        {"update": -1},
-        {"update": 4.0},
-        {"best": {"update": 2, "accuracy": 1.0, "sparsity": 0.5, "weights": {}}},
-        {"curves": "val_accuracy"},
-    ],
-)
-def test_a_state_with_wrong_inner_parts_is_left_after_one_try(tmp_path, whole, change, capsys):
-    path, state = checkpoint_of(tmp_path)
-    progress = state["progress"]
-    if isinstance(curve := change.get("curves"), str):
-        change = {"curves": progress["curves"] | {curve: []}}
-    save(path, state | {"progress": progress | change})
-    record = run(tmp_path, device="cpu")
-    assert "starting afresh" in capsys.readouterr().out
-    assert record["provenance"]["interruptions"] == 0
-    assert as_bytes(record) == as_bytes(whole)
-
-
-def test_an_error_that_is_not_of_the_state_leaves_it(tmp_path, monkeypatch):
-    path, _ = checkpoint_of(tmp_path)
-    kept = path.read_bytes()
-
-    def load(*args, **kwargs):
-        raise ValueError("no such images")
-
-    monkeypatch.setattr(training, "load", load)
-    with pytest.raises(ValueError, match="no such images"):
-        run(tmp_path)
-    assert path.read_bytes() == kept
-
-
-def test_changed_parameters_do_not_use_the_old_checkpoint(tmp_path):
-    checkpoint_of(tmp_path)
-    other = TINY.replace(inner_rate=0.1)
-    record = run(tmp_path, other)
-    assert record["provenance"]["interruptions"] == 0
-    assert as_bytes(record) == as_bytes(run(tmp_path / "whole", other))
-
-
 def test_fresh_does_not_use_the_checkpoint(tmp_path, whole):
     checkpoint_of(tmp_path)
     record = run(tmp_path, fresh=True)
@@ -609,59 +514,6 @@ def test_a_run_that_diverges_says_so(tmp_path, capsys):
     assert not checkpoint.exists()
     cli.RecordCommand(path)()
     assert "diverged at update 1" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("loss", [float("nan"), float("inf"), 1.1e6])
-def test_divergence_in_the_middle_of_a_run(tmp_path, monkeypatch, loss):
-    step, calls = MetaLearner.step, [0]
-
-    def diverging(self, tasks):
-        calls[0] += 1
-        score = step(self, tasks)
-        return Score([1.0, loss * 2], score.accuracies) if calls[0] == 5 else score
-
-    monkeypatch.setattr(MetaLearner, "step", diverging)
-    record = run(tmp_path)
-    assert record["status"] == "diverged"
-    assert record["diverged_at"] == 5 == calls[0]
-    assert record["curves"]["update"] == [0, 2, 4]
-    assert record["final"]["test_accuracy"] is None
-    assert run(tmp_path) == record  # it is not tried again
-    assert calls[0] == 5
-
-
-def test_interrupted_after_it_diverged(tmp_path):
-    experiment = TINY.replace(inner_rate=1e30)
-    want = run(tmp_path / "whole", experiment)
-    write = records.write
-
-    def full(path, record):
-        raise records.WriteError(28, "no space")
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.records, "write", full)
-        with pytest.raises(records.WriteError):
-            run(tmp_path, experiment)
-    assert records.write is write
-    assert place(tmp_path, experiment)[1].exists()  # nothing was lost
-    record = run(tmp_path, experiment)
-    assert record["provenance"]["interruptions"] == 1
-    assert as_bytes(record) == as_bytes(want)
-
-
-def test_pixels_that_are_not_numbers_diverge(tmp_path, monkeypatch):
-    images = image_set()
-    object.__setattr__(images, "std", (float("nan"),))
-    monkeypatch.setattr(training, "load", lambda name, size, root=None: images)
-    record = run(tmp_path)
-    assert (record["status"], record["diverged_at"]) == ("diverged", 1)
-
-
-def test_paths_of_results(tmp_path):
-    run(str(tmp_path))
-    assert sorted(
-        str(p.relative_to(tmp_path)) for p in Path(tmp_path).rglob("*") if p.is_file()
-    ) == [".checkpoints/smoke/tiny/seed0.lock", "smoke/tiny/seed0.json"]
 
 
 # --- longer than before

@@ -70,16 +70,6 @@ def test_numbers_have_shape_type_and_layout_of_the_weights(method, dtype):
         assert m[n].stride() == p.stride()
 
 
-def test_the_mask_is_reproducible_and_does_not_touch_the_global_state():
-    params = {"w": torch.zeros(50)}
-    rule = make_rule("sparse-maml")
-    before = torch.get_rng_state()
-    a, b, c = (rule.init(params, torch.Generator().manual_seed(s))["w"] for s in (1, 1, 2))
-    assert torch.equal(a, b)
-    assert not torch.equal(a, c)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
 HEADS = [
     (ConvNet4(5, 1, 16, 2), "output"),
     (MLP(3, 4, 4, 2), "layers.2"),
@@ -171,17 +161,6 @@ def test_rates_and_their_derivatives_are_those_of_the_table(method, dtype):
     )
     got = rule.pull_back({"w": m}, {"w": grads})["w"]
     torch.testing.assert_close(got, grads * slopes, rtol=2 * torch.finfo(dtype).eps, atol=0)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@pytest.mark.parametrize("mask_init", ["uniform", "kaiming"])
-def test_rounding_frees_no_weight(monkeypatch, dtype, mask_init):
-    """The draw next to the threshold, on either side: its value is too small for float16."""
-    rule = make_rule("sparse-maml", init_sparsity=0.25, mask_init=mask_init)
-    for draw, frozen in ((math.nextafter(0.25, 0), 6), (0.25, 0), (math.nextafter(0.25, 1), 0)):
-        drawn = torch.full((2, 3), draw, dtype=torch.float64)
-        monkeypatch.setattr(torch, "rand", lambda *args, drawn=drawn, **kwargs: drawn)
-        assert share_frozen(rule, {"w": torch.zeros(2, 3, dtype=dtype)}) == (frozen, 6)
 
 
 def test_masks_from_noise_differ_from_task_to_task_in_the_kernels_only():

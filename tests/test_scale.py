@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import yaml
 from snakemake_interface_logger_plugins.common import LogEvent
 
 import driver
 import workers
-from reproduction.plan import resources, study
-from reproduction.publish import book as publish
 from reproduction.publish.failures import Failures
 from reproduction.runs import few_shot as training
 from reproduction.runs import records
@@ -26,7 +23,6 @@ from reproduction.runs.experiment import Experiment
 from synthetic import content, image_set
 
 ROOT = Path(__file__).resolve().parents[1]
-PROFILES = sorted(path.name for path in (ROOT / "profiles").iterdir())
 
 
 class Outcome(NamedTuple):
@@ -147,34 +143,3 @@ def test_reason_is_the_last_line_of_the_log(tmp_path):
 
 
 # --- profiles and resources
-
-
-@pytest.mark.parametrize("name", PROFILES)
-def test_profile_plans_the_study(name, monkeypatch, tmp_path, capfd):
-    """Snakemake takes every option of a profile; its plugin is there, or the test is skipped."""
-    executor = yaml.safe_load((ROOT / "profiles" / name / "config.yaml").read_text())["executor"]
-    if executor != "local":
-        plugin = f"snakemake_executor_plugin_{executor}"
-        pytest.importorskip(plugin, reason="pip install -r requirements-cluster.txt")
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(publish, "BUILD", tmp_path)
-    options = ["--workflow-profile", f"profiles/{name}", "--config", "profile=paper"]
-    assert publish.run_pipeline(["records", "--dry-run", *options]) == 0
-    shown = "".join(capfd.readouterr())
-    missing = [run for run in study.plan("paper") if not (ROOT / run.record).exists()]
-    assert len(re.findall("Training", shown)) == len(missing)
-
-
-PAPER = study.few_shot("paper")[0]
-
-
-def test_dearer_runs_ask_for_more():
-    for change in ({"width": 256}, {"image_size": 168}, {"queries": 60}, {"order": 2}):
-        dear = PAPER.replace(**change)
-        assert resources.megabytes(dear) > resources.megabytes(PAPER)
-    assert resources.megabytes(PAPER.replace(inner_steps=50)) == resources.megabytes(PAPER)
-    for ask in (resources.minutes, resources.megabytes):
-        assert ask(PAPER, attempt=2) > ask(PAPER)
-        assert ask(PAPER, gpu=True, attempt=2) > ask(PAPER, gpu=True)
-    assert resources.minutes(PAPER.replace(inner_steps=50)) > resources.minutes(PAPER)
-    assert resources.minutes(PAPER, gpu=True) < resources.minutes(PAPER)

@@ -142,13 +142,6 @@ def _sizes(e):
     return made_up(e, 0)["tensors"]
 
 
-def test_the_table_without_any_record_names_the_runs():
-    found = profiles.end_table(CONVNETS, [])
-    assert found.startswith("Not run yet: ")
-    assert "`convnet4-1shot-sparse-maml`" in found
-    assert "meta-sgd" not in found  # it has no zeros
-
-
 def test_diverged_runs_are_counted_and_left_out():
     e = RESNETS[0]
     records = [made_up(e, 0), made_up(e, 1, diverged=True)]
@@ -159,15 +152,6 @@ def test_diverged_runs_are_counted_and_left_out():
     assert lost["layer1.conv1"][1] == "diverged"
     for figure in (profiles.draw_training([e], records[1:]), profiles.draw_end([e], records[1:])):
         assert any("diverged" in t for t in texts(figure))
-
-
-@pytest.mark.parametrize("experiments", [CONVNETS, RESNETS, RESNETS + CONVNETS])
-def test_figures_without_records_say_so(experiments):
-    for figure in (profiles.draw_training(experiments, []), profiles.draw_end(experiments, [])):
-        assert sum("not run yet" in t for t in texts(figure)) >= 2
-        assert not any("diverged" in t for t in texts(figure))
-        lines = [line for ax in figure.axes for line in ax.get_lines()]
-        assert {line.get_linestyle() for line in lines if len(x(line))} == {":"}
 
 
 def test_training_is_drawn_by_block_for_each_method_and_number_of_shots():
@@ -182,42 +166,6 @@ def test_training_is_drawn_by_block_for_each_method_and_number_of_shots():
         assert ax.collections  # intervals
     assert any("3 seeds" in t for t in texts(figure))
     assert any("profile study" in t for t in texts(figure))
-
-
-def test_the_end_is_drawn_kernel_by_kernel():
-    experiments = RESNETS + CONVNETS
-    figure = profiles.draw_end(experiments, all_of(experiments))
-    resnet, _, convnet, _ = figure.axes
-    assert [t.get_text() for t in resnet.get_xticklabels()][:6] == [
-        "1.1",
-        "1.2",
-        "1.3",
-        "1.s",
-        "2.1",
-        "2.2",
-    ]
-    assert [t.get_text() for t in convnet.get_xticklabels()] == ["1", "2", "3", "4", "out"]
-    points = [line for line in resnet.get_lines() if line.get_linestyle() == "None"]
-    named = [line for line in points if not line.get_label().startswith("_")]
-    assert [line.get_label() for line in named] == ["sparse-MAML", "sparse-ReLU-MAML"]
-    colours = [line.get_color() for line in points if len(y(line))]
-    assert [colours.count(line.get_color()) for line in named] == [17, 17]
-
-
-def test_rates_are_drawn_as_quantile_functions():
-    figure = profiles.draw_rates(CONVNETS, all_of(CONVNETS))
-    axes = figure.axes
-    assert len(axes) == 4  # two methods, two numbers of shots
-    relu = {line.get_label(): line for line in axes[0].get_lines()}
-    linear = {line.get_label(): line for line in axes[2].get_lines()}
-    assert min(y(relu["layer1"])) >= 0 > min(y(linear["layer1"]))
-    assert min(y(relu["noise"])) >= 0 > min(y(linear["noise"]))
-    empty = profiles.draw_rates(CONVNETS, [])
-    assert sum("not run yet" in t for t in texts(empty)) >= 4
-    older = all_of(CONVNETS)
-    for r in older:
-        r["final"].pop("rate_quantiles", None)
-    assert len(profiles.draw_rates(CONVNETS, older).axes) == 4
 
 
 def test_the_table_of_rates():

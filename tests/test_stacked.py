@@ -73,14 +73,6 @@ def test_learner_takes_the_same_steps(method):
         torch.testing.assert_close(learners[1].params[n], p, rtol=0, atol=1e-9)
 
 
-def test_tasks_of_unequal_shapes_go_one_by_one():
-    tasks = make_tasks(1) + make_tasks(1, queries=9)
-    assert stack(tasks) is None
-    learner = MetaLearner(make("convnet4", 1), make_rule("maml"), device="cpu", stacked=True)
-    assert len(learner.step(tasks).losses) == 2
-    assert len(learner.evaluate(tasks).losses) == 2
-
-
 def test_outer_clamp_bounds_the_meta_gradient():
     learner = MetaLearner(make("mlp", 1), make_rule("maml"), device="cpu", outer_clamp=1e-3)
     learner.step(make_tasks(2))
@@ -126,11 +118,6 @@ def test_bfloat16_keeps_no_rounded_weights(monkeypatch):
     )
     learner.step(make_tasks(1, dtype=torch.float32))
     assert asked == [False]
-
-
-def test_an_unknown_precision_is_refused():
-    with pytest.raises(ValueError, match="did you mean 'bf16'"):
-        MetaLearner(make("mlp", 1), make_rule("maml"), precision="bf6")  # type: ignore[arg-type]
 
 
 @pytest.mark.gpu

@@ -4,14 +4,13 @@ import os
 import re
 import signal
 import sys
-import time
 
 import pytest
 
 from reproduction import cli
 from reproduction.runs import few_shot as training
 from reproduction.runs import protocol as runs
-from reproduction.runs import records, stopping
+from reproduction.runs import records
 from reproduction.runs.few_shot import Training
 from reproduction.runs.osaka import OsakaRun
 from synthetic import content, image_set
@@ -107,12 +106,6 @@ def test_stop_and_go_on(run, during, tmp_path, arguments, owner, method, where, 
     assert resumed["provenance"]["interruptions"] == 1
 
 
-def test_a_fresh_run_goes_on_without_that_word(run, during):
-    during(Training, "_update", 5, send(signal.SIGINT))
-    _, err = run(FEW_SHOT, "--fresh")
-    assert "the same command without --fresh goes on from update 5 of 12" in err
-
-
 def test_a_fresh_run_over_a_record_is_not_kept(run, during, tmp_path):
     """Without that word the old record would be returned."""
     assert run(FEW_SHOT) == (0, "")
@@ -151,27 +144,3 @@ def test_before_training_nothing_is_kept(run, monkeypatch):
 
     monkeypatch.setattr(training, "load", load)
     assert run(FEW_SHOT) == (130, "wheretolearn: stopped\n")
-
-
-def test_an_update_that_takes_too_long_is_not_waited_for(run, during, monkeypatch):
-    monkeypatch.setattr(stopping, "_PATIENCE", 1)
-
-    def hang():
-        os.kill(os.getpid(), signal.SIGTERM)
-        while True:
-            time.sleep(0.01)
-
-    during(Training, "_update", 5, hang)
-    status, err = run(FEW_SHOT)
-    assert status == 128 + signal.SIGTERM
-    assert err.endswith("wheretolearn: stopped\n")
-
-
-def test_a_signal_that_is_ignored_stays_so(run, during):
-    """As in a job that a shell put in the background, or under ``nohup``."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        during(Training, "_update", 5, send(signal.SIGHUP))
-        assert run(FEW_SHOT)[0] == 0
-    finally:
-        signal.signal(signal.SIGHUP, before)

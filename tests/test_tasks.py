@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import time
 from typing import Any
 
 import numpy as np
@@ -198,20 +197,3 @@ def test_ahead_keeps_the_order_and_stays_two_ahead():
         assert len(made) <= position + 3
     assert made == list(range(5, 12))
     assert list(Ahead(make, [])) == []
-
-
-def test_ahead_raises_what_was_raised_and_counts_the_waiting():
-    def make(i):
-        time.sleep(0.01)
-        return 1 / (2 - i)
-
-    ahead = Ahead(make, range(5))
-    with pytest.raises(ZeroDivisionError):
-        list(ahead)
-    assert ahead.seconds_waited > 0
-
-
-def test_a_loop_may_stop_early():
-    made: list[int] = []
-    assert next(iter(Ahead(made.append, range(100)))) is None
-    assert len(made) <= 3

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from reproduction.runs import few_shot as training
-from reproduction.runs import protocol as runs
 from reproduction.runs import records
 from reproduction.runs.few_shot import Training
 from synthetic import TINY, content, image_set
@@ -161,42 +160,6 @@ def test_methods_with_one_seed_are_comparable(episodes):
     assert seen["maml", 0] != seen["maml", 1]
 
 
-def test_levels_of_sparsity_share_their_initialisation():
-    learners = [
-        Training(TINY.replace(init_sparsity=s), 0, IMAGES, device="cpu", progress=False).learner
-        for s in (0.0, 0.5, 1.0)
-    ]
-    for learner in learners[1:]:
-        assert all(torch.equal(p, learners[0].params[n]) for n, p in learner.params.items())
-    assert learners[0].sparsity() == 0
-    assert learners[2].sparsity() == 1
-    # the same draw, shifted: what is frozen at 50 % is also frozen at any higher level
-    shift = learners[1].rule_params["layers.0.weight"] + 0.5
-    torch.testing.assert_close(shift, learners[0].rule_params["layers.0.weight"])
-
-
-def test_sparsity_is_that_of_the_counts():
-    experiment = TINY.replace(updates=30, eval_every=10, rule_rate=0.05)
-    run, record = train(experiment)
-    frozen, sizes = record["curves"]["frozen"], record["tensors"]
-    assert list(frozen) == list(sizes) == list(run.learner.params)
-    assert sizes == {n: p.numel() for n, p in run.learner.params.items()}
-    for i, sparsity in enumerate(record["curves"]["sparsity"]):
-        assert sparsity == sum(c[i] for c in frozen.values()) / sum(sizes.values())
-    assert {len(c) for c in frozen.values()} == {4}
-    assert record["curves"]["sparsity"][0] == pytest.approx(0.5, abs=0.15)
-    assert len(set(record["curves"]["sparsity"])) > 1, "the mask does not move"
-
-
-def test_rules_without_a_mask_record_what_cannot_move():
-    _, maml = train(TINY.replace(method="maml", init_sparsity=0.0))
-    assert maml["curves"]["sparsity"] == [0.0] * 4
-    _, anil = train(TINY.replace(method="anil", init_sparsity=0.0))
-    sizes = anil["tensors"]
-    head = sizes["layers.2.weight"] + sizes["layers.2.bias"]
-    assert anil["final"]["sparsity"] == 1 - head / sum(sizes.values())
-
-
 # --- the life of a record
 
 
@@ -306,22 +269,6 @@ def test_broken_data_do_not_start_a_training(tmp_path, trainings, cars, capsys):
     assert "not tested on cars: no whole cars" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("why", ["diverged", "no test", "its own data absent"])
-def test_what_cannot_be_answered_is_not_made_again(tmp_path, trainings, cars, why):
-    experiment = ON_CARS
-    if why == "diverged":
-        experiment = ON_CARS.replace(meta_rate=1e30)
-    elif why == "no test":
-        experiment = ON_CARS.replace(test_tasks=0)
-    else:
-        experiment = ON_CARS.replace(data="omniglot")
-    first = run(tmp_path, experiment)
-    assert first["status"] == ("diverged" if why == "diverged" else "finished")
-    cars()
-    assert run(tmp_path, experiment) == first
-    assert trainings == [0]
-
-
 def test_a_probe_on_unknown_data_is_refused():
     with pytest.raises(ValueError, match="unknown data set 'car'; did you mean 'cars'"):
         TINY.replace(probes=("steps", "on:car"))
@@ -348,29 +295,6 @@ def test_provenance(tmp_path, trainings):
     assert where["processor"]
 
 
-def test_provenance_names_settings_that_change_bits(tmp_path, trainings, monkeypatch):
-    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
-    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
-    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
-    where = run(tmp_path)["provenance"]
-    assert where["environment"] == {"MKL_CBWR": "COMPATIBLE", "ATEN_CPU_CAPABILITY": "default"}
-
-
-def test_without_a_checkpoint_path_nothing_is_written(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runs, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    train()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_progress_bar_tells_loss_accuracy_and_sparsity(capsys):
-    Training(TINY, 0, IMAGES, device="cpu", progress=True).run()
-    shown = capsys.readouterr().out
-    assert "tiny seed 0" in shown
-    for word in ("loss=", "val acc=", "sparsity=", "6/6"):
-        assert word in shown
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -387,9 +311,3 @@ def test_a_progress_bar_tells_loss_accuracy_and_sparsity(capsys):
 def test_what_cannot_run_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         Training(TINY.replace(**change), 0, IMAGES, device="cpu", progress=False)
-
-
-@pytest.mark.parametrize("device", ["gpu", "cuda:x", ""])
-def test_unknown_devices_are_refused(device):
-    with pytest.raises(ValueError, match=r"unknown device .*; use 'auto', 'cpu', 'cuda'"):
-        Training(TINY, 0, IMAGES, device=device, progress=False)

@@ -7,7 +7,6 @@ import lzma
 import os
 import stat
 import struct
-import sys
 import tarfile
 import tempfile
 import zipfile
@@ -38,14 +37,6 @@ name = st.lists(part, min_size=2, max_size=3).map("/".join)
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_gives_the_same_files(tmp_path: Path, form: str) -> None:
     assert dict(unpacked(write(tmp_path / form, FILES))) == FILES
-
-
-@settings(max_examples=20)
-@given(files=st.dictionaries(name, st.binary(max_size=600), min_size=1, max_size=5))
-@pytest.mark.parametrize("form", ["a.zip", "a.tar.gz"])
-def test_any_content_comes_back(form: str, files: dict[str, bytes]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        assert dict(unpacked(write(Path(folder, form), files))) == files
 
 
 @pytest.mark.parametrize("form", FORMS[1:])
@@ -152,14 +143,6 @@ def test_nothing_is_written(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tar.gz", FILES)
     unpacked(path)
     assert [p.name for p in tmp_path.iterdir()] == ["a.tar.gz"]
-
-
-def test_absent_and_unknown_files_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="does not exist"):
-        unpacked(tmp_path / "nothing.zip")
-    (tmp_path / "a.rar").write_bytes(b"Rar!")
-    with pytest.raises(DataError, match="neither a folder nor an archive"):
-        unpacked(tmp_path / "a.rar")
 
 
 def test_gzip_that_is_no_tar_is_an_error(tmp_path: Path) -> None:
@@ -301,13 +284,3 @@ def test_folders_that_all_link_to_one_another_end_at_once(tmp_path: Path) -> Non
             (path / str(i) / f"to{j}").symlink_to(path / str(j))
     with pytest.raises(DataError, match="reached twice"):
         list(itertools.islice(members(path), 1000))
-
-
-def test_deeply_nested_folders_are_read(tmp_path: Path) -> None:
-    write(tmp_path / "folder", {"a/" * 400 + "1.png": b"1"})
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(300)
-    try:
-        assert unpacked(tmp_path / "folder") == [("a/" * 400 + "1.png", b"1")]
-    finally:
-        sys.setrecursionlimit(limit)

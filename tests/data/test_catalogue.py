@@ -16,7 +16,6 @@ import pooch
 import pytest
 from image_files import MIB, image_bytes, memory_below, write
 
-from reproduction.runs.experiment import Experiment
 from wheretolearn.data import (
     DATASETS,
     AbsentError,
@@ -127,12 +126,6 @@ def test_right_download_is_kept_and_used(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(list((tmp_path / "mnist").iterdir())) == 4
 
 
-@pytest.mark.parametrize("name", DATASETS)
-def test_channels_are_those_of_the_table(name: str) -> None:
-    colour = {"miniimagenet", "cub", "tieredimagenet", "cars"}
-    assert Experiment("any", "any", data=name).channels == (3 if name in colour else 1)
-
-
 # Omniglot
 
 
@@ -167,16 +160,6 @@ def small_omniglot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         splits=lambda: {"train": ["Latin/character01"], "test": ["Greek/character01"]},
     )
     return tmp_path
-
-
-def test_omniglot_ink_is_bright(small_omniglot: Path) -> None:
-    images = load("omniglot", 28, root=small_omniglot, cache=small_omniglot / "cache")
-    assert images.classes == ("Greek/character01", "Latin/character01")
-    assert images.splits == {"train": (1,), "val": (), "test": (0,)}
-    assert images.images.shape == (4, 28, 28, 1)
-    assert [set(np.unique(image)) for image in images.images] == [{0}, {255}, {255}, {0}]
-    assert images.rotations
-    assert (images.mean, images.std) == ((0.0,), (1.0,))
 
 
 def test_omniglot_unpacked(small_omniglot: Path) -> None:
@@ -361,13 +344,6 @@ def check_refused(folder: Path, message: str) -> None:
     assert not list((folder.parent / "cache").glob("[!.]*"))
 
 
-def test_split_sizes_are_those_of_the_editions() -> None:
-    for row in DATASETS.values():
-        if row.split_sizes:
-            assert row.split_sizes.keys() == row.editions.keys()
-            assert sum(row.split_sizes[max(row.editions)]) == row.classes
-
-
 @pytest.mark.parametrize("form", [".", "tiered.tar.gz", "any.zip"])
 @pytest.mark.parametrize("above", ["", "tiered_imagenet/"])
 def test_tieredimagenet_layouts(tiered: Path, form: str, above: str) -> None:
@@ -383,28 +359,6 @@ def test_tieredimagenet_layouts(tiered: Path, form: str, above: str) -> None:
     lines = verify("tieredimagenet", tiered.parent)
     assert lines[0].endswith("all readable; 3 / 2 / 4 classes in train / val / test")
     assert "class names" not in lines[-1]
-
-
-def test_test_classes_of_tieredimagenet_alone(tiered: Path) -> None:
-    """They give the episodes of the whole set, and training on them is refused."""
-    write(tiered, folders(TIERED))
-    whole = load_from(tiered)
-    for split in ("train", "val"):
-        shutil.rmtree(tiered / split)
-    alone = load_from(tiered)
-    assert alone.splits == {"train": (), "val": (), "test": (0, 1, 2, 3)}
-    assert alone.note == "tests only"
-    episodes = [
-        EpisodeSampler(images, "test", ways=3, shots=1, queries=1, seed=0)[7]
-        for images in (whole, alone)
-    ]
-    assert (episodes[0].support.inputs == episodes[1].support.inputs).all()
-    assert (episodes[0].query.inputs == episodes[1].query.inputs).all()
-    with pytest.raises(ValueError, match="split 'train' of tieredimagenet has 0"):
-        EpisodeSampler(alone, "train", ways=3, shots=1, queries=1, seed=0)
-    lines = verify("tieredimagenet", tiered.parent)
-    assert lines[0].endswith("; 0 / 0 / 4 classes in train / val / test")
-    assert lines[1] == "tests only"
 
 
 @pytest.mark.parametrize(
@@ -430,11 +384,6 @@ def test_cars_without_splits_are_for_tests(cars: Path, form: str) -> None:
     assert images.images.shape == (12, 8, 8, 3)
     assert images.splits == {"train": (), "val": (), "test": (0, 1, 2, 3, 4, 5)}
     assert verify("cars", cars.parent)[0].endswith("; 0 / 0 / 6 classes in train / val / test")
-
-
-def test_cars_with_splits(cars: Path) -> None:
-    write(cars, folders({"train": 3, "val": 1, "test": 2}))
-    assert load_from(cars).splits == {"train": (2, 3, 4), "val": (5,), "test": (0, 1)}
 
 
 @pytest.mark.parametrize(
@@ -526,34 +475,12 @@ def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_mnist_arrays_and_set_agree(small_mnist: Path) -> None:
-    train, labels, test, test_labels = mnist_arrays(small_mnist)
-    assert (train.shape, test.shape) == ((20, 28, 28), (10, 28, 28))
-    assert test_labels.tolist() == list(range(10))
-    images = load("mnist", 28, root=small_mnist, cache=small_mnist / "cache")
-    assert images.classes == tuple("0123456789")
-    assert images.splits == {"train": (), "val": (), "test": tuple(range(10))}
-    assert (images.mean, images.std) == ((0.0,), (1.0,)), "scaled as Omniglot is"
-    for c in range(10):
-        rows = images.images[images.offsets[c] : images.offsets[c + 1], :, :, 0]
-        assert (rows == train[labels == c]).all()
-
-
 def test_mnist_is_for_tests(small_mnist: Path) -> None:
     images = load("mnist", 28, root=small_mnist, cache=small_mnist / "cache")
     episodes = EpisodeSampler(images, "test", ways=10, shots=1, queries=1, seed=0)
     assert len(episodes[0].support.inputs) == 10
     with pytest.raises(ValueError, match="split 'train' of mnist has 0"):
         EpisodeSampler(images, "train", ways=2, shots=1, queries=1, seed=0)
-
-
-def test_mnist_uncompressed(small_mnist: Path) -> None:
-    before = mnist_arrays(small_mnist)
-    for path in (small_mnist / "mnist").glob("*.gz"):
-        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
-        path.unlink()
-    after = mnist_arrays(small_mnist)
-    assert all((a == b).all() for a, b in zip(before, after, strict=True))
 
 
 @pytest.mark.parametrize("end", ["", ".gz"])
@@ -609,13 +536,6 @@ def test_wrong_mnist_file_is_named_with_both_checksums(small_mnist: Path) -> Non
     assert hashlib.sha256(wrong).hexdigest() in str(caught.value)
 
 
-def test_truncated_gzip_is_named(small_mnist: Path) -> None:
-    path = small_mnist / "mnist" / "train-images-idx3-ubyte.gz"
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz is damaged or truncated"):
-        mnist_arrays(small_mnist)
-
-
 @pytest.mark.parametrize(
     "content",
     [b"", b"\0\0", b"\0\0\x08\x03\0\0", b"\0\0\x0d\x01" + bytes(8), idx_bytes(np.ones(9))[:-1]],
@@ -639,8 +559,3 @@ def test_idx_file_with_extra_bytes_is_not_called_truncated(tmp_path: Path) -> No
     (tmp_path / "file").write_bytes(idx_bytes(np.ones(9)) + b"1")
     with pytest.raises(DataError, match="has more than its header says"):
         idx.read_idx(tmp_path / "file")
-
-
-def test_unknown_idx_set_suggests_the_nearest() -> None:
-    with pytest.raises(ValueError, match="did you mean 'fashion-mnist'"):
-        mnist_arrays(name="fashionmnist")

@@ -9,15 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from image_files import class_folders, image_bytes, write
 from PIL import Image
 
 from wheretolearn import data
 from wheretolearn.data import DataError, ImageSet, load_folder
 from wheretolearn.data import class_folders as module
-from wheretolearn.data.decoding import resize
 
 SPLITS = {"train": ["class0"], "val": ["class1"], "test": ["class2"]}
 
@@ -148,13 +145,6 @@ def test_hidden_and_system_folders_are_no_classes(tmp_path: Path, load: Any, for
     assert len(images.images) == 12
 
 
-def test_folders_above_the_source_may_be_hidden(tmp_path: Path, load: Any) -> None:
-    path = write(tmp_path / ".local" / "@eaDir" / "a", class_folders())
-    assert len(load(path).images) == 12
-    files = {f"./{name}": content for name, content in class_folders().items()}
-    assert len(load(write(tmp_path / "b.tar", files)).images) == 12  # made by tar c .
-
-
 @pytest.mark.parametrize("form", ["folder", "a.zip"])
 def test_what_is_left_out_is_counted_in_one_message(tmp_path: Path, load: Any, form: str) -> None:
     heic = ("heic", "HEIC")
@@ -178,17 +168,6 @@ def test_what_is_left_out_loses_no_decoded_images(tmp_path: Path, load: Any) -> 
         with pytest.raises(UserWarning, match="left out"):
             load(path)
     assert list((tmp_path / "cache").glob("own-folder-8-*/index.json"))
-
-
-def test_hidden_images_are_counted_where_there_are_no_others(tmp_path: Path, load: Any) -> None:
-    path = write(tmp_path / "a.tar", {f".set/{name}": c for name, c in class_folders().items()})
-    with pytest.raises(DataError, match=r"no images.* 12 .*hidden"):
-        load(path)
-
-
-def test_long_name_of_a_set(tmp_path: Path, load: Any) -> None:
-    path = write(tmp_path / ("\N{GREEK SMALL LETTER MU}" * 125), class_folders())
-    assert load(path).name == path.name
 
 
 @pytest.mark.parametrize("kind", ["pipe", "broken link"])
@@ -250,36 +229,6 @@ def test_channel_nonsense(tmp_path: Path, load: Any, options: dict[str, Any]) ->
 def test_absent_path_is_named(tmp_path: Path, load: Any) -> None:
     with pytest.raises(DataError, match=r"nowhere\.zip does not exist"):
         load(tmp_path / "nowhere.zip")
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "RGB"])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_colour_modes(tmp_path: Path, load: Any, mode: str, channels: int) -> None:
-    path = write(tmp_path / "a.zip", {"a/1.png": image_bytes(255, mode=mode)})
-    images = load(path, channels=channels)
-    assert images.images.shape == (1, 8, 8, channels)
-    assert images.images.min() == 255
-    assert len(images.mean) == len(images.std) == channels
-
-
-@given(
-    width=st.integers(1, 40), height=st.integers(1, 40), size=st.integers(1, 40), v=st.integers()
-)
-def test_resize_keeps_a_plain_image_plain(width: int, height: int, size: int, v: int) -> None:
-    image = Image.new("L", (width, height), v % 256)
-    assert (resize(image, size) == np.full((size, size, 1), v % 256)).all()
-
-
-def test_resize_cuts_the_centre() -> None:
-    wide = np.zeros((10, 30), np.uint8)
-    wide[:, 10:20] = 200
-    assert (resize(Image.fromarray(wide), 10) == 200).all()
-    assert (resize(Image.fromarray(wide.T.copy()), 10) == 200).all()
-
-
-def test_resize_leaves_the_right_size_alone() -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
-    assert (resize(Image.fromarray(pixels), 9) == pixels).all()
 
 
 def test_registered_images_have_a_name(tmp_path, monkeypatch):

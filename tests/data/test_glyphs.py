@@ -27,11 +27,6 @@ def test_enough_classes_in_disjoint_splits(glyph_set: ImageSet) -> None:
     assert sorted(indices) == list(range(len(glyph_set.classes)))
 
 
-def test_a_script_is_in_one_split() -> None:
-    for split, characters in glyphs.CHARACTERS.items():
-        assert {glyph_choice.split_of(c) for c in characters} == {split}
-
-
 def test_no_two_classes_look_alike() -> None:
     shapes = glyphs.renderings(CHARACTERS, glyphs.fonts(), side=28)
     bank = np.concatenate([glyph_choice.features(styles) for styles in shapes])
@@ -68,12 +63,6 @@ def test_ink_is_bright_and_not_clipped(glyph_set: ImageSet) -> None:
     assert max(edge.max() for edge in edges) < 64
 
 
-def test_images_of_a_class_differ(glyph_set: ImageSet) -> None:
-    for start in glyph_set.offsets[:-1:50]:
-        rows = np.asarray(glyph_set.images[start : start + 20])
-        assert len(np.unique(rows.reshape(20, -1), axis=0)) == 20
-
-
 def test_drawing_again_gives_the_same(glyph_set: ImageSet) -> None:
     again = itertools.islice(glyphs.draw(28), 100)
     first = {(p.label, p.name): p.pixels for p in again}
@@ -90,11 +79,3 @@ def test_every_font_has_what_it_is_asked_for() -> None:
         known = [f for f in opened if ord(character) in f.get_charmap()]
         assert len(known) >= glyph_choice.MIN_STYLES
         assert all(f.get_char_index(ord(character)) != 0 for f in known)
-
-
-def test_other_sizes() -> None:
-    picture = next(glyphs.draw(42))
-    assert picture.pixels.shape == (42, 42, 1)
-    small = next(glyphs.draw(14)).pixels.astype(float)
-    large = picture.pixels.reshape(14, 3, 14, 3).mean((1, 3))[:, :, None]
-    assert np.corrcoef(small.ravel(), large.ravel())[0, 1] > 0.97  # the same drawing
