@@ -1,6 +1,7 @@
 """Figure 1 from records: one row for each setting, and nothing is dropped in silence."""
 
 import matplotlib.text
+import numpy as np
 import pytest
 
 from conftest import ROOT
