@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import seaborn as sns
@@ -22,13 +22,13 @@ from wheretolearn.continual.osaka.methods import LEARNERS
 from wheretolearn.continual.osaka.metrics import AFTER, BEFORE, cumulative, unpack
 
 from ..plan import study
-from ..plan.streams import OSAKA
+from ..plan.streams import OSAKA, OSAKA_LEARNERS
 from ..runs.osaka import OsakaExperiment
 from ..runs.records import Record
-from ..runs.statistics import Interval, t_interval
+from ..runs.statistics import t_interval
 from .curves import Curve
 from .frame import BySeed, by_experiment, finished, minus, over_seeds
-from .markdown import Markdown, bounds, cell, code, table, with_missing
+from .markdown import Markdown, bounds, cell, code, with_missing
 from .naming import NOT_RUN, counted, intervals, lacking, seeds_named
 from .plotkit import (
     GREY,
@@ -42,15 +42,11 @@ from .plotkit import (
     settings_line,
 )
 
-Column = Mapping[str, tuple[OsakaExperiment, Sequence[Record]]]
-"""The learners of one setting: of each its experiment, and the records of that."""
-
 
 class Setting(NamedTuple):
-    """What the runs of a table or a row of panels have in common."""
+    """What the runs of a table or a row of panels have in common; alpha is p on the pages."""
 
     alpha: float
-    """Probability that the context stays, p on the pages."""
     ways: int
 
     def __str__(self) -> str:
@@ -68,26 +64,30 @@ class Setting(NamedTuple):
         return 100 * self.alpha + (1 - self.alpha) * self.chance
 
 
-_COLOURS = {
-    "online-sgd": (7, ":"),
-    "online-adam": (1, ":"),
-    "fine-tuning": (5, ":"),
-    "maml": (2, "--"),
-    "anil": (4, "--"),
-    "sparse-maml": (0, "-"),
-    "c-maml": (2, "--"),
-    "c-maml-pre": (5, "--"),
-    "c-maml-um": (7, "--"),
-    "c-maml-pap": (3, "--"),
-    "sparse-c-maml": (0, "-"),
-    "sparse-c-maml-gates": (1, "-"),
-    "sparse-c-maml-weights": (4, "-"),
-}
-LOOKS = Looks({name: Look(name, colour, line=line) for name, (colour, line) in _COLOURS.items()})
-"""How learners are drawn, in order."""
+class Runs(NamedTuple):
+    """The runs of a learner in a setting, and those of them that did not diverge."""
 
-PANELS = ("without meta-learning in the stream", "with meta-learning in the stream")
-"""What the panels of learners are called."""
+    learner: str
+    experiment: OsakaExperiment
+    records: Sequence[Record]
+    done: Sequence[Record]
+
+
+Column = Mapping[str, Runs]
+"""The learners of one setting."""
+
+_COLOURS = {"online-sgd": 1, "maml": 2, "c-maml": 2, "c-maml-pap": 3, "c-maml-um": 4} | {
+    "sparse-maml": 0,
+    "sparse-c-maml": 0,
+}
+_GREY = 7  # of the palette: learners that the text says little about
+LOOKS = Looks(
+    {
+        name: Look(name, _COLOURS.get(name, _GREY), line="-" if "sparse" in name else "--")
+        for name in OSAKA_LEARNERS
+    }
+)
+"""How learners are drawn, in order."""
 
 FREEZING = tuple(
     name
@@ -99,12 +99,8 @@ FREEZING = tuple(
 RATES = ("c-maml", "c-maml-pap", "sparse-c-maml")
 """Learners whose rates over time are drawn; those of gates follow from the sparsity."""
 
-SPARSE = "sparse-c-maml"
-"""The learner that the others are compared with."""
-
-COMPARED = ("c-maml", "c-maml-um", "c-maml-pap")
-"""Learners that the others are compared with: those of the claims, and one that learns all the
-time."""
+SPARSE, COMPARED = "sparse-c-maml", ("c-maml", "c-maml-um", "c-maml-pap")
+"""What others are compared with: learners of the claims, and one that learns all the time."""
 
 TENSORS = {f"layer{i}.conv.weight": f"layer{i}" for i in (1, 2, 3, 4)} | {
     "output.weight": "output",
@@ -112,204 +108,186 @@ TENSORS = {f"layer{i}.conv.weight": f"layer{i}" for i in (1, 2, 3, 4)} | {
 }
 """Tensors that are drawn; the biases of convolutions have no effect."""
 
-_POINTS = 100  # of the curve along the stream
-
 
 def settings(profile: str, records: Iterable[Record] = ()) -> dict[Setting, Column]:
-    """Return the experiments of a profile by setting and learner, each with its records."""
-    groups, columns = by_experiment(records), dict[Setting, dict[str, Any]]()
+    """Return the runs of a profile by setting and learner."""
+    groups, columns = by_experiment(records), dict[Setting, dict[str, Runs]]()
     for e in study.experiments(profile, OSAKA):
         if isinstance(e, OsakaExperiment):
             column = columns.setdefault(Setting(e.alpha, e.ways), {})
-            column[e.learner] = (e, groups.get(e.name, []))
+            group = groups.get(e.name, [])
+            column[e.learner] = Runs(e.learner, e, group, finished(group))
     return dict(sorted(columns.items(), key=lambda item: (item[0].ways, -item[0].alpha)))
 
 
 def accuracies(group: Iterable[Record], part: slice | None = None) -> BySeed:
     """Return accuracies in (a part of) the stream by seed, percent; of diverged runs chance."""
-    result = {}
-    for r in group:
+
+    def accuracy(r: Record) -> float:
         p = r["parameters"]
         if r["status"] == "diverged":
-            result[r["seed"]] = 100 / p["ways"]
-        elif part is None:
-            result[r["seed"]] = 100 * r["final"]["accuracy"]
-        else:
-            images = p["ways"] * p["shots"]
-            result[r["seed"]] = 100 * float(unpack(r["correct"])[part].mean()) / images
-    return result
+            return 100 / p["ways"]
+        if part is None:
+            return 100 * r["final"]["accuracy"]
+        return 100 * float(unpack(r["correct"])[part].mean()) / (p["ways"] * p["shots"])
+
+    return {r["seed"]: accuracy(r) for r in group}
 
 
 # Tables
 
-Row = tuple[str, OsakaExperiment, Sequence[Record]]
-"""A learner, its experiment, and the records of that."""
+Cells = Callable[[Runs, Column], Mapping[str, str]]
+"""Returns cells of a learner by their headings; none where it has no row."""
 
 
 def _tables(
     records: Sequence[Record],
     profile: str,
-    one: Callable[[Setting, list[Row], Sequence[str]], Iterable[str]],
-    learners: Sequence[str] | None = None,
+    *kinds: Cells,
+    first: str = "learner",
+    learners: Iterable[str] = OSAKA_LEARNERS,
     note: str = "",
 ) -> str:
-    """Return the tables of each setting: of learners that were run, and the names of others."""
+    """Return for each setting a table of each kind; the first one names what was not run."""
     parts = []
     for setting, column in settings(profile, records).items():
-        chosen = {m: run for m, run in column.items() if learners is None or m in learners}
-        run = [(m, e, group) for m, (e, group) in chosen.items() if group]
-        missing = [code(m) for m, (_, group) in chosen.items() if not group]
-        first = next(iter(column.values()))[0]
-        stream = f"{first.ways}-way {first.shots}-shot, {first.steps:,} steps of {first.stream}"
-        limits = note.format(setting) if note else ""
-        parts += [f"**p = {first.alpha:.2f}, {stream}, profile {profile}.** {limits}".rstrip()]
-        parts += one(setting, run, missing)
-    return "\n\n".join(parts)
+        e = next(iter(column.values())).experiment
+        stream = f"{e.ways}-way {e.shots}-shot, {e.steps:,} steps of {e.stream}"
+        title = f"**p = {e.alpha:.2f}, {stream}, profile {profile}.** {note.format(setting)}"
+        parts.append(title.rstrip())
+        chosen = [runs for m, runs in column.items() if m in learners]
+        for kind in kinds:
+            rows = [
+                {first: code(runs.learner), **cells}
+                for runs in chosen
+                if runs.records and (cells := kind(runs, column))
+            ]
+            missing = [code(r.learner) for r in chosen if not r.records and kind is kinds[0]]
+            header = list(rows[0]) if rows else []
+            parts.append(with_missing(header, [list(row.values()) for row in rows], missing))
+    return "\n\n".join(filter(None, parts))
 
 
 def accuracy_tables(records: Sequence[Record], profile: str) -> str:
     """Return accuracy, detections, sparsity and work of every learner."""
 
-    def one(_: Setting, run: list[Row], missing: Sequence[str]) -> Iterable[str]:
-        sources = run[0][2][0]["contexts"]["names"] if run else []
-        rows, more = [], list[list[str]]()
-        for learner, e, group in run:
-            each = [_cell(group, "accuracy"), *(_cell(group, "by_source", n) for n in sources)]
-            rows.append([code(learner), *each, counted(group)])
-            looks = "margin" in e.chosen  # for a shift
-            detections = [_cell(group, name) for name in ("precision", "recall", "f1")]
-            images = _mean([r["final"]["gradients"] / 1000 for r in finished(group)], 1)
-            of_both = detections if looks else ["–"] * 3
-            more.append([code(learner), *of_both, _cell(group, "sparsity"), images])
-        of_sources = (f"{name} (%)" for name in sources)
-        yield with_missing(("learner", "accuracy (%)", *of_sources, "seeds"), rows, missing)
-        shares = ("precision", "recall", "F1", "sparsity at the end")
-        if more:
-            header = ("learner", *(f"{s} (%)" for s in shares), "gradient images (thousands)")
-            yield table(header, more)
+    def accuracy(runs: Runs, _: Column) -> Mapping[str, str]:
+        sources = runs.records[0]["contexts"]["names"]
+        return {
+            "accuracy (%)": _percent(runs, "accuracy"),
+            **{f"{name} (%)": _percent(runs, "by_source", name) for name in sources},
+            "seeds": counted(runs.records),
+        }
 
-    limits = "Chance is {0.chance:.1f} %; expect at most {0.ceiling:.1f} %."
-    return _tables(records, profile, one, note=limits)
+    def work(runs: Runs, _: Column) -> Mapping[str, str]:
+        shifts = "margin" in runs.experiment.chosen  # looks for them
+        images = [r["final"]["gradients"] / 1000 for r in runs.done]
+        return {
+            "precision (%)": _percent(runs, "precision") if shifts else "–",
+            "recall (%)": _percent(runs, "recall") if shifts else "–",
+            "F1 (%)": _percent(runs, "f1") if shifts else "–",
+            "sparsity at the end (%)": _percent(runs, "sparsity"),
+            "gradient images (thousands)": _mean(images, 1),
+        }
+
+    note = "Chance is {0.chance:.1f} %; expect at most {0.ceiling:.1f} %."
+    return _tables(records, profile, accuracy, work, note=note)
 
 
 def difference_tables(records: Sequence[Record], profile: str) -> str:
-    """Return how much more accurate each learner is than a few others, a table for each setting."""
-    columns = settings(profile)
+    """Return how much more accurate each learner is than a few others."""
 
-    def one(setting: Setting, run: list[Row], missing: Sequence[str]) -> Iterable[str]:
-        each = {learner: accuracies(group) for learner, _, group in run}
-        others = [m for m in COMPARED if m in columns[setting]]
-        rows = [
-            [
-                code(m),
-                *("–" if m == o else _gain(minus(each[m], each.get(o, {}))) for o in others),
-                counted(group),
-            ]
-            for m, _, group in run
-        ]
-        header = ("learner", *(Markdown(f"it − {code(other)}") for other in others), "seeds")
-        yield with_missing(header, rows, missing)
+    def gains(runs: Runs, column: Column) -> Mapping[str, str]:
+        others = [column[m] for m in COMPARED if m in column]
+        cells = {code(other.learner): _gain(runs, other) for other in others}
+        return {Markdown(f"it − {m}"): gain for m, gain in cells.items()} | {
+            "seeds": counted(runs.records)
+        }
 
-    return _tables(records, profile, one, note="Percentage points.")
+    return _tables(records, profile, gains, note="Percentage points.")
 
 
 def early_late_tables(records: Sequence[Record], profile: str) -> str:
     """Return how far sparse-C-MAML is ahead in the first fifth of the stream, and in the rest."""
-    steps = {s: next(iter(c.values()))[0].steps for s, c in settings(profile).items()}
 
-    def one(setting: Setting, run: list[Row], missing: Sequence[str]) -> Iterable[str]:
-        of, cut = {m: group for m, _, group in run}, steps[setting] // 5
-        rows = [
-            [
-                Markdown(f"{code(SPARSE)} − {code(other)}"),
-                *(
-                    _gain(minus(accuracies(of[SPARSE], part), accuracies(of[other], part)))
-                    for part in (slice(cut), slice(cut, None))
-                ),
-            ]
-            for other in COMPARED
-            if other in of and SPARSE in of
-        ]
-        later = f"steps {cut + 1:,} to {steps[setting]:,}"
-        yield with_missing(("difference", f"steps 1 to {cut:,}", later), rows, missing)
+    def gains(runs: Runs, column: Column) -> Mapping[str, str]:
+        steps, sparse = runs.experiment.steps, column[SPARSE]
+        if runs is sparse or not sparse.records:
+            return {}
+        cut = steps // 5
+        return {
+            "difference": Markdown(f"{code(SPARSE)} − {code(runs.learner)}"),
+            f"steps 1 to {cut:,}": _gain(sparse, runs, slice(cut)),
+            f"steps {cut + 1:,} to {steps:,}": _gain(sparse, runs, slice(cut, None)),
+        }
 
     wanted = (SPARSE, *COMPARED)
-    return _tables(records, profile, one, wanted, "Percentage points.")
-
-
-def _gain(values: BySeed) -> str:
-    gain = over_seeds(values)
-    return "–" if gain is None else bounds(*gain[:3])
+    note = "Percentage points."
+    return _tables(records, profile, gains, first="difference", learners=wanted, note=note)
 
 
 def frozen_tables(records: Sequence[Record], profile: str) -> str:
     """Return the share of weights of each tensor whose rate is zero as the stream ends."""
 
-    def one(_: Setting, run: list[Row], missing: Sequence[str]) -> Iterable[str]:
-        rows = []
-        for learner, _e, group in run:
-            show = _in_runs if LEARNERS[learner].each == "tensor" else _share
-            shown = (show(finished(group), tensor) for tensor in TENSORS)
-            rows.append([code(learner), *shown, counted(group)])
-        header = ("frozen at the end (%)", *TENSORS.values(), "seeds")
-        yield with_missing(header, rows, missing)
+    def at_end(runs: Runs, tensor: str) -> str:
+        last = {r["seed"]: over_time(r, "frozen", tensor)[1][-1] for r in runs.done}
+        if not last or LEARNERS[runs.learner].each != "tensor":
+            return cell(last)
+        return f"in {sum(share == 100 for share in last.values())} of {len(last)}"
 
-    return _tables(records, profile, one, FREEZING)
+    def shares(runs: Runs, _: Column) -> Mapping[str, str]:
+        cells = {name: at_end(runs, tensor) for tensor, name in TENSORS.items()}
+        return cells | {"seeds": counted(runs.records)}
 
-
-def _in_runs(done: Sequence[Record], tensor: str) -> str:
-    """Return in how many runs a tensor is frozen as a whole at the end."""
-    frozen = sum(r["curves"]["frozen"][tensor][-1] == r["tensors"][tensor] for r in done)
-    return f"in {frozen} of {len(done)}" if done else "–"
-
-
-def _share(done: Sequence[Record], tensor: str) -> str:
-    """Return the mean share of a tensor that is frozen at the end."""
-    return cell({r["seed"]: over_time(r, "frozen", tensor)[1][-1] for r in done})
+    first = "frozen at the end (%)"
+    return _tables(records, profile, shares, first=first, learners=FREEZING)
 
 
 def inside_tables(records: Sequence[Record], profile: str) -> str:
     """Return what happened to each learner on the way, a table or two for each setting."""
 
-    def one(_: Setting, run: list[Row], missing: Sequence[str]) -> Iterable[str]:
-        rows, before = [], list[list[str]]()
-        for learner, e, group in run:
-            done = finished(group)
-            first = [n for r in done if (n := r["final"]["first_frozen"]) is not None]
-            zero = f"{_mean(first)} ({len(first)} of {len(done)})" if first else "–"
-            outer = _mean([r["final"]["outer_steps"] for r in done])
-            if done and LEARNERS[learner].make is Online:
-                outer = "every step"  # its only weights, not counted
-            rows.append([code(learner), outer, zero, counted(group)])
-            if past := [r["pretraining"] for r in done if r["pretraining"] is not None]:
-                epochs = [len(p["val_accuracy"]) for p in past]
-                best = [_mean([p["best_epoch"] for p in past])]
-                best += [_mean([100 * max(p["val_accuracy"]) for p in past], 1)]
-                ended = f"{sum(n == e.epochs for n in epochs)} of {len(past)}"
-                before.append([code(learner), _mean(epochs), *best, ended])
-        steps = ("steps of the slow weights", "first zero rate of any tensor at step")
-        yield with_missing(("learner", *steps, "seeds"), rows, missing)
-        if before:
-            of_best = ("best epoch", "best validation (%)", "ended by the last epoch")
-            yield table(("pretraining of", "epochs", *of_best), before)
+    def steps(runs: Runs, _: Column) -> Mapping[str, str]:
+        final = [r["final"] for r in runs.done]
+        zero = [f["first_frozen"] for f in final if f["first_frozen"] is not None]
+        all_the_time = final and LEARNERS[runs.learner].make is Online  # and does not count them
+        outer = "every step" if all_the_time else _mean([f["outer_steps"] for f in final])
+        some = f"{_mean(zero)} ({len(zero)} of {len(final)})" if zero else "–"
+        return {
+            "steps of the slow weights": outer,
+            "first zero rate of any tensor at step": some,
+            "seeds": counted(runs.records),
+        }
 
-    return _tables(records, profile, one)
+    def pretraining(runs: Runs, _: Column) -> Mapping[str, str]:
+        past = [r["pretraining"] for r in runs.done if r["pretraining"] is not None]
+        epochs = [len(p["val_accuracy"]) for p in past]
+        if not past:
+            return {}
+        return {
+            "epochs of pretraining": _mean(epochs),
+            "best epoch": _mean([p["best_epoch"] for p in past]),
+            "best validation (%)": _mean([100 * max(p["val_accuracy"]) for p in past], 1),
+            "ended by the last epoch": f"{epochs.count(runs.experiment.epochs)} of {len(past)}",
+        }
+
+    return _tables(records, profile, steps, pretraining)
+
+
+def _gain(a: Runs, b: Runs, part: slice | None = None) -> str:
+    gain = over_seeds(minus(accuracies(a.records, part), accuracies(b.records, part)))
+    return "–" if gain is None or a is b else bounds(*gain[:3])
 
 
 def _mean(numbers: Sequence[float], decimals: int = 0) -> str:
-    return f"{sum(numbers) / len(numbers):,.{decimals}f}" if numbers else "–"
+    return f"{np.mean(numbers):,.{decimals}f}" if numbers else "–"
 
 
-def _cell(group: Sequence[Record], *path: str) -> str:
+def _percent(runs: Runs, name: str, source: str = "") -> str:
     """Return the mean of a share with its interval, or why there is none."""
-    shares = {}
-    for r in finished(group):
-        value: Any = r["final"]
-        for name in path:
-            value = value[name]
-        if value is not None:
-            shares[r["seed"]] = 100 * value
-    return cell(shares) if finished(group) else "diverged"
+    each = {r["seed"]: r["final"][name] for r in runs.done}
+    shares = {seed: of[source] if source else of for seed, of in each.items()}
+    known = {seed: 100 * share for seed, share in shares.items() if share is not None}
+    return cell(known) if runs.done else "diverged"
 
 
 # Figures
@@ -317,122 +295,133 @@ def _cell(group: Sequence[Record], *path: str) -> str:
 Values = Callable[[Record], tuple[np.ndarray, np.ndarray]]
 """Places along a stream, and a number at each."""
 
+Draw = Callable[[SubFigure, Setting, Column], None]
+"""Draws the row of a setting."""
+
 
 def draw_stream(title: str, records: Sequence[Record], profile: str) -> Figure:
     """Draw the accuracy over all steps so far, by learner."""
 
-    def limits(ax: Axes, setting: Setting) -> None:
-        for y in (setting.chance, setting.ceiling):
-            ax.axhline(y, color=GREY, ls=":", lw=1)
-        ax.set(xlabel="steps so far", ylabel="accuracy so far (%)", ylim=(-2, 102))
+    def row(part: SubFigure, setting: Setting, column: Column) -> None:
+        for ax in _by_learner(part, setting, column, along):
+            ax.axhline(setting.ceiling, color=GREY, ls=":", lw=1)
+            ax.set(xlabel="steps so far", ylabel="accuracy so far (%)")
 
-    return _draw(title, records, profile, partial(_by_learner, values=along, finish=limits), 4.0)
+    return _draw(title, records, profile, row, 3.4, "{} · dotted: chance, and the most to expect")
 
 
 def draw_switches(title: str, records: Sequence[Record], profile: str) -> Figure:
     """Draw the accuracy before and after contexts switch, by learner."""
 
-    def limits(ax: Axes, setting: Setting) -> None:
-        ax.axhline(setting.chance, color=GREY, ls=":", lw=1)
-        ax.axvline(0, color=GREY, ls=":", lw=1)
-        ax.set(xlabel="steps since the switch", ylabel="accuracy (%)", ylim=(-2, 102))
+    def row(part: SubFigure, setting: Setting, column: Column) -> None:
+        for ax in _by_learner(part, setting, column, around_switches):
+            ax.axvline(0, color=GREY, ls=":", lw=1)
+            ax.set(xlabel="steps since the switch", ylabel="accuracy (%)")
 
-    row = partial(_by_learner, values=around_switches, finish=limits)
-    return _draw(title, records, profile, row, 4.0)
+    return _draw(title, records, profile, row, 3.4, "{} · dotted: chance, and the switch")
 
 
 def draw_rates(title: str, records: Sequence[Record], profile: str) -> Figure:
-    """Draw sparsity over time by tensor, and the mean rate of each."""
-    wanted = tuple(dict.fromkeys((*FREEZING, *RATES)))
-    return _draw(title, records, profile, _over_time, 5.6, wanted, "means over seeds")
+    """Draw sparsity over time by tensor, and the mean rate of each, averaged over seeds."""
+    shown = {*FREEZING, *RATES}
+    return _draw(title, records, profile, _over_time, 4.6, "means over seeds", shown)
 
 
 def _draw(
     title: str,
     records: Sequence[Record],
     profile: str,
-    row: Callable[[SubFigure, Setting, Column], None],
+    row: Draw,
     height: float,
-    learners: Sequence[str] = tuple(LOOKS),
-    shows: str = "",
+    note: str,
+    learners: Iterable[str] = (),
 ) -> Figure:
     """Draw a row for each setting that has records, or else for the first one."""
     every = settings(profile, records)
-    known = {s: c for s, c in every.items() if any(group for _, group in c.values())}
+    known = {s: c for s, c in every.items() if any(runs.records for runs in c.values())}
     rows = known or dict([next(iter(every.items()))])
+    missing = [str(s) for s in every if s not in rows]
     figure, parts = panels([f"{title}: {s}" for s in rows], height)
     for part, (setting, column) in zip(parts, rows.items(), strict=True):
         row(part, setting, column)
-        shown = {m: column[m] for m in learners if m in column}
-        note = _note({m: group for m, (_, group) in shown.items()}, shows)
-        if setting == list(rows)[-1] and (missing := [str(s) for s in every if s not in rows]):
-            note += f"\n{NOT_RUN} at all: {'; '.join(missing)}"
-        settings_line(part, note)
+        groups = {
+            m: column[m].records for m in sorted(learners or column, key=LOOKS.place) if m in column
+        }
+        nowhere = [f"{NOT_RUN} at all: {'; '.join(missing)}"] if missing else []
+        last = nowhere if part is parts[-1] else []
+        settings_line(part, "\n".join([*_made_with(groups, note), *last]))
     return figure
 
 
+def _made_with(groups: Mapping[str, Sequence[Record]], note: str) -> list[str]:
+    records = [r for group in groups.values() for r in group]
+    if not records:
+        return [NOT_RUN]
+    p = records[0]["parameters"]
+    line = (
+        f"profile {p['profile']} · {p['stream']} · p (alpha) = {p['alpha']:.2f} · "
+        f"{p['ways']}-way {p['shots']}-shot · {p['steps']:,} steps · {p['width']} channels · "
+        f"{seeds_named(records, lambda r: r['parameters']['learner'])} · "
+    )
+    return [line + note.format(intervals(records)), *lacking(groups)]
+
+
 def _by_learner(
-    part: SubFigure,
-    setting: Setting,
-    column: Column,
-    values: Values,
-    finish: Callable[[Axes, Setting], None],
-) -> None:
-    axes = part.subplots(1, len(PANELS))
-    for ax, (name, learners) in zip(axes, in_panels(column).items(), strict=True):
-        ends = []
-        for learner in learners:
-            if finished(group := column[learner][1]):
-                c, look = mean_curve(group, values), LOOKS[learner]
+    part: SubFigure, setting: Setting, column: Column, values: Values
+) -> Sequence[Axes]:
+    """Draw a panel of learners that only adapt in the stream, and one of those that learn there.
+
+    Grey lies below colours, and solid lines below dashed ones that may be the same.
+    """
+    axes = part.subplots(1, 2)
+    for learns, ax in enumerate(axes):
+        ends, shown = [], [m for m in column if learns_in_the_stream(m) == learns]
+        ax.axhline(setting.chance, color=GREY, ls=":", lw=1)
+        ax.set(ylim=(-2, 102), title=f"with{'' if learns else 'out'} meta-learning in the stream")
+        for learner in sorted(shown, key=lambda m: (m in _COLOURS, LOOKS[m].line == "--")):
+            if done := column[learner].done:
+                c, look = mean_curve(done, values), LOOKS[learner]
                 band(ax, *c, ls=look.line, color=look.rgb, lw=1.4, label=look.name)
                 last = np.flatnonzero(np.isfinite(c.mean))[-1:]
-                ends += [(look.name, float(c.x[i]), float(c.mean[i]), look.rgb) for i in last]
-        finish(ax, setting)
-        ax.set_title(name)
-        if ends:
-            direct_labels(ax, ends)
-        else:
-            _empty(ax, {m: column[m][1] for m in learners})
+                ends += [(look.name, c.x[i], c.mean[i], look.rgb) for i in last]
+        direct_labels(ax, ends)
+        if not ends:
+            _empty(ax, [column[m] for m in shown])
+    return axes
 
 
-def in_panels(learners: Iterable[str]) -> dict[str, list[str]]:
-    """Return which of some learners each of the :data:`PANELS` shows, in the order of the looks."""
-    result: dict[str, list[str]] = {name: [] for name in PANELS}
-    for learner in sorted(learners, key=LOOKS.place):
-        result[PANELS[LEARNERS[learner].make not in (Online, Adapter)]].append(learner)
-    return result
+def learns_in_the_stream(learner: str) -> bool:
+    """Return whether a learner goes on with meta-learning in the stream."""
+    return LEARNERS[learner].make not in (Online, Adapter)
 
 
 def _over_time(part: SubFigure, _: Setting, column: Column) -> None:
-    shown = [("frozen", m) for m in FREEZING if m in column]
-    shown += [("rates", m) for m in RATES if m in column]
-    axes = part.subplots(max(2, -(-len(shown) // 3)), 3).ravel()
-    for ax, (what, learner) in zip(axes, shown, strict=False):
-        group = column[learner][1]
-        for colour, (tensor, name) in zip(
-            sns.color_palette("crest", len(TENSORS)), TENSORS.items(), strict=True
-        ):
-            if finished(group):
+    axes = part.subplots(2, 3)
+    shown = [("frozen", m) for m in FREEZING] + [("rates", m) for m in RATES]
+    colours = sns.color_palette("crest", len(TENSORS))
+    for ax, (what, learner) in zip(axes.flat, shown, strict=True):
+        if learner not in column:
+            ax.set_axis_off()
+            continue
+        runs = column[learner]
+        if not runs.done:
+            _empty(ax, [runs])
+        for colour, (tensor, name) in zip(colours, TENSORS.items(), strict=True):
+            if runs.done:
+                c = mean_curve(runs.done, partial(over_time, what=what, tensor=tensor))
                 style = "--" if tensor.endswith("bias") else "-"
-                c = mean_curve(group, partial(over_time, what=what, tensor=tensor))
                 ax.plot(c.x, c.mean, style, color=colour, lw=1.4, label=name)
+        ax.set(xlabel="steps", title=learner, ylabel="mean rate")
         if what == "frozen":
             ax.set(ylim=(-2, 102), ylabel="sparsity (%)")
         else:
             ax.axhline(0, color=GREY, ls=":", lw=1)
-            ax.set_ylabel("mean rate")
-        ax.set(xlabel="steps", title=learner)
-        if not finished(group):
-            _empty(ax, {learner: group})
-    for ax in axes[len(shown) :]:
-        ax.set_axis_off()
-    legend_over(part, axes)
+    legend_over(part, axes.flat)
 
 
-def _empty(ax: Axes, groups: Mapping[str, Sequence[Record]]) -> None:
-    """Say why a panel is empty."""
-    why = "diverged" if any(groups.values()) else NOT_RUN
-    nothing(ax, why if groups else "not in this profile")
+def _empty(ax: Axes, every: Sequence[Runs]) -> None:
+    why = "diverged" if any(runs.records for runs in every) else NOT_RUN
+    nothing(ax, why if every else "not in this profile")
     ax.set(xticks=[], yticks=[])
 
 
@@ -440,7 +429,7 @@ def along(record: Record) -> tuple[np.ndarray, np.ndarray]:
     """Return about a hundred numbers of steps, and the accuracy so far at each, percent."""
     p = record["parameters"]
     so_far = 100 * cumulative(unpack(record["correct"]), p["ways"] * p["shots"])
-    every = math.ceil(len(so_far) / _POINTS)
+    every = math.ceil(len(so_far) / 100)
     steps = np.unique([*range(every, len(so_far) + 1, every), len(so_far)])
     return steps, so_far[steps - 1]
 
@@ -453,33 +442,16 @@ def around_switches(record: Record) -> tuple[np.ndarray, np.ndarray]:
 
 def over_time(record: Record, what: str, tensor: str) -> tuple[np.ndarray, np.ndarray]:
     """Return steps, and at each the sparsity of a tensor in percent or its mean rate."""
-    curves = record["curves"]
-    values = np.array(curves[what][tensor], dtype=float)
+    values = np.array(record["curves"][what][tensor], dtype=float)
     factor = 100 / record["tensors"][tensor] if what == "frozen" else 1.0
-    return np.array(curves["step"]), factor * values
+    return np.array(record["curves"]["step"]), factor * values
 
 
-def mean_curve(group: Sequence[Record], values: Values) -> Curve:
-    """Average a curve over the finished runs of an experiment."""
-    each = [values(r) for r in finished(group)]
-    nowhere = Interval(math.nan, math.nan, math.nan, 0)
-    points = []
-    for column in np.stack([y for _, y in each]).T:
-        known = column[np.isfinite(column)].tolist()
-        points.append((t_interval(known) if known else nowhere)[:3])
-    return Curve(each[0][0], *np.array(points).T)
-
-
-def _note(groups: Mapping[str, Sequence[Record]], shows: str) -> str:
-    """Say what the runs of a row were made with, which are missing and which diverged."""
-    records = [r for group in groups.values() for r in group]
-    if not records:
-        return NOT_RUN
-    p = records[0]["parameters"]
-    setting = (
-        f"profile {p['profile']} · {p['stream']} · p (alpha) = {p['alpha']:.2f} · "
-        f"{p['ways']}-way {p['shots']}-shot · {p['steps']:,} steps · {p['width']} channels · "
-        f"{seeds_named(records, lambda r: r['parameters']['learner'])} · "
-        f"{shows or intervals(records)}"
-    )
-    return "\n".join([setting, *lacking(groups)])
+def mean_curve(group: Iterable[Record], values: Values) -> Curve:
+    """Average a curve over finished runs, each number over those that have it."""
+    (x, *_), each = zip(*map(values, finished(group)), strict=True)
+    points = np.full((len(x), 3), math.nan)
+    for i, column in enumerate(np.array(each).T):
+        if len(known := column[np.isfinite(column)]):
+            points[i] = t_interval(known)[:3]
+    return Curve(x, *points.T)

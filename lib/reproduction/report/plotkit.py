@@ -17,6 +17,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import offset_copy
 
 from wheretolearn.rules import METHODS as METHODS_OF_THE_LIBRARY
 
@@ -127,16 +128,18 @@ def direct_labels(ax: Axes, ends: Iterable[tuple[str, float, float, Any]]) -> No
     top = high + gap
     for i in reversed(range(len(ends))):  # those that were moved out at the top, back
         top = places[i] = min(places[i], top - gap)
-    for (name, x, _, colour), y in zip(ends, places, strict=True):
+    beside = offset_copy(ax.transData, ax.get_figure(root=True), x=10, units="points")
+    for (name, x, end, colour), y in zip(ends, places, strict=True):
         ax.annotate(
             name,
+            (x, end),
             (x, y),
-            (3, 0),
-            textcoords="offset points",
+            textcoords=beside,
             color=colour,
             fontsize=SMALL,
             va="center",
             annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.5, "relpos": (0, 0.5)},
         )
 
 
