@@ -24,7 +24,7 @@ from myst_parser.parsers.mdit import create_md_parser
 from reproduction.bench import cost, report
 from reproduction.bench.result import Result
 from reproduction.claims import finding as finding_
-from reproduction.claims import ledger
+from reproduction.claims import ledger, words
 from reproduction.claims.claim import left_out
 from reproduction.plan import study
 from reproduction.report import figure1 as figures
@@ -152,7 +152,8 @@ def entry_about(hostile: str) -> ledger.Entry:
     evidence = pd.DataFrame([line | {"needed": "above 0", "holds": True}])
     verdict = f"supported ({'; '.join(left_out(lost))})"
     found = finding_.Finding("3. so", verdict, evidence)
-    return ledger.Entry(ledger.claims()[0], found, verdict, None, None, 1)
+    beside = words.Answers("undecided", "–", "not run yet")
+    return ledger.Entry(ledger.claims()[0], found, verdict, None, None, 1, beside)
 
 
 def benchmark(hostile: str) -> Result:

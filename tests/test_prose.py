@@ -318,16 +318,6 @@ def papers() -> list[float]:
     return [gains[5], gains[15], round(at_25, 1), round(best, 1)]
 
 
-def mixed() -> list[float]:
-    """The gains with ConvNet-4 in Tables 1 and 2, at home and on CUB, over another paper's MAML."""
-    found = []
-    for file, key in (("table1.csv", "network"), ("table2.csv", "dataset")):
-        accuracy = pd.read_csv(PAPER / file).set_index([key, "shots", "method"])["accuracy"]
-        there = "ConvNet-4" if key == "network" else "CUB"
-        found.append(round(accuracy[there, 5, "sparse-MAML"] - accuracy[there, 5, "MAML"], 1))
-    return found
-
-
 # --- sentences
 
 PHOTO = [FIG2 + end for end in ("", "-rate0.01", "-width8", "-width16", "-steps10")]

@@ -8,8 +8,8 @@ import pytest
 
 from reproduction.claims import ledger, readme
 from reproduction.plan import study
+from reproduction.report.trained_long import outcomes
 from reproduction.runs import records
-from synthetic import made_up_record
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,12 +26,12 @@ def found():
     return ledger.entries(ROOT / "results")
 
 
-def test_readme_is_what_the_records_say(found, study_records):
+def test_readme_is_what_the_records_say(found):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    of_figure2 = records.load(ROOT / "results", study.experiments("study", study.FIG2))
-    of_table1 = records.load(ROOT / "results", study.experiments("study", study.TABLE1))
-    made = readme.fill(text, found, study_records, of_figure2, of_table1)
+    long_runs = records.load(ROOT / "results", study.experiments("study", "trained_long"))
+    made = readme.fill(text, found, outcomes(long_runs)[0])
     assert made == text, "run: python -m reproduction.claims.readme"
+    assert len(text.splitlines()) < 90
 
 
 def test_ledger_is_what_the_records_say(found, tmp_path):
@@ -62,39 +62,9 @@ def test_a_picture_of_other_numbers_is_seen(study_records, tmp_path, changed):
         assert readme.digest(study_records, tmp_path / "paper") != before
 
 
-def test_the_footnote_compares_with_noise(study_records):
-    """From 25 % both problems end below noise; only Omniglot ends above it from 0 %."""
-    text = readme.beside_noise(study_records)
-    omniglot, photographs = text.split("; on miniImageNet ")
-    assert "on Omniglot above it from 0 %, below it from 25, 50, 75, 80 and 100 %" in omniglot
-    assert photographs.startswith("above it from nowhere, below it from 0, 20, 25, 50, 75, 80 and")
-    assert readme.beside_noise([]) == ""
-    assert text in readme.results([], study_records)
-
-
-def test_what_training_adds_is_said():
-    runs = []
-    for name, updates, gain in (
-        ("convnet4-5shot-maml", 600, 0.04),
-        ("convnet4-1shot-maml", 600, 0.01),
-        ("longer-5shot-maml", 3000, 0.1),
-    ):
-        for seed in (0, 1):
-            run = made_up_record(name, seed)
-            run["parameters"] = {"updates": updates}
-            run["curves"]["val_accuracy"] = [0.3, 0.3 + gain]
-            runs.append(run)
-    text = readme.what_training_adds(runs)
-    assert text.startswith("600 updates")
-    assert "add 4.0 [4.0, 4.0] points to its validation accuracy with 5 shots and 1.0 [" in text
-    assert "for 3,000 updates, which add 10.0 [" in text
-    assert text in readme.results([], [], (), runs)
-    assert readme.what_training_adds(runs[:-1]) == ""
-
-
 def test_a_readme_without_markers_is_refused():
     with pytest.raises(ValueError, match="markers"):
-        readme.fill("nothing", [], [])
+        readme.fill("nothing", [], outcomes([])[0])
 
 
 @pytest.mark.parametrize("page", ["README.md", "book/method.md"])

@@ -154,6 +154,11 @@ def any_of(*rules: Decides) -> Decides:
     return lambda lines: any(rule(lines) for rule in rules)
 
 
+def by_its_test(records: Sequence[Record], earned: bool) -> str:
+    """Say that noise earns nothing where the test is against noise already."""
+    return "yes" if earned else "no"
+
+
 def never(lines: Sequence[Line]) -> bool:
     """Nothing earns this verdict."""
     return False
@@ -229,6 +234,11 @@ class Claim:
     """What a run must have been asked besides being made, in words."""
     beside: Collection[str] = ()
     """Experiments that only lines need that decide nothing."""
+    baseline: str = ""
+    """Of a claim about accuracy: the experiment that must have learned for it to be decided."""
+    noise: Callable[[Sequence[Record], bool], str] = field(default=lambda records, earned: "–")
+    """Whether the outcome beats what noise would make: yes, in part, no, or – where no null of
+    noise was run; given the records and whether the claim is supported at all."""
     notes: Callable[[Sequence[Record]], list[str]] = field(default=lambda counted: [])
     """What a verdict says of the runs that it rests on."""
 

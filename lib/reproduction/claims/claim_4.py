@@ -127,6 +127,7 @@ def robustness(planned: Sequence[Experiment]) -> Claim:
         ),
         "mean gain over all settings",  # the paper's figure cuts MAML off where it collapses
         together=True,
+        baseline=names["maml", base],
     )
 
 

@@ -51,6 +51,7 @@ def _longer_loops(longer: bool = False) -> Claim:
         late=AFTER if longer else "",
         together=True,
         answer="tested with more steps",
+        baseline=f"{of}-5shot-maml",
     )
 
 
@@ -67,6 +68,7 @@ def _pattern_and_density() -> Claim:
         Verdict("it holds", every(), "never", never),
         against("training under the learned masks as they are", own),
         "own masks − shuffled within tensors",
+        baseline=shuffled,
     )
 
 
@@ -93,6 +95,7 @@ def _features_move_less(longer: bool = False) -> Claim:
         "CKA × 100",
         late=AFTER if longer else "",
         answer="with features compared",
+        baseline=maml,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,9 @@ from scipy import stats
 
 from ..plan import few_shot, study
 from ..report.curves import LAYERS
+from ..report.noise import beside_noise
 from ..runs.experiment import Experiment
+from ..runs.records import Record
 from .claim import (
     Claim,
     Diverged,
@@ -22,6 +24,7 @@ from .claim import (
     above,
     all_of,
     below,
+    by_its_test,
     difference,
     every,
     none_below,
@@ -82,7 +85,14 @@ def emergence(data: str, problem: str) -> Claim:
         "ratio",
         _published_spread,
         together=True,
+        noise=_above_noise,
     )
+
+
+def _above_noise(records: Sequence[Record], _: bool) -> str:
+    """Say from how many starts more weights freeze than under gradients of pure noise."""
+    above = [b.side == "above it" for b in beside_noise(records).values()]
+    return "yes" if all(above) else "in part" if any(above) else "no"
 
 
 def _slowing(curve: np.ndarray) -> float:
@@ -129,6 +139,7 @@ def layer_order(data: str, problem: str) -> Claim:
         Diverged(),
         "layer1 − output",
         paper=_first_to_last,
+        noise=by_its_test,
     )
 
 
@@ -180,6 +191,7 @@ def accuracy_gain(data: str, problem: str) -> Claim:
         Diverged(),
         "mean over levels − MAML",
         paper=_gain_over_levels,
+        baseline=maml,
     )
 
 

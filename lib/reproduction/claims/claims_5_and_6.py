@@ -79,6 +79,7 @@ def convnet4_order(longer: bool = False) -> Claim:
         f"{of}-5shot: sparse-maml − maml",
         paper=_like_for_like,
         late=AFTER if longer else "",
+        baseline=f"{of}-5shot-maml",
     )
 
 
@@ -111,6 +112,7 @@ def _resnet12_best() -> Claim:
         against("sparse-ReLU-MAML", "-sparse-relu-maml"),
         "resnet12-5shot: sparse-relu-maml − maml",
         paper=_of_resnet12("sparse-ReLU-MAML", "MAML"),
+        baseline="resnet12-5shot-maml",
     )
 
 
@@ -139,6 +141,7 @@ def _resnet12_masks() -> Claim:
         "resnet12-5shot: sparse-maml − anil",
         paper=_of_resnet12("sparse-MAML", "ANIL"),
         late="stated when its runs were known",
+        baseline="resnet12-5shot-anil",
     )
 
 
@@ -178,6 +181,7 @@ def cross_domain(longer: bool = False) -> Claim:
         late=AFTER if longer else "",
         together=True,
         answer="tested on CUB",
+        baseline=f"{of}-5shot-maml",
         beside={f"{of}-1shot-{method}" for method in ("sparse-maml", "maml")},
     )
 

@@ -10,7 +10,10 @@ import pandas as pd
 
 from ..plan import few_shot, study
 from ..report.curves import LAYERS
+from ..report.frame import numbers, over_seeds
+from ..report.sparsity_profiles import noise_rates
 from ..runs.experiment import Experiment
+from ..runs.records import Record
 from ..runs.statistics import Interval
 from .claim import (
     SHOWN,
@@ -22,6 +25,7 @@ from .claim import (
     above,
     against,
     below,
+    by_its_test,
     every,
     without,
 )
@@ -60,7 +64,16 @@ def _relu_sparsity() -> Claim:
         against("sparse-ReLU-MAML", name),
         "final share of rates at zero",
         "%",
+        noise=lambda records, _: _more_than_noise(records, name),
     )
+
+
+def _more_than_noise(records: Sequence[Record], name: str) -> str:
+    """Say whether more rates become zero than under gradients of pure noise."""
+    share = over_seeds(numbers(records, "sparsity"))
+    e = study.find_few_shot("study", name)
+    null = noise_rates(e.inner_rate, e.updates, e.rule_rate).zero.mean[-1]
+    return "yes" if share is not None and share.low > null else "no"
 
 
 def by_problem(planned: Sequence[Experiment]) -> Claim:
@@ -112,6 +125,7 @@ def by_problem(planned: Sequence[Experiment]) -> Claim:
         against("sparse-MAML on any of the problems", ""),
         "p by permutation",
         "p",
+        noise=by_its_test,
     )
 
 

@@ -32,6 +32,7 @@ from . import (
 )
 from .claim import Claim
 from .finding import NOTHING, TOO_FEW, Finding, verdicts
+from .words import ICONS, Answers, answers
 
 FILES = (
     claims_1_to_3,
@@ -57,6 +58,8 @@ class Entry(NamedTuple):
     paper: float | None
     done: int
     """Planned runs that have a record."""
+    answers: Answers
+    """The word that is shown first, and what stands beside it."""
 
 
 def claims() -> list[Claim]:
@@ -105,7 +108,8 @@ def entry(claim: Claim, records: Sequence[Record], published: Path) -> Entry:
     if lines and headline is None:
         raise ValueError(f"claim {claim.number}: its test has no statistic {claim.headline!r}")
     paper = claim.paper(published) if claim.paper else None
-    return Entry(claim, finding, verdict, headline, paper, len(made))
+    beside = answers(claim, finding, headline, paper, of_plan)
+    return Entry(claim, finding, verdict, headline, paper, len(made), beside)
 
 
 def as_data(found: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -117,6 +121,9 @@ def as_data(found: Sequence[Entry]) -> list[dict[str, Any]]:
             "problem": e.claim.problem,
             "setting": setting(e.claim.runs),
             "verdict": e.verdict,
+            "word": e.answers.word,
+            "beats noise": e.answers.beats_noise,
+            "could be seen": e.answers.could_be_seen,
             "headline": e.claim.headline,
             "unit": e.claim.unit,
             "paper": _plain(e.paper),
@@ -147,19 +154,11 @@ def overview(found: Sequence[Entry], link: str = "{}.html") -> str:
         name = inline(f"{e.claim.number}. {e.claim.says}")
         linked = Markdown(f"[{name}]({link.format(e.claim.page)})")
         paper = "–" if e.paper is None else f"{e.paper:.2f}"
-        rows.append((linked, e.claim.problem, e.verdict, shown(e), paper))
-    header = ("claim", "tested on", "verdict", "estimate [95 % interval]", "paper")
-    return table(header, rows)
-
-
-def beforehand(found: Sequence[Entry]) -> str:
-    """Say which tests were not fixed before anything was known that they are about."""
-    late: dict[str, list[str]] = {}
-    for e in found:
-        if e.claim.late:
-            late.setdefault(e.claim.late, []).append(f"*{e.claim.number}*")
-    but = "; ".join(f"{', '.join(claims)} ({when})" for when, claims in late.items())
-    return f"Tests were fixed beforehand, but for {but}." if but else "Tests were fixed beforehand."
+        word = f"{ICONS[e.answers.word]} {e.answers.word}"
+        rows.append((linked, e.claim.problem, word, *e.answers[1:], shown(e), paper, e.verdict))
+    header = ("claim", "tested on", "word", "beats noise?", "could it be seen?")
+    estimate = ("estimate [95 % interval]", "paper", "verdict of the test")
+    return table((*header, *estimate), rows)
 
 
 def settings(found: Sequence[Entry]) -> str:

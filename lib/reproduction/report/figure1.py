@@ -20,6 +20,7 @@ from reproduction.report.naming import stamp
 from reproduction.report.noise import noise_curve
 from reproduction.report.plotkit import (
     band,
+    direct_labels,
     legend_above,
     line,
     nothing,
@@ -192,14 +193,15 @@ def draw_fig1(*rows: Fig1) -> Figure:
 
 
 def _lines(ax: Axes, curves: dict, palette: str, label: str, x_label: str) -> None:
-    for colour, (key, c) in zip(
-        sns.color_palette(palette, len(curves)), curves.items(), strict=True
-    ):
+    colours = sns.color_palette(palette, len(curves))
+    ends = []
+    for colour, (key, c) in zip(colours, curves.items(), strict=True):
         marker = "." if len(c.x) < 8 else None
         band(ax, *c, color=colour, label=label.format(key), marker=marker)
+        ends.append((label.format(key), float(c.x[-1]), float(c.mean[-1]), colour))
     ax.set(ylim=(-2, 102), xlabel=x_label, ylabel="sparsity (%)")
     if curves:
-        legend_above(ax, ax)
+        direct_labels(ax, ends)
     else:
         nothing(ax, "no finished run")
 
