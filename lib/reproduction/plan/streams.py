@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from wheretolearn.continual.methods import LEARNERS, RANDOM, Settings, settings
+from wheretolearn.continual.methods import LEARNERS, OPEN, RANDOM, Settings, settings
 from wheretolearn.continual.osaka.methods import LEARNERS as LEARNERS_OF_OSAKA
 
 from ..runs.osaka import OsakaExperiment
@@ -167,19 +167,21 @@ def _named(stream: str, learner: str, **changes: Any) -> ContinualExperiment:
     return ContinualExperiment(**own | {"stream": stream, "learner": learner} | changes)
 
 
-SEARCHED_FOR_ANOTHER = {"la-maml-random": "sparse-la-maml"}
-"""Learners that take what the search chose for another one."""
+SEARCHED_FOR_ANOTHER = {
+    "la-maml-random": ("sparse-la-maml", RANDOM),
+    "la-maml-open": ("sparse-la-maml", OPEN),
+}
+"""Learners that take what the search chose for another one, and what they change of it."""
 
 
 def chosen_for(learner: str) -> str:
     """Return the learner whose search a tuned learner's settings come from."""
-    return SEARCHED_FOR_ANOTHER.get(learner, learner)
+    return SEARCHED_FOR_ANOTHER.get(learner, (learner, {}))[0]
 
 
 def _chosen(learner: str, stream: str) -> Settings:
-    searched = chosen_for(learner)
-    line = grid(searched, stream)[CHOSEN.get(f"{stream}-{searched}", 0)]
-    return line | RANDOM if learner in SEARCHED_FOR_ANOTHER else line
+    searched, fixed = SEARCHED_FOR_ANOTHER.get(learner, (learner, {}))
+    return grid(searched, stream)[CHOSEN.get(f"{stream}-{searched}", 0)] | fixed
 
 
 def la_maml(profile: str = "study") -> list[ContinualExperiment]:
@@ -285,6 +287,7 @@ OSAKA_LEARNERS = (
     "anil",
     "sparse-maml",
     "c-maml",
+    "c-maml-zero",
     "c-maml-pre",
     "c-maml-um",
     "c-maml-pap",
@@ -310,6 +313,7 @@ def osaka(profile: str = "study", ways: int = 5, **changes: Any) -> list[OsakaEx
         ).replace(**changes)
         for learner in OSAKA_LEARNERS
         for alpha in ALPHAS
+        if (learner, alpha) != ("c-maml-zero", 0.90)  # c-maml itself
     ]
 
 

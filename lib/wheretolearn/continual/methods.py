@@ -76,6 +76,9 @@ def _la_maml(method: str) -> Callable[..., Learner]:
 RANDOM: Settings = {"rule_rate": 0.0, "init_sparsity": 0.5}
 """What turns a learned mask into one that is drawn, half open, and stays."""
 
+OPEN: Settings = {"rule_rate": 0.0, "init_sparsity": 0.0}
+"""What leaves every gate of a mask open: C-MAML with the mask's own rate."""
+
 _ONLINE = _on({"rate": 0.0003}, {"rate": 0.003}, {"rate": 0.003})
 _REPLAY = {"rotations": {"rate": 0.1, "glances": 5}}
 _FISHER = {"fisher": "mean", "fisher_samples": 10}
@@ -109,6 +112,7 @@ _LA_MAML = _on(  # also where a search for the learners that are not published b
 )
 _PLAIN = {s: v | {"outer_rate": v["inner_rate"]} for s, v in _LA_MAML.items()}
 _RANDOM = {s: v | RANDOM for s, v in _LA_MAML.items()}
+_OPEN = {s: v | OPEN for s, v in _LA_MAML.items()}
 
 _RATES = {"rates": True}
 _NEW = {"rates": True, "published": False}
@@ -130,6 +134,7 @@ LEARNERS: dict[str, Method] = {
     "sparse-la-maml": Method(_MASKED, "sparse-La-MAML, masked step", 0, "o", _LA_MAML, **_NEW),
     "sparse-la-maml-plain": Method(_MASKED, "sparse-La-MAML, plain step", 4, "d", _PLAIN, **_NEW),
     "la-maml-random": Method(_MASKED, "random mask, never learned", 7, "x", _RANDOM, **_NEW),
+    "la-maml-open": Method(_MASKED, "every gate open, never learned", 8, "+", _OPEN, **_NEW),
 }
 """All learners; a learner of one's own is one more line.  The learning rates of online SGD, EWC and
 GEM are for single samples, as in the script that they come from."""

@@ -17,6 +17,7 @@ learner                    what it does
 ``c-maml-pre-um``          ``c-maml-um``, pretrained
 ``c-maml-pre-um-pap``      ``c-maml-um-pap``, pretrained
 ``c-maml-pap``             ``sparse-c-maml`` with rates that may be negative, never cut off
+``c-maml-zero``            ``c-maml`` that learns from every loss: its threshold is 0
 ``sparse-c-maml``          ``c-maml`` with a learned rate for each tensor, which can be zero
 ``sparse-c-maml-gates``    ``sparse-c-maml`` with a learned gate for each tensor, open or shut
 ``sparse-c-maml-weights``  ``sparse-c-maml`` with a learned gate for each weight
@@ -111,6 +112,7 @@ _C_MAML = _at(
     _inner(0.001, 0.5, 4, margin=1.0, threshold=0.0),
     _inner(0.01, 0.001, 4, margin=0.5, threshold=3.0),
 )
+_ZERO = {a: s | {"threshold": 0.0} for a, s in _C_MAML.items()}
 _ALWAYS = _at(_inner(0.0005, 0.001, 2), _inner(0.0001, 0.1, 1))
 _PRE = _at(_inner(0.001, 0.01, 16) | _pre(4, 10), _inner(0.0001, 0.005, 4) | _pre(2, 5))
 _UM = _at(
@@ -141,6 +143,7 @@ LEARNERS: dict[str, Method] = {  # make, colour, line, settings for 5 and 10 cla
     "anil": Method(Adapter, 4, "--", {}, _ANIL, "meta", scope="head"),
     "sparse-maml": Method(Adapter, 0, "-", _SPARSE_MAML, {}, "meta", "relu"),
     "c-maml": Method(CMAML, 2, "--", _C_MAML, {}, gate="linear"),
+    "c-maml-zero": Method(CMAML, 8, "-.", _ZERO, {}, gate="linear"),
     "c-maml-always": Method(CMAML, 6, "--", {}, _ALWAYS, gate="linear"),
     "c-maml-pre": Method(CMAML, 5, "--", {}, _PRE, "meta", "linear"),
     "c-maml-um": Method(CMAML, 7, "--", {}, _UM, gate="linear"),
