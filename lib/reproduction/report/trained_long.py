@@ -6,23 +6,20 @@ were committed before the first of these runs.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
+import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
-
-from reproduction.report.frame import by_experiment, finished
-from reproduction.report.plotkit import set_theme
 
 from ..plan import study
 from ..runs.records import Record
 from ..runs.statistics import Interval, t_interval
+from .frame import by_experiment, by_seed, finished, frame
 from .markdown import bounds, number, table
+from .plotkit import METHODS, direct_labels, panels
 
 LEARNED = 10.0
 """Percentage points of validation accuracy that meta-training must have added to the baseline."""
@@ -56,13 +53,12 @@ class Gate(NamedTuple):
 
 def gate(runs: Iterable[Record]) -> Gate | None:
     """Return the gate of an experiment from its finished runs, None if there is none."""
-    gained, late = [], []
+    gains = []
     for r in finished(runs):
-        updates, accuracy = r["curves"]["update"], r["curves"]["val_accuracy"]
+        updates, accuracy = r["curves"]["update"], np.array(r["curves"]["val_accuracy"])
         before = max(i for i, u in enumerate(updates) if 3 * u <= 2 * r["parameters"]["updates"])
-        gained.append(100 * (accuracy[-1] - accuracy[0]))
-        late.append(100 * (accuracy[-1] - accuracy[before]))
-    return Gate(float(np.mean(gained)), float(np.mean(late))) if gained else None
+        gains.append(100 * (accuracy[-1] - accuracy[[0, before]]))
+    return Gate(*(float(np.mean(g)) for g in zip(*gains, strict=True))) if gains else None
 
 
 def word(gain: Interval, paper: float | None = None) -> str:
@@ -76,21 +72,8 @@ def word(gain: Interval, paper: float | None = None) -> str:
 def holm(p: Sequence[float], level: float = LEVEL) -> list[bool]:
     """Return which of a family of hypotheses are rejected by Holm's step-down procedure."""
     order = np.argsort(p, kind="stable")
-    limits = level / np.arange(len(p), 0, -1)
-    passed = np.minimum.accumulate(np.asarray(p, float)[order] <= limits)
-    rejected = np.empty(len(p), bool)
-    rejected[order] = passed
-    return rejected.tolist()
-
-
-def accuracy(r: Record) -> float:
-    """Return the test accuracy in percent, that of chance for a run that diverged."""
-    return 100 * r["final"]["test_accuracy"]["mean"] if r["status"] == "finished" else CHANCE
-
-
-def _answer(r: Record, probe: str) -> float:
-    mean = r["final"].get("probes", {}).get(probe, {}).get("mean")
-    return math.nan if mean is None else 100 * mean
+    passed = np.minimum.accumulate(np.asarray(p)[order] <= level / np.arange(len(p), 0, -1))
+    return passed[np.argsort(order)].tolist()
 
 
 class Contrast(NamedTuple):
@@ -101,8 +84,9 @@ class Contrast(NamedTuple):
     a: str
     b: str
     """Names of experiments; the second is the baseline, whose gate counts."""
-    value: Callable[[Record], float] = accuracy
-    """What is compared, percent; NaN leaves a pair out."""
+    metric: str = "test_accuracy"
+    less: str | None = None
+    """A metric that is subtracted from the other one first."""
     paper: float | None = None
     """The paper's difference under equal conditions, points."""
 
@@ -115,51 +99,28 @@ def _at(method: str) -> str:
 
 
 _SPARSE, _MAML = "k15-5shot-sparse-maml", "k15-5shot-maml"
+_ONE_SHOT = ("k15-1shot-sparse-maml", "k15-1shot-maml")
+_OWN_SPARSE, _OWN_MAML, _OWN_BOIL = map(_at, ("sparse-maml", "maml", "boil"))
+_MORE_STEPS = "what MAML loses from K to 10 K steps − what sparse-MAML loses"
+_CKA = "similarity of features before and after, sparse-MAML − MAML (CKA × 100)"
 
 FAMILY = (
     Contrast("primary", "sparse-MAML − MAML, both at rate 0.1", _SPARSE, _MAML, paper=1.7),
     Contrast(
-        "secondary",
-        "sparse-MAML − MAML, each at its own rate",
-        _at("sparse-maml"),
-        _at("maml"),
-        paper=2.8,
+        "secondary", "sparse-MAML − MAML, each at its own rate", _OWN_SPARSE, _OWN_MAML, paper=2.8
     ),
-    Contrast("5a", "sparse-MAML − BOIL, own rates", _at("sparse-maml"), _at("boil")),
-    Contrast("5a", "BOIL − MAML, own rates", _at("boil"), _at("maml")),
+    Contrast("5a", "sparse-MAML − BOIL, own rates", _OWN_SPARSE, _OWN_BOIL),
+    Contrast("5a", "BOIL − MAML, own rates", _OWN_BOIL, _OWN_MAML),
     Contrast("5a", "MAML − ANIL, both at rate 0.1", _MAML, "k15-5shot-anil"),
-    Contrast(
-        "5a",
-        "sparse-MAML − MAML, 1 shot, both at rate 0.1",
-        "k15-1shot-sparse-maml",
-        "k15-1shot-maml",
-    ),
-    Contrast("6", "gain on CUB", _SPARSE, _MAML, lambda r: _answer(r, "on:cub")),
-    Contrast("6", "gain on Cars", _SPARSE, _MAML, lambda r: _answer(r, "on:cars")),
-    Contrast(
-        "6",
-        "gain on CUB − gain on miniImageNet",
-        _SPARSE,
-        _MAML,
-        lambda r: _answer(r, "on:cub") - accuracy(r),
-    ),
-    Contrast(
-        "11",
-        "what MAML loses from K to 10 K steps − what sparse-MAML loses",
-        _SPARSE,
-        _MAML,
-        lambda r: _answer(r, "steps/150") - _answer(r, "steps/15"),
-    ),
+    Contrast("5a", "sparse-MAML − MAML, 1 shot, both at rate 0.1", *_ONE_SHOT),
+    Contrast("6", "gain on CUB", _SPARSE, _MAML, "on:cub"),
+    Contrast("6", "gain on Cars", _SPARSE, _MAML, "on:cars"),
+    Contrast("6", "gain on CUB − gain on miniImageNet", _SPARSE, _MAML, "on:cub", "test_accuracy"),
+    Contrast("11", _MORE_STEPS, _SPARSE, _MAML, "steps/150", "steps/15"),
     Contrast(
         "12a", "learned masks − the same shuffled and kept", _SPARSE, f"{_SPARSE}-shuffled-masks"
     ),
-    Contrast(
-        "12b",
-        "similarity of features before and after, sparse-MAML − MAML (CKA × 100)",
-        _SPARSE,
-        _MAML,
-        lambda r: _answer(r, "movement/layer4"),
-    ),
+    Contrast("12b", _CKA, _SPARSE, _MAML, "movement/layer4"),
 )
 """The claims about accuracy that long runs decide; Holm's correction is over all of them."""
 
@@ -178,74 +139,62 @@ class Outcome(NamedTuple):
     holds_after_holm: bool = False
 
 
-def outcomes(records: Iterable[Record]) -> list[Outcome]:
+def outcomes(records: Sequence[Record]) -> list[Outcome]:
     """Decide every contrast of :data:`FAMILY`."""
-    groups = by_experiment(records)
-    found = []
-    for c in FAMILY:
-        a, b = ({r["seed"]: c.value(r) for r in groups.get(name, [])} for name in (c.a, c.b))
-        pairs = [a[s] - b[s] for s in sorted(a.keys() & b.keys())]
-        d = [x for x in pairs if math.isfinite(x)]
-        opened = gate(groups.get(c.b, []))
-        if len(d) < 2 or opened is None:
-            found.append(Outcome(c, None, 1.0, opened, TOO_FEW))
-            continue
-        gain = t_interval(d)
-        p = float(stats.ttest_1samp(d, 0).pvalue) if np.ptp(d) else float(not d[0])
-        verdict = word(gain, c.paper) if opened.open else SHUT
-        found.append(Outcome(c, gain, p, opened, verdict))
-    survives = holm([o.p for o in found])
-    return [o._replace(holds_after_holm=s) for o, s in zip(found, survives, strict=True)]
+    groups, numbers = by_experiment(records), frame(records, {"test_accuracy": CHANCE})
+
+    def value(experiment: str, c: Contrast) -> pd.Series:
+        values = by_seed(numbers, experiment, c.metric)
+        return values - by_seed(numbers, experiment, c.less) if c.less else values
+
+    def decide(c: Contrast) -> Outcome:
+        gains = (value(c.a, c) - value(c.b, c)).dropna().tolist()
+        learned = gate(groups.get(c.b, []))
+        if len(gains) < 2 or learned is None:
+            return Outcome(c, None, 1.0, learned, TOO_FEW)
+        gain = t_interval(gains)
+        p = stats.ttest_1samp(gains, 0).pvalue if np.ptp(gains) else not gains[0]
+        return Outcome(c, gain, float(p), learned, word(gain, c.paper) if learned.open else SHUT)
+
+    decided = [decide(c) for c in FAMILY]
+    survives = holm([o.p for o in decided])
+    return [o._replace(holds_after_holm=s) for o, s in zip(decided, survives, strict=True)]
 
 
-def outcome_table(records: Iterable[Record]) -> str:
+def outcome_table(records: Sequence[Record]) -> str:
     """Return the family as a Markdown table: gain, the paper's, gate, Holm, word."""
     header = ("claim", "difference", "here", "paper", "seeds", "gate of the baseline", "word")
     rows = []
-    for o in outcomes(records):
-        g, c = o.gate, o.contrast
-        rows.append(
-            (
-                c.number,
-                c.says,
-                bounds(*o.gain[:3]) + ("" if o.holds_after_holm else "°") if o.gain else "–",
-                f"+{c.paper:g}" if c.paper is not None else "–",
-                str(o.gain.n) if o.gain else "–",
-                f"{number(g.gained)} gained, {number(g.late)} late" if g else "–",
-                o.word,
-            )
-        )
+    for c, gain, _, learned, verdict, holds in outcomes(records):
+        here = bounds(*gain[:3]) + ("" if holds else "°") if gain else "–"
+        paper = f"+{c.paper:g}" if c.paper is not None else "–"
+        state = "{} gained, {} late".format(*map(number, learned)) if learned else "–"
+        rows.append((c.number, c.says, here, paper, str(gain.n) if gain else "–", state, verdict))
     return table(header, rows)
 
 
-def gate_table(records: Iterable[Record]) -> str:
+def gate_table(records: Sequence[Record]) -> str:
     """Return the gate of each experiment as a Markdown table."""
     rows = []
     for name, runs in by_experiment(records).items():
-        g = gate(runs)
-        if g is not None:
-            length = str(runs[0]["parameters"]["updates"])
-            state = "open" if g.open else "shut"
-            rows.append((name, length, str(len(runs)), number(g.gained), number(g.late), state))
+        if learned := gate(runs):
+            length, state = runs[0]["parameters"]["updates"], "open" if learned.open else "shut"
+            rows.append((name, f"{length}", f"{len(runs)}", *map(number, learned), state))
     return table(("runs", "updates", "seeds", "gained", "late", "gate"), rows)
 
 
 def draw_learning(records: Sequence[Record]) -> Figure:
     """Draw validation accuracy over training for the runs of the primary contrast."""
-    set_theme()
-    figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
-    groups = by_experiment(records)
-    for colour, (name, label) in zip(
-        sns.color_palette("deep"), {_MAML: "MAML", _SPARSE: "sparse-MAML"}.items(), strict=False
-    ):
-        runs = finished(groups.get(name, []))
-        for r in runs:
-            accuracies = [100 * v for v in r["curves"]["val_accuracy"]]
-            axes.plot(r["curves"]["update"], accuracies, color=colour, lw=0.8, alpha=0.5)
-        if runs:
-            end = np.mean([100 * r["curves"]["val_accuracy"][-1] for r in runs])
-            x = runs[0]["curves"]["update"][-1]
-            axes.annotate(label, (x, end), (6, 0), textcoords="offset points", color=colour)
-    axes.set(xlabel="meta-updates", ylabel="validation accuracy (%)")
-    plt.close(figure)  # the caller shows it, once
+    figure, (part,) = panels(["A line for each seed"], 3.4)
+    ax, groups, ends = part.subplots(), by_experiment(finished(records)), []
+    for name, look in {_MAML: METHODS["maml"], _SPARSE: METHODS["sparse-maml"]}.items():
+        curves = [r["curves"] for r in groups.get(name, [])]
+        for c in curves:
+            accuracy = 100 * np.array(c["val_accuracy"])
+            ax.plot(c["update"], accuracy, color=look.rgb, lw=0.8, alpha=0.5)
+        if curves:
+            end = 100 * np.mean([c["val_accuracy"][-1] for c in curves])
+            ends.append((look.name, curves[0]["update"][-1], end, look.rgb))
+    ax.set(xlabel="meta-updates", ylabel="validation accuracy (%)")
+    direct_labels(ax, ends)
     return figure
