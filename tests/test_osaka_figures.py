@@ -225,7 +225,7 @@ def test_some_were_run():
     ) in shown.replace("\n", " ")
     assert "× diverged, left out: anil (1 of 1), c-maml (1 of 3)" in shown
     note = shown[shown.index("not run yet: ") :]
-    assert "not run yet: online-sgd, online-adam, fine-tuning, maml, sparse-maml," in note
+    assert "not run yet: online-adam, online-sgd, fine-tuning, maml, sparse-maml," in note
     assert "not run yet at all: p = 0.90, 5-way" in note
     assert "diverged" in texts(figure)  # in the panel without a line
     figure.canvas.draw()
@@ -237,13 +237,14 @@ def test_all_were_run():
         for learner in OSAKA_LEARNERS
         for seed in (0, 1)
         for alpha in (0.98, 0.90)
+        if (learner, alpha) != ("c-maml-zero", 0.90)
     ]
     for draw in DRAW[:2]:
         figure = draw("The study", found, "study")
         assert len(figure.subfigs) == 2
         without, learns = drawn(figure).values()
         assert without[0].keys() == without[1].keys() == {*OSAKA_LEARNERS[:6]}
-        assert learns[0].keys() == learns[1].keys() == {*OSAKA_LEARNERS[6:]}
+        assert learns[0].keys() == learns[1].keys() | {"c-maml-zero"} == {*OSAKA_LEARNERS[6:]}
         notes = [t for t in texts(figure) if "not run yet" in t]
         assert len(notes) == 1
         assert "not run yet at all: p = 0.98, 10-way; p = 0.90, 10-way" in notes[0]

@@ -22,7 +22,7 @@ from wheretolearn.continual.osaka.methods import LEARNERS
 from wheretolearn.continual.osaka.metrics import AFTER, BEFORE, cumulative, unpack
 
 from ..plan import study
-from ..plan.streams import OSAKA, OSAKA_LEARNERS
+from ..plan.streams import OSAKA
 from ..runs.osaka import OsakaExperiment
 from ..runs.records import Record
 from ..runs.statistics import t_interval
@@ -76,17 +76,7 @@ class Runs(NamedTuple):
 Column = Mapping[str, Runs]
 """The learners of one setting."""
 
-_COLOURS = {"online-sgd": 1, "maml": 2, "c-maml": 2, "c-maml-pap": 3, "c-maml-um": 4} | {
-    "sparse-maml": 0,
-    "sparse-c-maml": 0,
-}
-_GREY = 7  # of the palette: learners that the text says little about
-LOOKS = Looks(
-    {
-        name: Look(name, _COLOURS.get(name, _GREY), line="-" if "sparse" in name else "--")
-        for name in OSAKA_LEARNERS
-    }
-)
+LOOKS = Looks({name: Look(name, m.colour, line=m.line) for name, m in LEARNERS.items()})
 """How learners are drawn, in order."""
 
 FREEZING = tuple(
@@ -145,7 +135,7 @@ def _tables(
     profile: str,
     *kinds: Cells,
     first: str = "learner",
-    learners: Iterable[str] = OSAKA_LEARNERS,
+    learners: Iterable[str] = LEARNERS,
     note: str = "",
 ) -> str:
     """Return for each setting a table of each kind; the first one names what was not run."""
@@ -173,19 +163,15 @@ def accuracy_tables(records: Sequence[Record], profile: str) -> str:
 
     def accuracy(runs: Runs, _: Column) -> Mapping[str, str]:
         sources = runs.records[0]["contexts"]["names"]
-        return {
-            "accuracy (%)": _percent(runs, "accuracy"),
-            **{f"{name} (%)": _percent(runs, "by_source", name) for name in sources},
-            "seeds": counted(runs.records),
-        }
+        cells = {f"{name} (%)": _percent(runs, "by_source", name) for name in sources}
+        return {"accuracy (%)": _percent(runs, "accuracy"), **cells, "seeds": counted(runs.records)}
 
     def work(runs: Runs, _: Column) -> Mapping[str, str]:
         shifts = "margin" in runs.experiment.chosen  # looks for them
+        names = {"precision (%)": "precision", "recall (%)": "recall", "F1 (%)": "f1"}
+        cells = {title: _percent(runs, name) if shifts else "–" for title, name in names.items()}
         images = [r["final"]["gradients"] / 1000 for r in runs.done]
-        return {
-            "precision (%)": _percent(runs, "precision") if shifts else "–",
-            "recall (%)": _percent(runs, "recall") if shifts else "–",
-            "F1 (%)": _percent(runs, "f1") if shifts else "–",
+        return cells | {
             "sparsity at the end (%)": _percent(runs, "sparsity"),
             "gradient images (thousands)": _mean(images, 1),
         }
@@ -199,10 +185,8 @@ def difference_tables(records: Sequence[Record], profile: str) -> str:
 
     def gains(runs: Runs, column: Column) -> Mapping[str, str]:
         others = [column[m] for m in COMPARED if m in column]
-        cells = {code(other.learner): _gain(runs, other) for other in others}
-        return {Markdown(f"it − {m}"): gain for m, gain in cells.items()} | {
-            "seeds": counted(runs.records)
-        }
+        cells = {Markdown(f"it − {code(o.learner)}"): _gain(runs, o) for o in others}
+        return cells | {"seeds": counted(runs.records)}
 
     return _tables(records, profile, gains, note="Percentage points.")
 
@@ -295,9 +279,6 @@ def _percent(runs: Runs, name: str, source: str = "") -> str:
 Values = Callable[[Record], tuple[np.ndarray, np.ndarray]]
 """Places along a stream, and a number at each."""
 
-Draw = Callable[[SubFigure, Setting, Column], None]
-"""Draws the row of a setting."""
-
 
 def draw_stream(title: str, records: Sequence[Record], profile: str) -> Figure:
     """Draw the accuracy over all steps so far, by learner."""
@@ -331,7 +312,7 @@ def _draw(
     title: str,
     records: Sequence[Record],
     profile: str,
-    row: Draw,
+    row: Callable[[SubFigure, Setting, Column], None],
     height: float,
     note: str,
     learners: Iterable[str] = (),
@@ -375,10 +356,10 @@ def _by_learner(
     """
     axes = part.subplots(1, 2)
     for learns, ax in enumerate(axes):
-        ends, shown = [], [m for m in column if learns_in_the_stream(m) == learns]
+        ends, shown = [], [m for m in column if (LEARNERS[m].make in (Online, Adapter)) != learns]
         ax.axhline(setting.chance, color=GREY, ls=":", lw=1)
         ax.set(ylim=(-2, 102), title=f"with{'' if learns else 'out'} meta-learning in the stream")
-        for learner in sorted(shown, key=lambda m: (m in _COLOURS, LOOKS[m].line == "--")):
+        for learner in sorted(shown, key=lambda m: (LOOKS[m].colour != 7, LOOKS[m].line != "-")):
             if done := column[learner].done:
                 c, look = mean_curve(done, values), LOOKS[learner]
                 band(ax, *c, ls=look.line, color=look.rgb, lw=1.4, label=look.name)
@@ -390,11 +371,6 @@ def _by_learner(
     return axes
 
 
-def learns_in_the_stream(learner: str) -> bool:
-    """Return whether a learner goes on with meta-learning in the stream."""
-    return LEARNERS[learner].make not in (Online, Adapter)
-
-
 def _over_time(part: SubFigure, _: Setting, column: Column) -> None:
     axes = part.subplots(2, 3)
     shown = [("frozen", m) for m in FREEZING] + [("rates", m) for m in RATES]
@@ -404,13 +380,13 @@ def _over_time(part: SubFigure, _: Setting, column: Column) -> None:
             ax.set_axis_off()
             continue
         runs = column[learner]
-        if not runs.done:
-            _empty(ax, [runs])
         for colour, (tensor, name) in zip(colours, TENSORS.items(), strict=True):
             if runs.done:
                 c = mean_curve(runs.done, partial(over_time, what=what, tensor=tensor))
                 style = "--" if tensor.endswith("bias") else "-"
                 ax.plot(c.x, c.mean, style, color=colour, lw=1.4, label=name)
+        if not runs.done:
+            _empty(ax, [runs])
         ax.set(xlabel="steps", title=learner, ylabel="mean rate")
         if what == "frozen":
             ax.set(ylim=(-2, 102), ylabel="sparsity (%)")

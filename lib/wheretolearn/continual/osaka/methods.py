@@ -61,7 +61,7 @@ class Method(NamedTuple):
     make: Callable[..., FastSlowLearner]
     """The learner in the stream."""
     colour: int
-    """Its place in the palette of the figures, where its title is its name."""
+    """Its place in the palette of the figures, where its title is its name; 7 is grey."""
     line: str
     """How its curve is drawn, as Matplotlib names it."""
     five_ways: dict[float, Settings]
@@ -136,24 +136,24 @@ _WEIGHTS = {a: s | {"rule_rate": 0.0075, "init_sparsity": 0.5} for a, s in _SPAR
 _ONE = {"gate": "mask", "each": "weight"}
 
 LEARNERS: dict[str, Method] = {  # make, colour, line, settings for 5 and 10 classes
-    "online-adam": Method(Online, 1, ":", {}, _ADAM),
-    "online-sgd": Method(Online, 7, ":", {}, _SGD),
-    "fine-tuning": Method(Online, 5, ":", {}, _TUNED, "supervised"),
+    "online-adam": Method(Online, 7, ":", {}, _ADAM),
+    "online-sgd": Method(Online, 1, ":", {}, _SGD),
+    "fine-tuning": Method(Online, 7, "-.", {}, _TUNED, "supervised"),
     "maml": Method(Adapter, 2, "--", _MAML_5, _MAML_10, "meta", "linear"),
-    "anil": Method(Adapter, 4, "--", {}, _ANIL, "meta", scope="head"),
+    "anil": Method(Adapter, 7, "--", {}, _ANIL, "meta", scope="head"),
     "sparse-maml": Method(Adapter, 0, "-", _SPARSE_MAML, {}, "meta", "relu"),
     "c-maml": Method(CMAML, 2, "--", _C_MAML, {}, gate="linear"),
     "c-maml-zero": Method(CMAML, 8, "-.", _ZERO, {}, gate="linear"),
     "c-maml-always": Method(CMAML, 6, "--", {}, _ALWAYS, gate="linear"),
-    "c-maml-pre": Method(CMAML, 5, "--", {}, _PRE, "meta", "linear"),
-    "c-maml-um": Method(CMAML, 7, "--", {}, _UM, gate="linear"),
+    "c-maml-pre": Method(CMAML, 7, ":", {}, _PRE, "meta", "linear"),
+    "c-maml-um": Method(CMAML, 4, "--", {}, _UM, gate="linear"),
     "c-maml-um-pap": Method(ProlongedCMAML, 8, "--", {}, _UM_PAP, gate="linear"),
     "c-maml-pre-um": Method(CMAML, 9, "--", {}, _PRE_UM, "meta", "linear"),
     "c-maml-pre-um-pap": Method(ProlongedCMAML, 6, "-.", {}, _PRE_UM_PAP, "meta", "linear"),
     "c-maml-pap": Method(ProlongedCMAML, 3, "--", _SPARSE, {}, gate="linear"),
     "sparse-c-maml": Method(ProlongedCMAML, 0, "-", _SPARSE, {}, gate="relu"),
-    "sparse-c-maml-gates": Method(ProlongedCMAML, 1, "-", _SPARSE, {}, gate="mask"),
-    "sparse-c-maml-weights": Method(ProlongedCMAML, 4, "-", _WEIGHTS, {}, **_ONE),
+    "sparse-c-maml-gates": Method(ProlongedCMAML, 7, "-.", _SPARSE, {}, gate="mask"),
+    "sparse-c-maml-weights": Method(ProlongedCMAML, 7, "--", _WEIGHTS, {}, **_ONE),
 }
 """All learners; a learner of one's own is one more line."""
 
