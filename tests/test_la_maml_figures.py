@@ -107,10 +107,11 @@ def test_results_by_hand():
     assert "replay, tuned" in missing(text)[0]
     assert rows["Sync", "published"][3] == "not run yet"
     assert all(r[5] == "not run yet" for r in found["Permutations"])
-    assert missing(text)[0][-3:] == [
+    assert missing(text)[0][-4:] == [
         "sparse-La-MAML, masked step, tuned",
         "sparse-La-MAML, plain step, tuned",
         "random mask, never learned, tuned",
+        "every gate open, never learned, tuned",
     ]
     assert "reported" not in shown.results_table(records, "study")
 
@@ -323,8 +324,9 @@ def test_compared_by_hand():
         "La-MAML, straight-through",
         "sparse-La-MAML, plain step",
         "random mask, never learned",
+        "every gate open, never learned",
     ]
-    assert len(rows) == 3 * 6
+    assert len(rows) == 3 * 7
     found = {tuple(r[:2]): r[2:] for r in rows}
     assert found["Rotations", "C-MAML (La-MAML's)"] == [
         interval(0, -1, -2),

@@ -35,16 +35,20 @@ ROWS = ("1", "2", "8", "9", "10a")
 """Claims in the README, beside the gain in accuracy after long training."""
 
 
-def results(found: Sequence[ledger.Entry], primary: Outcome) -> str:
-    """Return the README's rows of results as Markdown."""
+PAGES = {"README.md": "notebooks", "book/index.md": "../notebooks"}
+"""Pages with rows of results, and where they find the notebooks."""
+
+
+def results(found: Sequence[ledger.Entry], primary: Outcome, notebooks: str = "notebooks") -> str:
+    """Return the rows of results as Markdown."""
     rows = []
     for e in found:
         if e.claim.number in ROWS:
             word = f"{ICONS[e.answers.word]} {e.answers.word}"
-            says = f"[{tables.inline(e.claim.says)}](notebooks/{e.claim.page}.ipynb)"
+            says = f"[{tables.inline(e.claim.says)}]({notebooks}/{e.claim.page}.ipynb)"
             rows.append((tables.Markdown(says), e.claim.problem, word, e.answers.beats_noise))
     word = primary.word.partition(":")[0]
-    says = "[More accurate than MAML, both trained long at one rate](notebooks/trained_long.ipynb)"
+    says = f"[More accurate than MAML, trained long at one rate]({notebooks}/trained_long.ipynb)"
     sign = ICONS.get(word, ICONS["undecided"])
     rows.append((tables.Markdown(says), "miniImageNet", f"{sign} {primary.word}", "–"))
     return tables.table(("claim", "tested on", "verdict", "beats noise?"), rows)
@@ -62,11 +66,11 @@ def _of(records: Sequence[Record], data: str) -> list[Record]:
     return [r for r in records if r["data"]["name"] == data]
 
 
-def fill(text: str, found: Sequence[ledger.Entry], primary: Outcome) -> str:
-    """Return the README with its generated part made anew, as :func:`results` makes it."""
+def fill(text: str, rows: str) -> str:
+    """Return a page with its generated part made anew."""
     if not _BLOCK.search(text):
-        raise ValueError("README.md has lost its markers for generated results")
-    return _BLOCK.sub(lambda m: m[1] + results(found, primary) + m[2], text)
+        raise ValueError("a page has lost its markers for generated results")
+    return _BLOCK.sub(lambda m: m[1] + rows + m[2], text)
 
 
 def draw(path: Path, records: list[Record]) -> None:
@@ -102,8 +106,10 @@ def main() -> None:
     (primary,) = (
         o for o in outcomes(study_records(TRAINED_LONG)) if o.contrast.number == "primary"
     )
-    readme = root / "README.md"
-    readme.write_text(fill(readme.read_text(encoding="utf-8"), found, primary), encoding="utf-8")
+    for name, notebooks in PAGES.items():
+        text = (root / name).read_text(encoding="utf-8")
+        rows = results(found, primary, notebooks)
+        (root / name).write_text(fill(text, rows), encoding="utf-8")
 
 
 if __name__ == "__main__":
