@@ -20,20 +20,19 @@ def run(name, seed, test, validation, updates=9000, diverged=False):
 
 
 @pytest.mark.parametrize(
-    ("curve", "is_open"),
+    ("curve", "late", "is_open"),
     [
-        ([0.3, 0.45, 0.5, 0.505], True),
-        ([0.3, 0.45, 0.5, 0.52], False),  # still learning
-        ([0.42, 0.45, 0.5, 0.505], False),  # has not learned enough
+        ([0.3, 0.45, 0.5, 0.505], 0.5, True),
+        ([0.3, 0.45, 0.5, 0.52], 2, False),  # still learning
+        ([0.42, 0.45, 0.5, 0.505], 0.5, False),  # has not learned enough
+        ([0.3, 0.35, 0.4, 0.45, 0.46, 0.47, 0.48, 0.49, 0.495], 2.5, False),  # from the sixth
     ],
 )
-def test_the_gate_wants_networks_that_have_learned_and_stopped(curve, is_open):
-    assert gate([run("a", 0, 0.5, curve)]).open is is_open
-
-
-def test_the_last_third_begins_at_the_last_validation_of_the_first_two():
-    curve = [0.3, 0.35, 0.4, 0.45, 0.46, 0.47, 0.48, 0.49, 0.495]  # every 1000 of 8000
-    assert gate([run("a", 0, 0.5, curve, 8000)]).late == pytest.approx(2.5)  # from 5000
+def test_the_gate_wants_networks_that_have_learned_and_stopped(curve, late, is_open):
+    """What is late begins at the last validation in the first two thirds."""
+    found = gate([run("a", 0, 0.5, curve, 8000 if len(curve) == 9 else 9000)])
+    assert found.late == pytest.approx(late)
+    assert found.open is is_open
 
 
 def test_the_gate_is_a_mean_over_finished_seeds():
