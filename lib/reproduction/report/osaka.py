@@ -288,7 +288,7 @@ def draw_stream(title: str, records: Sequence[Record], profile: str) -> Figure:
             ax.axhline(setting.ceiling, color=GREY, ls=":", lw=1)
             ax.set(xlabel="steps so far", ylabel="accuracy so far (%)")
 
-    return _draw(title, records, profile, row, 3.4, "{} · dotted: chance, and the most to expect")
+    return _draw(title, records, profile, row, 3.4)
 
 
 def draw_switches(title: str, records: Sequence[Record], profile: str) -> Figure:
@@ -299,13 +299,12 @@ def draw_switches(title: str, records: Sequence[Record], profile: str) -> Figure
             ax.axvline(0, color=GREY, ls=":", lw=1)
             ax.set(xlabel="steps since the switch", ylabel="accuracy (%)")
 
-    return _draw(title, records, profile, row, 3.4, "{} · dotted: chance, and the switch")
+    return _draw(title, records, profile, row, 3.4)
 
 
 def draw_rates(title: str, records: Sequence[Record], profile: str) -> Figure:
     """Draw sparsity over time by tensor, and the mean rate of each, averaged over seeds."""
-    shown = {*FREEZING, *RATES}
-    return _draw(title, records, profile, _over_time, 4.6, "means over seeds", shown)
+    return _draw(title, records, profile, _over_time, 4.6, {*FREEZING, *RATES})
 
 
 def _draw(
@@ -314,7 +313,6 @@ def _draw(
     profile: str,
     row: Callable[[SubFigure, Setting, Column], None],
     height: float,
-    note: str,
     learners: Iterable[str] = (),
 ) -> Figure:
     """Draw a row for each setting that has records, or else for the first one."""
@@ -325,16 +323,15 @@ def _draw(
     figure, parts = panels([f"{title}: {s}" for s in rows], height)
     for part, (setting, column) in zip(parts, rows.items(), strict=True):
         row(part, setting, column)
-        groups = {
-            m: column[m].records for m in sorted(learners or column, key=LOOKS.place) if m in column
-        }
-        nowhere = [f"{NOT_RUN} at all: {'; '.join(missing)}"] if missing else []
-        last = nowhere if part is parts[-1] else []
-        settings_line(part, "\n".join([*_made_with(groups, note), *last]))
+        chosen = sorted(learners or column, key=LOOKS.place)
+        notes = _notes({m: column[m].records for m in chosen if m in column}, bool(learners))
+        if missing and part is parts[-1]:
+            notes.append(f"{NOT_RUN} at all: {'; '.join(missing)}")
+        settings_line(part, "\n".join(notes))
     return figure
 
 
-def _made_with(groups: Mapping[str, Sequence[Record]], note: str) -> list[str]:
+def _notes(groups: Mapping[str, Sequence[Record]], bare: bool) -> list[str]:
     records = [r for group in groups.values() for r in group]
     if not records:
         return [NOT_RUN]
@@ -343,8 +340,9 @@ def _made_with(groups: Mapping[str, Sequence[Record]], note: str) -> list[str]:
         f"profile {p['profile']} · {p['stream']} · p (alpha) = {p['alpha']:.2f} · "
         f"{p['ways']}-way {p['shots']}-shot · {p['steps']:,} steps · {p['width']} channels · "
         f"{seeds_named(records, lambda r: r['parameters']['learner'])} · "
+        f"{'means over seeds' if bare else intervals(records)}"
     )
-    return [line + note.format(intervals(records)), *lacking(groups)]
+    return [line, *lacking(groups)]
 
 
 def _by_learner(
