@@ -14,11 +14,10 @@ from wheretolearn.types import Batch, Params, Task
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A piece of work."""
+    """A piece of work; 5-way 5-shot with 15 queries where its title does not say otherwise."""
 
     name: str
     title: str
-    """What the tables call it; 5-way 5-shot with 15 queries where it does not say otherwise."""
     seconds: float = 60.0
     """How long the contenders take turns."""
     rounds: int = 3
@@ -35,7 +34,7 @@ class FewShot(Case):
     image_size: int
     channels: int
     width: int
-    steps: int
+    steps: int = 5
     ways: int = 5
     shots: int = 5
     queries: int = 15
@@ -45,6 +44,11 @@ class FewShot(Case):
     def units(self) -> int:
         """What a turn counts for."""
         return self.tasks * self.repeats
+
+    def at(self, steps: int, **changes: Any) -> FewShot:
+        """Return the case with a number of inner steps, which its name and title say."""
+        name, title = f"{self.name}-k{steps}", f"{self.title}, K = {steps}"
+        return replace(self, name=name, title=title, steps=steps, **changes)
 
     def small(self) -> FewShot:
         """Return the same network on few images, to compare gradients in float64.
@@ -68,61 +72,39 @@ class LaMaml(Case):
         return self.current * self.repeats
 
 
-_28: dict[str, Any] = {"image_size": 28, "channels": 1, "width": 32, "tasks": 2}
-_32: dict[str, Any] = {"image_size": 32, "channels": 3, "width": 32, "tasks": 2, "queries": 5}
-_84: dict[str, Any] = {"image_size": 84, "channels": 3, "width": 64}
-_12: dict[str, Any] = {"network": "resnet12", "shots": 1, "queries": 1, "rounds": 2, **_84}
+def _few_shot(name: str, title: str, image_size: int, **settings: Any) -> FewShot:
+    settings = {"channels": 3, "width": 64} | settings
+    return FewShot(name=f"{name}-{image_size}", title=title, image_size=image_size, **settings)
 
-CASES: dict[str, FewShot | LaMaml] = {
-    case.name: case
-    for case in (
-        FewShot(
-            name="convnet4-28-k5",
-            title="ConvNet-4, 28 px, 32 channels, K = 5",
-            steps=5,
-            repeats=2,
-            seconds=40,
-            **_28,
-        ),
-        FewShot(
-            name="convnet4-28-k35",
-            title="ConvNet-4, 28 px, 32 channels, K = 35",
-            steps=35,
-            seconds=50,
-            **_28,
-        ),
-        FewShot(  # the long runs of the study
-            name="convnet4-32-k15",
-            title="ConvNet-4, 32 px in colour, 32 channels, 5 queries, K = 15",
-            steps=15,
-            seconds=40,
-            **_32,
-        ),
-        FewShot(
-            name="convnet4-84-k5",
-            title="ConvNet-4, 84 px, 64 channels, K = 5",
-            steps=5,
-            seconds=130,
-            **_84,
-        ),
-        FewShot(
-            name="convnet4-84-k35",
-            title="ConvNet-4, 84 px, 64 channels, K = 35",
-            steps=35,
-            seconds=0,
-            rounds=2,
-            **_84,
-        ),
-        FewShot(
-            name="resnet12-84-k5",
-            title="ResNet-12, 84 px, 5-way 1-shot, 1 query, K = 5",
-            steps=5,
-            seconds=110,
-            **_12,
-        ),
-        LaMaml(name="la-maml", title="La-MAML, MLP 784-100-100-10", repeats=30, seconds=15),
-    )
-}
+
+_28 = _few_shot("convnet4", "ConvNet-4, 28 px, 32 channels", 28, channels=1, width=32, tasks=2)
+_32 = _few_shot(  # the long runs of the study
+    "convnet4",
+    "ConvNet-4, 32 px in colour, 32 channels, 5 queries",
+    32,
+    width=32,
+    tasks=2,
+    queries=5,
+)
+_84 = _few_shot("convnet4", "ConvNet-4, 84 px, 64 channels", 84)
+_12 = _few_shot(
+    "resnet12",
+    "ResNet-12, 84 px, 5-way 1-shot, 1 query",
+    84,
+    network="resnet12",
+    shots=1,
+    queries=1,
+)
+_ALL: tuple[FewShot | LaMaml, ...] = (
+    _28.at(5, repeats=2, seconds=40),
+    _28.at(35, seconds=50),
+    _32.at(15, seconds=40),
+    _84.at(5, seconds=130),
+    _84.at(35, seconds=0, rounds=2),
+    _12.at(5, seconds=110, rounds=2),
+    LaMaml(name="la-maml", title="La-MAML, MLP 784-100-100-10", repeats=30, seconds=15),
+)
+CASES = {case.name: case for case in _ALL}
 
 
 class Problem(NamedTuple):

@@ -20,18 +20,9 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from . import forms
 from .cases import FewShot, LaMaml
-from .forms import (
-    FEW_SHOT,
-    LIBRARY,
-    TOLERANCE,
-    USUAL,
-    Unavailable,
-    UsualNetwork,
-    difference,
-    make_turn,
-    titles,
-)
+from .forms import FEW_SHOT, LIBRARY, USUAL
 from .result import Contender, Measured, Memory, Pair, Spread
 
 SIDE = 2048
@@ -61,9 +52,9 @@ def _open(name: str, case: FewShot | LaMaml) -> None:
         _bare, _turn = None, lambda: torch.mm(a, b, out=out)
         return
     small: dict[str, Any] = {"repeats": 1} | ({"steps": 1} if isinstance(case, FewShot) else {})
-    make_turn(name, dataclasses.replace(case, **small))()
+    forms.make_turn(name, dataclasses.replace(case, **small))()
     _bare = _reset_peak()
-    _turn = make_turn(name, case)
+    _turn = forms.make_turn(name, case)
 
 
 def _timed() -> float:
@@ -105,7 +96,7 @@ def _process(stack: ExitStack, name: str, case: FewShot | LaMaml) -> ProcessPool
 
 def measure_case(case: FewShot | LaMaml, names: Sequence[str] | None = None) -> Measured:
     """Compare the contenders of a case, then let those that agree take turns."""
-    contenders = {n: _judge(n, case) for n in names or titles(case)}
+    contenders = {n: _judge(n, case) for n in names or forms.titles(case)}
     able = [n for n, c in contenders.items() if c.status == "measured"]
     few_shot = isinstance(case, FewShot)
     seconds: dict[str, list[float]] = {n: [] for n in (*able, *([PRODUCT] if few_shot else []))}
@@ -134,12 +125,12 @@ def measure_case(case: FewShot | LaMaml, names: Sequence[str] | None = None) -> 
 def _judge(name: str, case: FewShot | LaMaml) -> Contender:
     """Say whether a contender computes what the usual form does."""
     exact = isinstance(case, LaMaml) or FEW_SHOT[name].exact
-    result = Contender(name, titles(case)[name], "measured", exact=exact)
+    result = Contender(name, forms.titles(case)[name], "measured", exact=exact)
     try:
-        result.difference = difference(name, case)
-    except Unavailable as error:
+        result.difference = forms.difference(name, case)
+    except forms.Unavailable as error:
         return Contender(name, result.title, "unavailable", reason=str(error))
-    if exact and not result.difference <= TOLERANCE:  # NaN is not
+    if exact and not result.difference <= forms.TOLERANCE:  # NaN is not
         reason = f"its meta-gradient differs by {result.difference:.1e} of its size"
         return Contender(name, result.title, "different", reason=reason)
     return result
@@ -153,7 +144,7 @@ def task_flops(case: FewShot) -> int:
     """
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         images = torch.empty(2, case.channels, case.image_size, case.image_size)
-        UsualNetwork(case)(images).sum().backward()
+        forms.UsualNetwork(case)(images).sum().backward()
     images_of_a_task = case.ways * (case.steps * case.shots + case.queries)
     return images_of_a_task * (counter.get_total_flops() // 2)
 
@@ -196,26 +187,17 @@ def ratio(numerator: Sequence[float], denominator: Sequence[float], factor: floa
 
 def measure(cases: Sequence[FewShot | LaMaml], quick: bool, say: Callable[[str], Any]) -> dict:
     """Return the measured parts of a result."""
-    few = [c for c in cases if isinstance(c, FewShot)]
-
-    def told(what: str, chosen: Iterable[Any]) -> Iterable[Any]:
-        for case in chosen:
-            say(f"{what}: {case.title}")
-            yield case
-
-    load = os.getloadavg()[0]
-    several = few if (os.cpu_count() or 1) > 1 else []
-    return {
-        "load_before": load,
-        "quick": quick,
-        "cases": [measure_case(c) for c in told("speed", cases)],
-        "memory": [
-            entry
-            for c in told("memory", (c for c in few if c.name in GROWTH))
-            for entry in memory_growth(c, GROWTH[c.name], (USUAL, LIBRARY))
-        ],
-        "two_processes": [
-            two_processes(dataclasses.replace(c, repeats=SIDE_BY_SIDE[c.name]), 3 if quick else 10)
-            for c in told("two processes", (c for c in several if c.name in SIDE_BY_SIDE))
-        ],
-    }
+    load, rounds = os.getloadavg()[0], 3 if quick else 10
+    result: dict[str, Any] = {"cases": [], "memory": [], "two_processes": []}
+    for case in cases:
+        say(f"speed: {case.title}")
+        result["cases"].append(measure_case(case))
+    for case in (c for c in cases if isinstance(c, FewShot)):
+        if case.name in GROWTH:
+            say(f"memory: {case.title}")
+            result["memory"] += memory_growth(case, GROWTH[case.name], (USUAL, LIBRARY))
+        if case.name in SIDE_BY_SIDE and (os.cpu_count() or 1) > 1:
+            say(f"two processes: {case.title}")
+            work = dataclasses.replace(case, repeats=SIDE_BY_SIDE[case.name])
+            result["two_processes"].append(two_processes(work, rounds))
+    return {"load_before": load, "quick": quick, **result}

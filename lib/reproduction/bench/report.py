@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import seaborn as sns
@@ -20,24 +22,18 @@ from .result import Measured, Result, Spread, targets
 
 def speeds(case: Measured) -> str:
     """Return who did how much in one case: medians and quartiles over rounds."""
-    few_shot = case.gflop_per_unit is not None
-    header = [
-        "form",
-        f"{case.unit}s a second",
-        "times the usual form",
-        *(["share of a product's rate"] if few_shot else []),
-        "peak memory (MB)",
-        "difference of the gradient",
-    ]
+    share = ["share of a product's rate"] if case.gflop_per_unit is not None else []
+    header = ["form", f"{case.unit}s a second", "times the usual form", *share]
+    header += ["peak memory (MB)", "difference of the gradient"]
     rows = []
     for c in case.contenders:
         if c.rate is None or c.speedup is None or c.difference is None:
             rows.append([c.title, f"{c.status}: {c.reason}", *[""] * (len(header) - 2)])
             continue
-        share = [_percent(c.share_of_product)] if c.share_of_product else []
-        peak = "–" if c.peak_mb is None else f"{c.peak_mb:.0f}"
-        apart = f"{c.difference:.0e}" + ("" if c.exact else " (its precision)")
-        rows.append([c.title, _spread(c.rate), _spread(c.speedup, 2), *share, peak, apart])
+        cells = [_spread(c.rate), _spread(c.speedup, 2)]
+        cells += [_percent(c.share_of_product)] if c.share_of_product else []
+        cells.append("–" if c.peak_mb is None else f"{c.peak_mb:.0f}")
+        rows.append([c.title, *cells, f"{c.difference:.0e}" + " (its precision)" * (not c.exact)])
     return table(header, rows)
 
 
@@ -51,10 +47,9 @@ def memory(result: Result) -> str:
     """Return peak memory by the number of inner steps."""
     rows = []
     for m in result.memory:
-        first, last = m.peak_mb[0], m.peak_mb[-1]
         peaks = zip(m.steps, m.peak_mb, strict=True)
         cells = [f"K = {k}: {'–' if p is None else f'{p:.0f}'}" for k, p in peaks]
-        growth = f"{100 * (last / first - 1):+.1f} %" if first and last else "–"
+        growth = "–" if m.growth is None else f"{100 * (m.growth - 1):+.1f} %"
         rows.append([m.title, m.contender, ", ".join(cells), growth])
     return table(["network", "form", "peak memory (MB)", "growth"], rows)
 
@@ -68,29 +63,24 @@ def processes(result: Result) -> str:
 def verdicts(result: Result) -> str:
     """Return the targets, and whether they were met."""
     words = {True: "met", False: "not met", None: "not measured"}
-    rows = [
-        [
-            t.what,
-            f"{'at most' if t.most else 'at least'} {t.needed:g}",
-            "–" if t.value is None else f"{t.value:.2f}",
-            words[t.met],
-        ]
-        for t in targets(result)
-    ]
+    rows = []
+    for t in targets(result):
+        needed = f"{'at most' if t.most else 'at least'} {t.needed:g}"
+        value = "–" if t.value is None else f"{t.value:.2f}"
+        rows.append([t.what, needed, value, words[t.met]])
     return table(["target", "needed", "measured", ""], rows)
 
 
 def machine(result: Result) -> str:
     """Return where and when a result was measured, one line."""
     at = result.machine
-    parts = [
-        f"{at.processor}, {at.cores} cores, {at.memory_gb:.0f} GB, {at.vectors}",
-        ", ".join(f"{name} {v}" for name, v in result.versions.items() if v),
-        f"one thread, {result.finished[:10]}, commit {result.commit or 'unknown'}, "
-        f"load before {result.load_before:.1f}",
-    ]
     trial = "A short trial, not a measurement. " if result.quick else ""
-    return plain(trial + "; ".join(parts))
+    versions = ", ".join(f"{name} {v}" for name, v in result.versions.items() if v)
+    return plain(
+        f"{trial}{at.processor}, {at.cores} cores, {at.memory_gb:.0f} GB, {at.vectors}; "
+        f"{versions}; one thread, {result.finished[:10]}, commit {result.commit or 'unknown'}, "
+        f"load before {result.load_before:.1f}"
+    )
 
 
 def full(result: Result) -> str:
@@ -117,21 +107,13 @@ def _percent(value: Spread) -> str:
 def draw(result: Result) -> Figure:
     """Draw how fast each contender is, over the usual form; lines are quartiles over rounds."""
     set_theme()
-    cases = result.cases
-    rows = -(-len(cases) // 2)
-    heights = [max(len(c.contenders) for c in cases[i : i + 2]) for i in range(0, len(cases), 2)]
-    figure, axes = plt.subplots(
-        rows,
-        2,
-        figsize=(WIDTH, 0.6 * rows + 0.24 * sum(heights)),
-        layout="constrained",
-        squeeze=False,
-        height_ratios=heights,
-    )
-    for ax, case in zip(axes.flat, cases, strict=False):
-        _panel(ax, case)
-    for ax in axes.flat[len(cases) :]:
-        ax.set_visible(False)
+    rows = [result.cases[i : i + 2] for i in range(0, len(result.cases), 2)]
+    heights = [max(len(c.contenders) for c in row) for row in rows]
+    size = (WIDTH, 0.6 * len(rows) + 0.24 * sum(heights))
+    grid: dict[str, Any] = {"squeeze": False, "height_ratios": heights, "layout": "constrained"}
+    figure, axes = plt.subplots(len(rows), 2, figsize=size, **grid)
+    for ax, case in zip_longest(axes.flat, result.cases):
+        _panel(ax, case) if case else ax.set_visible(False)
     trial = " · a short trial" if result.quick else ""
     where = f"{result.machine.processor}, one thread, {result.finished[:10]}{trial}"
     figure.supxlabel(where, fontsize=SMALL)
@@ -140,17 +122,15 @@ def draw(result: Result) -> Figure:
 
 
 def _panel(ax: Axes, case: Measured) -> None:
-    done = [c for c in case.contenders if c.rate]
-    for place, c in enumerate(done):
-        assert c.rate is not None
-        assert c.speedup is not None
+    done = [(c, c.rate, c.speedup) for c in case.contenders if c.rate and c.speedup]
+    for place, (c, rate, speedup) in enumerate(done):
         ours = c.contender.startswith("library")
         colour = sns.color_palette()[0] if ours else "0.35" if c.contender == USUAL else "0.65"
-        ax.barh(place, c.speedup.median, color=colour, height=0.7)
-        ax.hlines(place, c.speedup.low, c.speedup.high, color="black", lw=1.2)
-        end = max(c.speedup.high, c.speedup.median)
-        ax.text(end, place, f" {c.rate.median:.3g}/s", va="center", fontsize=SMALL)
-    ax.set_yticks(range(len(done)), [c.title for c in done], fontsize=SMALL)
+        ax.barh(place, speedup.median, color=colour, height=0.7)
+        ax.hlines(place, speedup.low, speedup.high, color="black", lw=1.2)
+        end = max(speedup.high, speedup.median)
+        ax.text(end, place, f" {rate.median:.3g}/s", va="center", fontsize=SMALL)
+    ax.set_yticks(range(len(done)), [c.title for c, _, _ in done], fontsize=SMALL)
     ax.invert_yaxis()
     ax.axvline(1, color=GREY, lw=0.8, ls=":")
     ax.margins(x=0.2)

@@ -25,7 +25,11 @@ class ResultError(ValueError):
     """A file that is no result of this benchmark."""
 
 
-class Spread(msgspec.Struct, forbid_unknown_fields=True):
+class Strict(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What knows all of its fields."""
+
+
+class Spread(Strict):
     """Median and quartiles over rounds; of fewer than five rounds, the extremes."""
 
     median: Positive
@@ -42,7 +46,7 @@ class Spread(msgspec.Struct, forbid_unknown_fields=True):
         return cls(median, low, high, len(values))
 
 
-class Contender(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+class Contender(Strict):
     """What came out for one form in one case."""
 
     contender: str
@@ -62,7 +66,7 @@ class Contender(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
             raise ValueError(f"{self.contender!r} was not measured, and no reason is given")
 
 
-class Measured(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+class Measured(Strict):
     """What came out in one case."""
 
     case: str
@@ -74,7 +78,7 @@ class Measured(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Rates of the yardstick in the same rounds, GFLOP/s."""
 
 
-class Memory(msgspec.Struct, forbid_unknown_fields=True):
+class Memory(Strict):
     """Peak memory by the number of inner steps."""
 
     case: str
@@ -83,8 +87,14 @@ class Memory(msgspec.Struct, forbid_unknown_fields=True):
     steps: list[int]
     peak_mb: list[float | None]
 
+    @property
+    def growth(self) -> float | None:
+        """Peak with the most steps over that with the fewest; None where it is not known."""
+        first, last = self.peak_mb[0], self.peak_mb[-1]
+        return last / first if first and last else None
 
-class Pair(msgspec.Struct, forbid_unknown_fields=True):
+
+class Pair(Strict):
     """How much more two processes do than one."""
 
     case: str
@@ -92,7 +102,7 @@ class Pair(msgspec.Struct, forbid_unknown_fields=True):
     gain: Spread
 
 
-class Machine(msgspec.Struct, forbid_unknown_fields=True):
+class Machine(Strict):
     """Where it was measured."""
 
     processor: str
@@ -102,7 +112,7 @@ class Machine(msgspec.Struct, forbid_unknown_fields=True):
     vectors: str
 
 
-class Result(msgspec.Struct, forbid_unknown_fields=True):
+class Result(Strict):
     """A benchmark."""
 
     schema_version: Literal[1]
@@ -139,6 +149,19 @@ class Target(NamedTuple):
         return self.value <= self.needed if self.most else self.value >= self.needed
 
 
+_28, _84 = "convnet4-28-k5", "convnet4-84-k5"
+TARGETS = (
+    ("28 px: times as fast as the usual form", 2.2, _28, LIBRARY, "speedup"),
+    ("84 px: times as fast as the usual form", 3.0, _84, LIBRARY, "speedup"),
+    ("La-MAML: times as fast as the usual form", 3.0, "la-maml", LIBRARY, "speedup"),
+    ("28 px: share of a product's rate", 0.6, _28, LIBRARY, "share_of_product"),
+    ("84 px: share of a product's rate", 0.9, _84, LIBRARY, "share_of_product"),
+    ("28 px, bf16: times as fast", 2.6, _28, BF16, "speedup"),
+    ("84 px, bf16: times as fast", 4.5, _84, BF16, "speedup"),
+)
+"""What was to be reached, how much, and where it is read: case, contender, field."""
+
+
 def targets(result: Result) -> list[Target]:
     """Return the targets, set before the engine was written, and what a result says to them."""
     rows = {(c.case, row.contender): row for c in result.cases for row in c.contenders}
@@ -147,21 +170,11 @@ def targets(result: Result) -> list[Target]:
         value = getattr(rows.get((case, contender)), field, None)
         return value and value.median
 
-    small, large = "convnet4-28-k5", "convnet4-84-k5"
-    listed = [
-        Target("28 px: times as fast as the usual form", 2.2, of(small, LIBRARY, "speedup")),
-        Target("84 px: times as fast as the usual form", 3.0, of(large, LIBRARY, "speedup")),
-        Target("La-MAML: times as fast as the usual form", 3.0, of("la-maml", LIBRARY, "speedup")),
-        Target("28 px: share of a product's rate", 0.6, of(small, LIBRARY, "share_of_product")),
-        Target("84 px: share of a product's rate", 0.9, of(large, LIBRARY, "share_of_product")),
-        Target("28 px, bf16: times as fast", 2.6, of(small, BF16, "speedup")),
-        Target("84 px, bf16: times as fast", 4.5, of(large, BF16, "speedup")),
-    ]
+    listed = [Target(what, needed, of(*place)) for what, needed, *place in TARGETS]
     for m in result.memory:
         if m.contender == LIBRARY:
-            first, last = m.peak_mb[0], m.peak_mb[-1]
             what = f"{m.title}: memory at K = {m.steps[-1]} over that at K = 1"
-            listed.append(Target(what, 1.05, last / first if first and last else None, most=True))
+            listed.append(Target(what, 1.05, m.growth, most=True))
     for p in result.two_processes:
         listed.append(Target(f"{p.title}: two processes over one", 1.85, p.gain.median))
     return listed
@@ -173,16 +186,12 @@ def complete(parts: dict[str, Any], wall_seconds: float) -> Result:
         torch.device("cpu"), threads=1, wall_seconds=wall_seconds, input_seconds=0, interruptions=0
     )
     memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+    system = f"{platform.system()} {platform.machine()}"
+    vectors = torch.backends.cpu.get_cpu_capability()
     result = Result(
         schema_version=1,
         **{k: origin[k] for k in ("commit", "finished", "wall_seconds")},
-        machine=Machine(
-            origin["processor"],
-            os.cpu_count() or 1,
-            memory,
-            f"{platform.system()} {platform.machine()}",
-            torch.backends.cpu.get_cpu_capability(),
-        ),
+        machine=Machine(origin["processor"], os.cpu_count() or 1, memory, system, vectors),
         versions={"python": origin["python"]} | {p: _version(p) for p in PACKAGES},
         **parts,
     )
