@@ -278,13 +278,18 @@ def titles(case: FewShot | LaMaml) -> dict[str, str]:
 
 def make_turn(name: str, case: FewShot | LaMaml) -> Callable[[], object]:
     """Return a function that does one turn: the case's number of meta-steps."""
-    if name == LIBRARY:
-        (seam.fast("keep_memory") or bool)()
     if isinstance(case, LaMaml):
+        if name == LIBRARY:
+            keep_memory()
         glance = la_maml.make_glance(name, case)
         return lambda: [glance() for _ in range(case.repeats)]
     form, tasks = _make_form(name, case)
     return lambda: [form.step(tasks) for _ in range(case.repeats)]
+
+
+def keep_memory() -> None:
+    """Have this process keep freed memory, where the library can."""
+    (seam.fast("keep_memory") or bool)()
 
 
 def difference(name: str, case: FewShot | LaMaml) -> float:
@@ -315,7 +320,7 @@ def _make_form(
 ) -> tuple[Any, list[Task]]:
     contender = FEW_SHOT[name]
     if contender.keeps_memory:
-        (seam.fast("keep_memory") or bool)()
+        keep_memory()
     problem = make_problem(case, dtype)
     return contender.form(case, problem, **contender.settings), problem.tasks
 
@@ -323,8 +328,8 @@ def _make_form(
 def _meta_gradient(name: str, case: FewShot, dtype: torch.dtype) -> tuple[Params, Params]:
     form, tasks = _make_form(name, case, dtype)
     form.step(tasks)
-    first, second = (
-        {n: p.grad.double() for n, p in tensors.items() if p.grad is not None}
-        for tensors in (form.params, form.rule_params)
-    )
-    return first, second
+
+    def gradients(tensors: Params) -> Params:
+        return {n: p.grad.double() for n, p in tensors.items() if p.grad is not None}
+
+    return gradients(form.params), gradients(form.rule_params)

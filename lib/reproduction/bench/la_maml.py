@@ -6,7 +6,7 @@ Networks are MLPs with ReLU, under cross-entropy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -27,16 +27,14 @@ INNER_CLAMP = 2.0
 
 def usual(weights: Params, rates: Params, current: Batch, replay: Batch) -> tuple[Params, Params]:
     """Keep a graph over the steps and go back through it once, as the authors' code does."""
-    w = [p.detach().requires_grad_() for p in weights.values()]
-    r = [p.detach().requires_grad_() for p in rates.values()]
-    rows = _rows(current, replay)
-    fast, losses = w, []
-    for x, y in zip(current.inputs.split(1), current.targets.split(1), strict=True):
-        grads = torch.autograd.grad(F.cross_entropy(_mlp(fast, x), y), fast)
+    w, r = ([p.detach().requires_grad_() for p in part.values()] for part in (weights, rates))
+    rows, fast, losses = _rows(current, replay), w, []
+    for x, y in _samples(current):
+        grads = torch.autograd.grad(_loss(fast, x, y), fast)
         for g in grads:
             torch.clamp(g, -INNER_CLAMP, INNER_CLAMP)
         fast = [p - g * F.relu(a) for p, a, g in zip(fast, r, grads, strict=True)]
-        losses.append(F.cross_entropy(_mlp(fast, rows.inputs), rows.targets))
+        losses.append(_loss(fast, *rows))
     grads = torch.autograd.grad(torch.stack(losses).mean(), w + r)
     return _named(weights, grads[: len(w)]), _named(rates, grads[len(w) :])
 
@@ -49,12 +47,11 @@ def two_gradients(
     step = [a.detach().relu() for a in rates.values()]
     rows, n = _rows(current, replay), len(current.targets)
     moved, outer, on_rates = ([torch.zeros_like(p) for p in fast] for _ in range(3))
-    for x, y in zip(current.inputs.split(1), current.targets.split(1), strict=True):
+    for x, y in _samples(current):
         for p, a, total, g in zip(fast, step, moved, _gradient(fast, x, y), strict=True):
             p.addcmul_(a, g, value=-1)
             total.add_(g)
-        grads = _gradient(fast, rows.inputs, rows.targets)
-        for g, total, o, q in zip(grads, moved, outer, on_rates, strict=True):
+        for g, total, o, q in zip(_gradient(fast, *rows), moved, outer, on_rates, strict=True):
             o.add_(g, alpha=1 / n)
             q.addcmul_(g, total, value=-1 / n)
     on_rates = [q * (a > 0) for q, a in zip(on_rates, step, strict=True)]
@@ -97,17 +94,21 @@ def make_glance(
     return lambda: FORMS[name](weights, rates, current, replay)
 
 
-def _mlp(parameters: Sequence[Tensor], x: Tensor) -> Tensor:
-    """Map [B, in] to [B, out] with weights and biases in turn."""
+def _loss(parameters: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
+    """Return the MLP's loss on [B, in], from weights and biases in turn."""
     *hidden, (w, b) = zip(parameters[::2], parameters[1::2], strict=True)
     for v, c in hidden:
         x = F.relu(F.linear(x, v, c))
-    return F.linear(x, w, b)
+    return F.cross_entropy(F.linear(x, w, b), y)
 
 
 def _gradient(parameters: Sequence[Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
     leaves = [p.detach().requires_grad_() for p in parameters]
-    return torch.autograd.grad(F.cross_entropy(_mlp(leaves, x), y), leaves)
+    return torch.autograd.grad(_loss(leaves, x, y), leaves)
+
+
+def _samples(batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(batch.inputs.split(1), batch.targets.split(1), strict=True)
 
 
 def _rows(current: Batch, replay: Batch) -> Batch:
