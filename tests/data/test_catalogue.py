@@ -88,39 +88,36 @@ def test_absent_set_says_what_to_put_where(name: str, tmp_path: Path) -> None:
         verify(name, tmp_path)
 
 
+def deliver(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    """Let every download have a content."""
+
+    def write_it(self: Any, url: str, output_file: Any, *rest: Any, **options: Any) -> None:
+        Path(output_file).write_bytes(content)
+
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", write_it)
+
+
 def test_download_with_a_wrong_checksum_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def deliver(self: Any, url: str, output_file: Any, *rest: Any, **options: Any) -> None:
-        Path(output_file).write_bytes(b"an error page")
-
-    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", deliver)
-    with pytest.raises(
-        DataError, match="ad41ab679c8b5d90b271ef46be6987cc81211774a695c29dcc5367b2b26ee640"
-    ):
+    deliver(monkeypatch, b"an error page")
+    with pytest.raises(DataError, match=DATASETS["omniglot"].remote[0].sha256):
         load("omniglot", 28, root=tmp_path, cache=tmp_path / "cache")
     assert not list(tmp_path.rglob("images_background.zip"))
 
 
 def test_downloads_are_encrypted_and_their_digests_strong() -> None:
-    for row in DATASETS.values():
-        for file in row.remote:
-            assert file.url.startswith("https://")
-            assert len(bytes.fromhex(file.sha256)) == 32
+    files = [file for row in DATASETS.values() for file in row.remote]
+    assert all(file.url.startswith("https://") for file in files)
+    assert {len(bytes.fromhex(file.sha256)) for file in files} == {32}
 
 
 def test_right_download_is_kept_and_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = gzip.compress(b"anything")
-    remote = tuple(
-        file._replace(sha256=hashlib.sha256(content).hexdigest())
-        for file in DATASETS["mnist"].remote
-    )
+    digest = hashlib.sha256(content).hexdigest()
+    remote = tuple(file._replace(sha256=digest) for file in DATASETS["mnist"].remote)
     change(monkeypatch, "mnist", remote=remote)
-
-    def deliver(self: Any, url: str, output_file: Any, *rest: Any, **options: Any) -> None:
-        Path(output_file).write_bytes(content)
-
-    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", deliver)
+    deliver(monkeypatch, content)
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz is not the published file"):
         load("mnist", 28, root=tmp_path, cache=tmp_path / "cache")
     assert len(list((tmp_path / "mnist").iterdir())) == 4
@@ -537,12 +534,17 @@ def test_wrong_mnist_file_is_named_with_both_checksums(small_mnist: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"", b"\0\0", b"\0\0\x08\x03\0\0", b"\0\0\x0d\x01" + bytes(8), idx_bytes(np.ones(9))[:-1]],
+    ("content", "word"),
+    [
+        *((c, "is not an IDX file") for c in (b"", b"\0\0", b"\0\0\x08\x03\0\0")),
+        (b"\0\0\x0d\x01" + bytes(8), "is not an IDX file"),
+        (idx_bytes(np.ones(9))[:-1], "is truncated"),
+        (idx_bytes(np.ones(9)) + b"1", "has more than its header says"),
+    ],
 )
-def test_files_that_are_not_idx(tmp_path: Path, content: bytes) -> None:
+def test_files_that_are_not_idx(tmp_path: Path, content: bytes, word: str) -> None:
     (tmp_path / "file").write_bytes(content)
-    with pytest.raises(DataError, match=r"is not an IDX file|is truncated"):
+    with pytest.raises(DataError, match=word):
         idx.read_idx(tmp_path / "file")
 
 
@@ -553,9 +555,3 @@ def test_idx_file_is_not_unpacked_without_end(
     (tmp_path / "file.gz").write_bytes(gzip.compress(idx_bytes(np.zeros(32 * MIB)), 1))
     with memory_below(8 * MIB), pytest.raises(DataError, match=r"file\.gz"):
         idx.read_idx(tmp_path / "file.gz")
-
-
-def test_idx_file_with_extra_bytes_is_not_called_truncated(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(idx_bytes(np.ones(9)) + b"1")
-    with pytest.raises(DataError, match="has more than its header says"):
-        idx.read_idx(tmp_path / "file")

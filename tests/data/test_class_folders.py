@@ -56,16 +56,6 @@ def test_form_does_not_change_the_fingerprint(tmp_path: Path, load: Any) -> None
     assert resplit.fingerprint not in prints
 
 
-def test_folders_of_splits(tmp_path: Path, load: Any) -> None:
-    files = {
-        f"top/{split}/{label}/{j}.png": image_bytes(j)
-        for split, (label,) in SPLITS.items()
-        for j in range(2)
-    }
-    images = load(write(tmp_path / "a.zip", files))
-    assert images.splits == {"train": (0,), "val": (1,), "test": (2,)}
-
-
 @pytest.mark.parametrize("as_file", [False, True])
 def test_given_splits(tmp_path: Path, load: Any, as_file: bool) -> None:
     splits: Any = {"train": ["class2", "class0"], "test": ["class1"]}
@@ -74,6 +64,9 @@ def test_given_splits(tmp_path: Path, load: Any, as_file: bool) -> None:
         splits = tmp_path / "splits.json"
     images = load(write(tmp_path / "a.zip", class_folders()), splits=splits)
     assert images.splits == {"train": (0, 2), "val": (), "test": (1,)}
+    files = {f"top/{s}/{label}/1.png": image_bytes(1) for s, (label,) in SPLITS.items()}
+    in_folders = load(write(tmp_path / "b.zip", files))
+    assert in_folders.splits == {"train": (0,), "val": (1,), "test": (2,)}
 
 
 @pytest.mark.parametrize(
@@ -82,19 +75,15 @@ def test_given_splits(tmp_path: Path, load: Any, as_file: bool) -> None:
         ({"train": ["class0", "klass"]}, "'klass' of the train split has no images"),
         ({"train": ["class0"], "test": ["class0"]}, "'class0' is in two splits, train and test"),
         ({"training": ["class0"]}, "training"),
+        *((text, r"mine\.json") for text in ("{", "[]", '{"train": "class0"}', '{"train": [1]}')),
     ],
 )
 def test_wrong_splits_are_named(tmp_path: Path, load: Any, splits: Any, message: str) -> None:
+    if isinstance(splits, str):
+        (tmp_path / "mine.json").write_text(splits)
+        splits = tmp_path / "mine.json"
     with pytest.raises(DataError, match=message):
         load(write(tmp_path / "a.zip", class_folders()), splits=splits)
-
-
-@pytest.mark.parametrize("text", ["{", "[]", '{"train": "class0"}', '{"train": [1]}'])
-def test_wrong_split_files_are_named(tmp_path: Path, load: Any, text: str) -> None:
-    (tmp_path / "mine.json").write_text(text)
-    path = write(tmp_path / "a.zip", class_folders())
-    with pytest.raises(DataError, match=r"mine\.json"):
-        load(path, splits=tmp_path / "mine.json")
 
 
 @pytest.mark.parametrize(
@@ -106,6 +95,7 @@ def test_wrong_split_files_are_named(tmp_path: Path, load: Any, text: str) -> No
         ({"1.png": b""}, "1.png is in no class folder"),
         ({"train/1.png": b""}, "1.png is in no class folder"),
         ({"a/readme.txt": b""}, "there are no images"),
+        ({"mini-imagenet-cache-train.pkl": pickle.dumps([1])}, "is a pickle"),
     ],
 )
 def test_wrong_layouts_are_named(
@@ -196,12 +186,6 @@ def test_broken_image_is_named(tmp_path: Path, load: Any, content: bytes) -> Non
     assert not list((tmp_path / "cache").glob("[!.]*"))  # nothing half done stays
 
 
-def test_pickles_are_refused(tmp_path: Path, load: Any) -> None:
-    path = write(tmp_path / "folder", {"mini-imagenet-cache-train.pkl": pickle.dumps([1])})
-    with pytest.raises(DataError, match="is a pickle"):
-        load(path)
-
-
 def test_absurdly_large_image_is_refused(
     tmp_path: Path, load: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,18 +195,17 @@ def test_absurdly_large_image_is_refused(
         load(path)
 
 
-@pytest.mark.parametrize("size", [0, -1, 28.0, "28", None, True, 10**6])
-def test_image_size_nonsense(tmp_path: Path, load: Any, size: Any) -> None:
-    path = write(tmp_path / "a.zip", class_folders())
-    with pytest.raises(ValueError, match="image_size"):
-        load(path, size)
-
-
 @pytest.mark.parametrize(
-    "options", [{"channels": 2}, {"mean": (0.5,)}, {"std": (1.0, 0.0, 1.0)}, {"std": (1.0,)}]
+    ("options", "word"),
+    [
+        *(({"image_size": s}, "image_size") for s in (0, -1, 28.0, "28", None, True, 10**6)),
+        ({"channels": 2}, "channels"),
+        *(({"std": std}, "mean and std") for std in ((1.0, 0.0, 1.0), (1.0,))),
+        ({"mean": (0.5,)}, "mean and std"),
+    ],
 )
-def test_channel_nonsense(tmp_path: Path, load: Any, options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"channels|mean and std"):
+def test_nonsense_is_refused(tmp_path: Path, load: Any, options: dict[str, Any], word: str) -> None:
+    with pytest.raises(ValueError, match=word):
         load(write(tmp_path / "a.zip", class_folders()), **options)
 
 

@@ -62,16 +62,16 @@ def test_floats_from_0_to_1_are_scaled() -> None:
     assert (grey(encoded(Image.fromarray(dark), "TIFF")) == twin(dark)).all(), "not stretched"
 
 
-@pytest.mark.parametrize("top", [255, -1, np.nan, np.inf])
-def test_other_floats_are_refused(top: float) -> None:
-    content = encoded(Image.fromarray(np.array([[0, top]], np.float32)), "TIFF")
-    with pytest.raises(DataError, match=r"a/1\.tif: brightness"):
-        decode(content, "a/1.tif", 3)
-
-
-def test_32_bits_are_refused() -> None:
-    content = encoded(Image.fromarray(np.array([[0, 65535]], np.int32)), "TIFF")
-    with pytest.raises(DataError, match=r"a/1\.tif: .*8 bits"):
+@pytest.mark.parametrize(
+    ("kind", "top", "why"),
+    [
+        *((np.float32, top, "brightness") for top in (255, -1, np.nan, np.inf)),
+        (np.int32, 65535, ".*8 bits"),
+    ],
+)
+def test_numbers_of_which_white_is_not_known_are_refused(kind: Any, top: float, why: str) -> None:
+    content = encoded(Image.fromarray(np.array([[0, top]], kind)), "TIFF")
+    with pytest.raises(DataError, match=rf"a/1\.tif: {why}"):
         decode(content, "a/1.tif", 3)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -138,37 +139,36 @@ def test_image_changed_while_it_is_read_is_noticed(counter: Counter) -> None:
 
 
 def test_added_file_in_a_folder_is_noticed(tmp_path: Path) -> None:
-    path = write(tmp_path / "folder", class_folders())
-    assert len(load_folder(path, 8, cache=tmp_path / "cache").images) == 12
-    write(path, {"class1/new.png": image_bytes(5)})
-    assert len(load_folder(path, 8, cache=tmp_path / "cache").images) == 13
+    for size in (1, 2):
+        path = bitmaps(tmp_path / "folder", "cat", *range(size))
+        assert len(load_folder(path, 8, cache=tmp_path / "cache").images) == size
 
 
-@pytest.mark.parametrize("damage", ["truncate", "extend", "zeros", "bit", "no index", "bad index"])
+def object_array() -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.array([{}], dtype=object), allow_pickle=True)
+    return stream.getvalue()
+
+
+DAMAGE: dict[str, tuple[str, Any]] = {
+    "truncated": ("images.npy", lambda content: content[:-10]),
+    "extended": ("images.npy", lambda content: content + b"0123456789"),
+    "zeros": ("images.npy", lambda content: content[:-100] + bytes(100)),
+    "bit": ("images.npy", lambda content: content[:-1] + bytes([content[-1] ^ 1])),
+    "pickle": ("images.npy", lambda content: object_array()),
+    "nested index": ("index.json", lambda content: b'{"a":' * 100_000),
+    "empty index": ("index.json", lambda content: b""),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_damaged_cache_is_built_anew(counter: Counter, damage: str) -> None:
     good = np.array(counter.load().images)
-    images, index = counter.folder() / "images.npy", counter.folder() / "index.json"
-    content = images.read_bytes()
-    if damage == "truncate":
-        images.write_bytes(content[:-10])
-    elif damage == "extend":
-        images.write_bytes(content + b"0123456789")
-    elif damage == "zeros":
-        images.write_bytes(content[:-100] + bytes(100))
-    elif damage == "bit":
-        images.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    elif damage == "no index":
-        index.unlink()
-    else:
-        index.write_text('{"a":' * 100_000)
+    name, change = DAMAGE[damage]
+    path = counter.folder() / name
+    path.write_bytes(change(path.read_bytes()))
     assert (counter.load().images == good).all()
     assert counter.builds == 2
-
-
-def test_pickled_cache_is_built_anew(counter: Counter) -> None:
-    good = np.array(counter.load().images)
-    np.save(counter.folder() / "images.npy", np.array([{}], dtype=object), allow_pickle=True)
-    assert (counter.load().images == good).all()
 
 
 CHANGES = {
