@@ -214,7 +214,8 @@ def test_markdown_is_inert(where, hostile):
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_the_overview_links_to_our_pages_only(hostile):
-    text = ledger.overview([entry_about(hostile)])
+    entries = [entry_about(hostile)]
+    text = ledger.overview(entries) + "\n\n" + ledger.estimates(entries)
     assert_inert(text, hostile, links=("fig1_sparsity_emerges.html",))
 
 

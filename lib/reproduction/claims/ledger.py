@@ -148,17 +148,24 @@ def write(path: Path, found: Sequence[Entry]) -> None:
 
 
 def overview(found: Sequence[Entry], link: str = "{}.html") -> str:
-    """Return the ledger as a table in Markdown."""
+    """Return the word for each claim, and what it stands on, as a table in Markdown."""
     rows = []
     for e in found:
         name = inline(f"{e.claim.number}. {e.claim.says}")
         linked = Markdown(f"[{name}]({link.format(e.claim.page)})")
-        paper = "–" if e.paper is None else f"{e.paper:.2f}"
         word = f"{ICONS[e.answers.word]} {e.answers.word}"
-        rows.append((linked, e.claim.problem, word, *e.answers[1:], shown(e), paper, e.verdict))
-    header = ("claim", "tested on", "word", "beats noise?", "could it be seen?")
-    estimate = ("estimate [95 % interval]", "paper", "verdict of the test")
-    return table((*header, *estimate), rows)
+        rows.append((linked, e.claim.problem, word, *e.answers[1:]))
+    return table(("claim", "tested on", "word", "beats noise?", "could it be seen?"), rows)
+
+
+def estimates(found: Sequence[Entry]) -> str:
+    """Return the outcome of each test, and the number that stands for it, as Markdown."""
+    rows = []
+    for e in found:
+        paper = "–" if e.paper is None else f"{e.paper:.2f}"
+        rows.append((e.claim.number, e.claim.problem, e.verdict, shown(e), paper))
+    header = ("claim", "tested on", "outcome of the test", "estimate [95 % interval]", "paper")
+    return table(header, rows)
 
 
 def settings(found: Sequence[Entry]) -> str:
