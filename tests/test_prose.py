@@ -325,7 +325,7 @@ ORDERED = [(d, p) for d in ("omniglot", "miniimagenet") for p in (50, 75, 80)]
 TUNED = ("la-maml-tuned", "sparse-la-maml-tuned")
 PAP = ("sparse-c-maml", "c-maml-pap")
 EARLY, LATE = slice(2_000), slice(2_000, None)
-ANEW = ("c-maml", "c-maml-um", "c-maml-pre", "maml", "sparse-maml", "anil")
+ANEW = ("c-maml", "c-maml-zero", "c-maml-um", "c-maml-pre", "maml", "sparse-maml", "anil")
 ADAPTING = [m for m in LEARNERS if m not in (*ANEW, "fine-tuning") and "online" not in m]
 
 
