@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -366,3 +367,20 @@ def test_threshold_of_three_is_out_of_reach(data_root):
 
     assert losses(16, scale=255) == pytest.approx(losses(16), abs=0.01)
     assert max(losses(64)) < 2
+
+
+def test_the_book_is_short() -> None:
+    """Prose without tables, code and mathematics set apart: words in all, and in a paragraph."""
+    words, long = 0, []
+    for path in sorted([*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("book/*.md")]):
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".ipynb":
+            cells = json.loads(text)["cells"]
+            text = "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+        text = re.sub(r"```.*?```|\$\$.*?\$\$", "", text, flags=re.DOTALL)
+        text = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("|"))
+        words += len(text.split())
+        parts = re.split(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.) )", text)
+        long += [f"{path.name}: {part[:60]}" for part in parts if len(part.split()) > 90]
+    assert long == []
+    assert words <= 22_000

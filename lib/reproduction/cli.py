@@ -142,7 +142,13 @@ class BatchCommand:
         with log.open("w") as out, contextlib.redirect_stderr(out):
             try:
                 experiment = study.find(self.profile, run.experiment)
-                record = launch.run(experiment, run.seed, results=self.results, device=self.device)
+                record = launch.run(
+                    experiment,
+                    run.seed,
+                    results=self.results,
+                    device=self.device,
+                    progress=False,
+                )
                 print(_summary(record), file=out)
             except Exception:
                 traceback.print_exc()
