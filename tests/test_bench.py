@@ -11,17 +11,27 @@ import pytest
 import torch
 
 from reproduction.bench import cost, forms, measure, report, result
-from reproduction.bench.cases import CASES
+from reproduction.bench.cases import CASES, FewShot
 from reproduction.bench.result import Spread
 from reproduction.plan import study
 
 ROOT = Path(__file__).parents[1]
 COMMITTED = sorted((ROOT / "results" / "bench").glob("*.json"))
+USUAL = CASES["convnet4-28-k5"]
+assert isinstance(USUAL, FewShot)
 TINY = dataclasses.replace(  # a known name, other numbers
-    CASES["convnet4-28-k5"],
+    USUAL,
     title="ConvNet-4, 16 px, 4 channels, K = 2",
-    **{"image_size": 16, "width": 4, "ways": 3, "shots": 1, "queries": 2, "tasks": 1},
-    **{"steps": 2, "seconds": 0, "rounds": 2, "repeats": 1},
+    image_size=16,
+    width=4,
+    ways=3,
+    shots=1,
+    queries=2,
+    tasks=1,
+    steps=2,
+    seconds=0,
+    rounds=2,
+    repeats=1,
 )
 
 

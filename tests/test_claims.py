@@ -420,10 +420,10 @@ THRESHOLDS = {
 def test_the_chapter_says_every_threshold():
     for (number, _), words in THRESHOLDS.items():
         if number == "5c":
-            said = CHAPTER.split("**The rest of claim 5**")[1].split("\n\n")[0]
+            row = CHAPTER.split("**The rest of claim 5**")[1].split("\n\n")[0]
         else:
-            (said,) = (x for x in CHAPTER.splitlines() if x.startswith(f"| **{number}.**"))
-        assert words in " ".join(said.split())
+            (row,) = (x for x in CHAPTER.splitlines() if x.startswith(f"| **{number}.**"))
+        assert words in " ".join(row.split())
     assert "| 4, 10a, 10b | with the accuracy of chance, 20 % |" in CHAPTER
     assert "accuracy of chance, 10 %, and a BTI of zero" in CHAPTER
     for claim in ledger.claims():

@@ -8,11 +8,13 @@ import pytest
 
 from reproduction.plan import study
 from reproduction.report import osaka
+from reproduction.runs.osaka import OsakaExperiment
 from synthetic import OSAKA_SIZES, cells, made_up_osaka_record
 
 
 def made_up(learner, seed=0, correct=None, alpha=0.98, **numbers):
     planned = study.find("study", f"osaka{100 * alpha:.0f}-5way-{learner}")
+    assert isinstance(planned, OsakaExperiment)
     return made_up_osaka_record(planned, seed, correct, **numbers)
 
 

@@ -31,6 +31,7 @@ def run(name, seed, test, validation, updates=9000, diverged=False):
 def test_the_gate_wants_networks_that_have_learned_and_stopped(curve, late, is_open):
     """What is late begins at the last validation in the first two thirds."""
     found = gate([run("a", 0, 0.5, curve, 8000 if len(curve) == 9 else 9000)])
+    assert found is not None
     assert found.late == pytest.approx(late)
     assert found.open is is_open
 
@@ -71,6 +72,7 @@ def test_the_primary_difference_is_paired_by_seed_and_needs_an_open_gate():
     for curve, verdict in ((FLAT, "supported"), (RISING, trained_long.SHUT)):
         maml = [run("k15-5shot-maml", s, level[s], curve) for s in range(8)]
         primary = outcomes([*sparse, *maml])[0]
+        assert primary.gain is not None
         assert primary.gain.mean == pytest.approx(2.0)
         assert (primary.word, primary.holds_after_holm) == (verdict, True)
     assert outcomes(sparse)[0].word == trained_long.TOO_FEW
@@ -84,8 +86,11 @@ def test_a_diverged_run_counts_with_the_accuracy_of_chance_and_has_no_probes():
         probes = {"on:cub": {"mean": 0.6 + better}, "on:cars": {"mean": None}}
         r["final"]["probes"] = probes
     primary, *rest = outcomes([*sparse, *maml])
+    assert primary.gain is not None
     assert primary.gain.mean == pytest.approx(-10)  # 20 in place of 50 in one of three
     cub, cars, more = (o for o in rest if o.contrast.number == "6")
+    assert cub.gain is not None
+    assert more.gain is not None
     assert cub.gain[0] == pytest.approx(10)
     assert (cub.gain.n, more.gain.n, cars.gain) == (2, 2, None)
 
