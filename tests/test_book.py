@@ -136,6 +136,11 @@ def test_page_is_whole(browser, name: str) -> None:
                     "[...document.images].filter(i => i.naturalWidth === 0).map(i => i.src)"
                 )
                 assert broken == [], f"images not drawn: {where}"
+                unnamed = visit.page.evaluate(
+                    """[...document.querySelectorAll("article img")].map(i => [i.alt, i.src])
+                        .filter(([alt, src]) => !alt.includes(" ")).map(([, src]) => src)"""
+                )
+                assert unnamed == [], f"images without a description in words: {where}"
                 assert_mathematics(visit.page, where)
                 wide = visit.page.evaluate(
                     """() => {
