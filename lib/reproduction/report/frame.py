@@ -10,6 +10,7 @@ metric                          what it is
 ``val_accuracy``, ``taught``    its validation accuracy; what training added to that of the start
 ``sparsity``                    share of frozen weights at the end of training
 ``sparsity/<layer>``            the same of a layer's kernel
+``moving``                      share of weights that the tested network may move
 ``ra``, ``bti``, ``la``         streams: retained accuracy, interference, learning accuracy
 ``accuracy``                    OSAKA: cumulative accuracy
 a probe's name                  what :mod:`reproduction.runs.probes` asked
@@ -63,6 +64,8 @@ def _numbers(record: Record, diverged: Mapping[str, float]) -> Iterator[tuple[st
     numbers = {k: v for k, v in final.items() if isinstance(v, int | float | type(None))}
     numbers["test_accuracy"] = (final.get("test_accuracy") or {}).get("mean")
     numbers |= {name: answer["mean"] for name, answer in final.get("probes", {}).items()}
+    if final.get("best_sparsity") is not None:
+        numbers["moving"] = 1 - final["best_sparsity"]
     if "val_accuracy" in curves:
         numbers["taught"] = curves["val_accuracy"][-1] - curves["val_accuracy"][0]
     for layer, name in kernels(record["tensors"]).items():

@@ -34,6 +34,11 @@ def counted(group: Sequence[Record]) -> str:
     return f"{done}{lost}" if group else NOT_RUN
 
 
+def why_absent(group: Sequence[Record]) -> str:
+    """Say why the runs of an experiment have no number."""
+    return "not asked" if finished(group) else "diverged" if group else NOT_RUN
+
+
 def lacking(runs: Mapping[str, Sequence[Record]]) -> list[str]:
     """Name the experiments that have no record, and those some of whose runs diverged."""
     missing = [name for name, group in runs.items() if not group]
@@ -91,6 +96,30 @@ def setting(records: Sequence[Record]) -> str:
         f"inner rate {value('inner_rate')} · {p['updates']} updates × {p['meta_batch']} tasks · "
         + (_seeds(sorted(seeds)) if seeds else "seeds (none in common)")
     )
+
+
+def settings(records: Sequence[Record], planned: Iterable[Experiment], shows: str = "") -> str:
+    """Say what runs of several problems were made with, and which are missing or diverged.
+
+    What all have in common stands first, then what each problem has of its own.
+    """
+    every = by_experiment(records)
+    groups = {e: every.get(e.name, []) for e in planned}
+    by_problem: dict[str, list[Record]] = {}
+    for e, group in groups.items():
+        by_problem.setdefault(problem_name(e), []).extend(group)
+    parts = {name: setting(runs).split(" · ") for name, runs in by_problem.items() if runs}
+    if not parts:
+        return NOT_RUN
+    first, *others = parts.values()
+    common = [p for p in first if all(p in other for other in others)]
+    differs = {  # after the profile and the problem
+        name: [p for p in its[2:] if p not in common] for name, its in parts.items()
+    }
+    lines = [f"{name}: {', '.join(its)}" for name, its in differs.items() if its]
+    shows = shows or intervals([r for group in groups.values() for r in group])
+    missing = lacking({e.name: group for e, group in groups.items()})
+    return "\n".join([" · ".join([*common, shows]), *lines, *missing])
 
 
 def stamp(records: Sequence[Record]) -> str:

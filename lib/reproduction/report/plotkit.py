@@ -84,16 +84,22 @@ def point(
 
 
 def forest(
-    ax: Axes, rows: Mapping[str, tuple[Interval | None, Look]], label: str, *, zero: bool = True
+    ax: Axes,
+    rows: Mapping[str, tuple[Interval | str | None, Look]],
+    label: str,
+    *,
+    zero: bool = True,
 ) -> None:
-    """Draw one interval a row, named at the left; mostly around a line at zero."""
+    """Draw one interval a row, or why there is none; mostly around a line at zero."""
     if zero:
         ax.axvline(0, color=GREY, lw=1)
     for y, (value, look) in enumerate(rows.values()):
-        if value is not None:
+        if isinstance(value, Interval):
             point(ax, y, value, look, across=True)
         else:
-            nothing(ax, "not run yet", y)
+            nothing(ax, value or "not run yet", y)
+    if not ax.lines:
+        ax.set_xticks([])
     ax.set_yticks(range(len(rows)), list(rows))
     ax.set(ylim=(len(rows) - 0.4, -0.6), xlabel=label)
 
@@ -116,8 +122,31 @@ def line(ax: Axes, values: Mapping[Any, Interval | None], style: str, **look: An
                 ax.vlines(x, v.low, v.high, color=drawn.get_color(), lw=2, alpha=0.6)
 
 
-def direct_labels(ax: Axes, ends: Iterable[tuple[str, float, float, Any]]) -> None:
-    """Name curves at their right ends, apart: (name, x, y, colour) each, limits set before."""
+End = tuple[str, float, float, Any]
+"""Where a curve ends on the right: its name, x, y and colour."""
+
+
+def side_by_side(
+    ax: Axes, places: Sequence[str], lines: Mapping[Look, Sequence[Interval | None]]
+) -> list[End]:
+    """Draw several things over the same places, a little apart; return where they end."""
+    ends, aside = [], 0.07 * (len(lines) - 1) / 2
+    for shift, (look, values) in zip(
+        np.linspace(-aside, aside, len(lines)), lines.items(), strict=True
+    ):
+        known = {place + shift: v for place, v in enumerate(values) if v}
+        line(ax, known, f"{look.marker}-", color=look.rgb, label=look.name)
+        ends += [(look.name, x + aside - shift, known[x].mean, look.rgb) for x in [*known][-1:]]
+    ax.set_xticks(range(len(places)), places)
+    ax.set_xlim(-0.25, len(places) - 0.75)
+    if not ends:
+        nothing(ax, "no finished run")
+        ax.set_yticks([])
+    return ends
+
+
+def direct_labels(ax: Axes, ends: Iterable[End]) -> None:
+    """Name curves at their right ends, apart; limits are set before."""
     low, high = ax.get_ylim()
     gap = (high - low) * 1.2 * SMALL / 72 / _inches(ax)
     ends = sorted(ends, key=lambda end: end[2])
