@@ -30,12 +30,6 @@ def tiny(learner="la-maml", **changes):
     return replace(experiment, **changes)
 
 
-def finish(running):
-    while not running.over:
-        running.advance()
-    return running.result()
-
-
 def as_bytes(result):
     return json.dumps(result, sort_keys=True, allow_nan=False).encode()
 
@@ -61,7 +55,7 @@ FULL = {"memory": 7}  # overflows within the first task
 )
 def test_an_interrupted_run_gives_the_same_record(learner, settings):
     stream, experiment = clusters(tasks=3, each=30), tiny(learner, settings=settings)
-    whole = finish(ContinualRun(experiment, 0, stream))
+    whole = ContinualRun(experiment, 0, stream).finish()
     assert whole["status"] == "finished"
     steps = 3 * -(-30 // BATCH.get(learner, 10))
     for stop in {1, 2, steps // 2, steps // 2 + 1, steps - 1}:
@@ -72,15 +66,15 @@ def test_an_interrupted_run_gives_the_same_record(learner, settings):
         torch.manual_seed(stop)  # as in another process
         second = ContinualRun(experiment, 0, stream)
         second.load_state_dict(state)
-        assert as_bytes(finish(second)) == as_bytes(whole), stop
-        assert as_bytes(finish(first)) == as_bytes(whole), stop  # a state is a copy
+        assert as_bytes(second.finish()) == as_bytes(whole), stop
+        assert as_bytes(first.finish()) == as_bytes(whole), stop  # a state is a copy
 
 
 def test_content_of_a_record():
     stream = clusters(tasks=3, each=25)
-    result = finish(
-        ContinualRun(tiny("sparse-la-maml", settings={"init_sparsity": 0.5}), 0, stream)
-    )
+    result = ContinualRun(
+        tiny("sparse-la-maml", settings={"init_sparsity": 0.5}), 0, stream
+    ).finish()
     matrix = result["curves"]["accuracy"]
     assert [len(row) for row in matrix] == [3, 3, 3]
     assert result["final"]["ra"] == pytest.approx(sum(matrix[-1]) / 3)
@@ -105,7 +99,7 @@ def test_every_sample_arrives_once_and_in_order(monkeypatch):
         return observe(samples)
 
     monkeypatch.setattr(running.learner, "observe", spy)
-    finish(running)
+    running.finish()
     assert [len(x) for x in seen] == [10, 10, 5] * 2
     want = torch.cat([stream.train(t).inputs for t in range(2)])
     assert torch.equal(torch.cat(seen), want)
@@ -120,9 +114,9 @@ def test_probe_spares_only_what_no_metric_needs(monkeypatch):
         return test(task, limit)
 
     monkeypatch.setattr(stream, "test", spy)
-    some = finish(ContinualRun(tiny(probe=4), 0, stream))
+    some = ContinualRun(tiny(probe=4), 0, stream).finish()
     assert asked == [4, 4, 4, None, 4, 4, 4, None, 4, None, None, None]  # first, before learning
-    assert some["final"] == finish(ContinualRun(tiny(), 0, stream))["final"]
+    assert some["final"] == ContinualRun(tiny(), 0, stream).finish()["final"]
 
 
 @pytest.mark.parametrize("learner", ["online", "mer", "la-maml", "c-maml"])
@@ -131,7 +125,7 @@ def test_a_learner_that_diverges_is_reported(learner):
     (train, test), later = clusters(each=30)._data
     huge = Batch(1e30 * later[0].inputs, later[0].targets)
     stream = TensorStream("explodes", [(train, test), (huge, later[1])], classes=3)
-    result = finish(ContinualRun(tiny(learner), 0, stream))
+    result = ContinualRun(tiny(learner), 0, stream).finish()
     assert result["status"] == "diverged"
     assert result["diverged_at"]["task"] == 1
     assert result["diverged_at"]["samples"] >= 1
@@ -146,7 +140,7 @@ def test_a_loss_beyond_the_limit_ends_a_run(scale, status):
     train, test = clusters(each=30)._data[0]
     stream = TensorStream("loud", [(Batch(scale * train.inputs, train.targets), test)], classes=3)
     running = ContinualRun(tiny("online", settings={"rate": 1e-9}, batch=30), 0, stream)
-    assert finish(running)["status"] == status
+    assert running.finish()["status"] == status
     assert all(bool(p.isfinite().all()) for p in running.learner.params.values())
 
 
@@ -185,7 +179,7 @@ def test_tasks_with_heads(learner):
     stream = TensorStream("headed", data, classes=4, ways=2)
     settings: dict[str, float] = {} if learner == "ewc" else {"memory": 10}
     settings |= {"inner_rate": 0.02} if "maml" in learner else {"rate": 0.01}
-    result = finish(ContinualRun(tiny(learner, settings=settings), 0, stream))
+    result = ContinualRun(tiny(learner, settings=settings), 0, stream).finish()
     assert result["final"]["ra"] > 0.9
 
 

@@ -9,13 +9,13 @@ import pytest
 from reproduction.plan import study
 from reproduction.plan.few_shot import FIG1
 from reproduction.report import load_records as layers
-from reproduction.runs import launch
+from reproduction.runs import run_or_resume
 
 
 def test_a_seed_that_is_named_twice_is_one_run(monkeypatch, tmp_path):
     monkeypatch.setenv("WHERETOLEARN_RESULTS", str(tmp_path / "results"))
     monkeypatch.setattr(
-        launch, "run", lambda e, seed, **options: {"experiment": e.name, "seed": seed}
+        run_or_resume, "run", lambda e, seed, **options: {"experiment": e.name, "seed": seed}
     )
     found = layers.own_records(FIG1, "smoke", seeds="[1, 0, 1]")
     runs = {(r["experiment"], r["seed"]) for r in found}
@@ -26,7 +26,7 @@ def test_records_that_are_there_are_shown_as_they_are(monkeypatch):
     """Even where more could be asked of their networks now: a page trains nothing anew unasked."""
     there = [{"experiment": e.name, "seed": 0} for e in study.experiments("smoke", FIG1)]
     monkeypatch.setattr(layers, "load", lambda *_: there)
-    monkeypatch.setattr(launch, "run", lambda *_, **__: pytest.fail("it was run again"))
+    monkeypatch.setattr(run_or_resume, "run", lambda *_, **__: pytest.fail("it was run again"))
     assert layers.own_records(FIG1, "smoke", seeds=[0]) == there
 
 
@@ -40,7 +40,7 @@ def asked(monkeypatch, tmp_path):
         runs.append((seed, fresh))
         return {"experiment": experiment.name}
 
-    monkeypatch.setattr(launch, "run", run)
+    monkeypatch.setattr(run_or_resume, "run", run)
 
     def ask(**options):
         runs.clear()

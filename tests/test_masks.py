@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reproduction.runs import records
-from reproduction.runs.few_shot import Training, run
+from reproduction.runs.few_shot import FewShotRun
 from reproduction.runs.mask_codec import ARRANGEMENTS, of_rates, pack, rearrange, unpack
+from reproduction.runs.run_or_resume import run
 from synthetic import TINY, image_set
 from wheretolearn.rules import make_rule
 
@@ -96,7 +97,7 @@ def test_learned_masks_stand_in_the_record_and_can_be_used_again(tmp_path, monke
 def test_only_rules_that_freeze_single_weights_have_masks():
     def final(method):
         experiment = TINY.replace(method=method, init_sparsity=0.0)
-        return Training(experiment, 0, image_set(), device="cpu", progress=False).run()["final"]
+        return FewShotRun(experiment, 0, image_set(), device="cpu").finish()["final"]
 
     assert final("maml")["masks"] == final("anil")["masks"] == final("meta-sgd")["masks"] == {}
     relu = final("sparse-relu-maml")

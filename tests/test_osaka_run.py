@@ -53,12 +53,6 @@ def tiny(learner="sparse-c-maml", **changes):
     return OsakaExperiment(**parameters | changes)
 
 
-def finish(running):
-    while not running.over:
-        running.advance()
-    return running.result()
-
-
 def as_bytes(result):
     return json.dumps(result, sort_keys=True, allow_nan=False).encode()
 
@@ -87,7 +81,7 @@ def test_an_interrupted_run_gives_the_same_record(learner, monkeypatch):
         torch.manual_seed(stop)  # as in another process
         second = OsakaRun(experiment, 0, data)
         second.load_state_dict(states[stop])
-        assert as_bytes(finish(second)) == whole, stop
+        assert as_bytes(second.finish()) == whole, stop
 
 
 @pytest.mark.parametrize("learner", ["online-adam", "anil", "c-maml", "sparse-c-maml"])
@@ -114,7 +108,7 @@ def test_scores_come_before_labels(learner, monkeypatch):
 
     monkeypatch.setattr(running.learner, "predict", spy_predict)
     monkeypatch.setattr(running.learner, "observe", spy_observe)
-    result = finish(running)
+    result = running.finish()
     assert [c[0] for c in calls] == ["predict", "observe"] * 12
     for step in range(12):
         expected = running.stream[step]
@@ -169,7 +163,7 @@ def experiment_settings(running):
 def test_content_of_a_record():
     data = made_up()
     running = OsakaRun(tiny(steps=60, settings={"margin": 0.2}), 0, data)
-    result = finish(running)
+    result = running.finish()
     correct = unpack(result["correct"])
     assert len(correct) == 60
     assert result["final"]["accuracy"] == pytest.approx(correct.sum() / 360)
@@ -223,7 +217,7 @@ def test_a_learner_that_diverges_is_reported(learner):
     if learner == "maml":  # pretraining has no say
         experiment = replace(experiment, epochs=1, updates=1)
     running = OsakaRun(experiment, 0, made_up())
-    result = finish(running)
+    result = running.finish()
     assert result["status"] == "diverged"
     (where,) = result["diverged_at"]
     assert where in ("step", "update")
@@ -402,7 +396,7 @@ def test_tensors_without_a_rate_are_skipped_and_nothing_else_changes(alpha, late
         for name in frozen:
             running.learner.slow.rule_params[name].fill_(-1.0)
         given.clear()
-        records.append(as_bytes(finish(running)))
+        records.append(as_bytes(running.finish()))
         weights.append({n: p.numpy().tobytes() for n, p in running.learner.weights.items()})
         assert len(given) >= 30
         assert all(frozen.isdisjoint(names) is not every for names in given)

@@ -6,10 +6,10 @@ ResNet-12 the width, and for sparse-MAML+ the noise (its maps would take a gigab
 
 import numpy as np
 import pytest
+import torch
 
 from reproduction.plan import study
-from reproduction.runs import protocol as runs
-from reproduction.runs.few_shot import Training
+from reproduction.runs.few_shot import FewShotRun
 from reproduction.runs.mask_codec import rearrange, unpack
 from synthetic import image_set
 
@@ -48,40 +48,32 @@ def test_every_notebook_of_the_study_has_the_papers_settings():
 
 
 @pytest.mark.parametrize("experiment", RUNS.values(), ids=lambda e: e.name)
-def test_starts_and_goes_on(experiment, tmp_path, monkeypatch):
+def test_starts_and_goes_on(experiment, tmp_path):
     short = shortened(experiment)
     images, masks = IMAGES[short.channels], None
     if short.masks_from:
         shapes = {n: p.shape for n, p in short.build_network().named_parameters()}
         packed = whole(shortened(study.find_few_shot("paper", short.masks_from)))["final"]["masks"]
         masks = rearrange(unpack(packed, shapes), short.masks_as, np.random.default_rng(0))
-    expected = Training(short, 0, images, device="cpu", progress=False, masks=masks).run()
+
+    def start():
+        return FewShotRun(short, 0, images, device="cpu", masks=masks)
+
+    expected = start().finish()
     assert expected["status"] == "finished"
     assert expected["final"]["update"] == 3
 
-    # every update is a checkpoint, and the run is interrupted in the middle of the second
-    monkeypatch.setattr(runs, "_SECONDS_BETWEEN_CHECKPOINTS", -1)
-    checkpoint = tmp_path / "run.pt"
-    options = {"device": "cpu", "progress": False, "masks": masks, "checkpoint": checkpoint}
-    run = Training(short, 0, images, **options)
-    step = run.learner.step
-
-    def interrupted(tasks):
-        if run.done.update == 1:
-            raise KeyboardInterrupt
-        return step(tasks)
-
-    monkeypatch.setattr(run.learner, "step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run.run()
-    again = Training(short, 0, images, **options)
-    assert again.done.update == 1
-    record = again.run()
-    assert record["provenance"]["interruptions"] == 1
-    del record["provenance"], expected["provenance"]
-    assert record == expected
+    run = start()
+    run.advance()
+    torch.save([run.state_dict(), torch.get_rng_state()], tmp_path / "run.pt")
+    again = start()
+    state, random = torch.load(tmp_path / "run.pt")
+    again.load_state_dict(state)
+    torch.set_rng_state(random)
+    assert again.update == 1
+    assert again.finish() == expected
 
 
 def whole(experiment):
     images = IMAGES[experiment.channels]
-    return Training(experiment, 0, images, device="cpu", progress=False).run()
+    return FewShotRun(experiment, 0, images, device="cpu").finish()

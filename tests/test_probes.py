@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from reproduction.runs.few_shot import Training
+from reproduction.runs.few_shot import FewShotRun
 from reproduction.runs.probes import EPISODES, PROBES, ask, cka
 from synthetic import TINY, image_set
 from wheretolearn.meta import MetaLearner
 from wheretolearn.networks import make_network
-from wheretolearn.rules import make_rule
+from wheretolearn.rules import METHODS, Method, Rule, make_rule
 from wheretolearn.tasks import EpisodeSampler
 
 IMAGES = image_set()
@@ -162,10 +162,8 @@ def test_a_probe_leaves_buffers_as_they_were(probe):
 
 def test_a_run_answers_its_probes_and_leaves_out_absent_data():
     experiment = TINY.replace(probes=("interference", "on:cub", "on:omniglot"))
-    run = Training(
-        experiment, 0, IMAGES, device="cpu", progress=False, others={"omniglot": image_set(seed=5)}
-    )
-    final = run.run()["final"]
+    others = {"omniglot": image_set(seed=5)}
+    final = FewShotRun(experiment, 0, IMAGES, device="cpu", others=others).finish()["final"]
     answers = final["probes"]
     assert final["others"] == {"omniglot": image_set(seed=5).fingerprint}
     assert image_set(seed=5).fingerprint != IMAGES.fingerprint
@@ -176,4 +174,15 @@ def test_a_run_answers_its_probes_and_leaves_out_absent_data():
 def test_unknown_probes_are_refused():
     with pytest.raises(ValueError, match="did you mean 'steps'"):
         TINY.replace(probes=("step",))
+
+
+def test_steps_beyond_those_that_have_rates_are_not_asked_for(monkeypatch):
+    by_step = Method(Rule(gate="mask", steps=2), "by step")
+    monkeypatch.setitem(METHODS, "by-step", by_step)
+    experiment = TINY.replace(method="by-step", probes=("movement",))
+    with pytest.raises(ValueError, match="'by-step' has rates for 2 only"):
+        experiment.replace(probes=("movement", "steps"))
+
+
+def test_a_hundred_episodes():
     assert EPISODES == 100

@@ -29,7 +29,6 @@ from reproduction.report.curves import LAYERS
 from reproduction.report.frame import by_experiment, by_seed, finished, frame
 from reproduction.report.noise import noise_curve
 from reproduction.report.tables_1_and_2 import TITLES
-from reproduction.runs.osaka import OsakaRun, open_experiment
 from reproduction.runs.records import Record, load
 from reproduction.runs.statistics import t_interval
 from wheretolearn.continual.osaka.methods import LEARNERS
@@ -355,7 +354,7 @@ def test_threshold_of_three_is_out_of_reach(data_root):
 
     def losses(width: int, scale: int = 1) -> list[float]:
         experiment = selected.replace(width=width)
-        running = OsakaRun(experiment, 0, open_experiment(experiment, data_root))
+        running = experiment.start(0, data_root)
         found = []
         for step in range(100):
             batch = running.stream[step]

@@ -20,11 +20,10 @@ import driver
 from reproduction import cli
 from reproduction.plan import study
 from reproduction.plan.change import changed, read_changes
-from reproduction.runs import few_shot as training
-from reproduction.runs import protocol as runs
-from reproduction.runs import records
+from reproduction.runs import checkpoint as checkpoints
+from reproduction.runs import few_shot, records, run_or_resume
+from reproduction.runs.checkpoint import Checkpoint
 from reproduction.runs.experiment import Experiment
-from reproduction.runs.few_shot import Training
 from synthetic import TINY, content, image_set
 from wheretolearn.meta import MetaLearner
 
@@ -32,13 +31,13 @@ from wheretolearn.meta import MetaLearner
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
     """Run on a small image set with dropout, and keep a checkpoint after every update."""
-    monkeypatch.setattr(training, "load", lambda name, size, root=None: image_set())
-    monkeypatch.setattr(runs, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr(few_shot, "load", lambda name, size, root=None: image_set())
+    monkeypatch.setattr(checkpoints, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     monkeypatch.setattr(Experiment, "build_network", driver.dropout_network)
 
 
 def run(results, experiment=TINY, **options):
-    return training.run(experiment, 0, results=results, progress=False, **options)
+    return run_or_resume.run(experiment, 0, results=results, progress=False, **options)
 
 
 def place(results, experiment=TINY):
@@ -204,7 +203,7 @@ def interrupt_at(patch, moment, *, after):
 
         return call
 
-    for owner, name in ((MetaLearner, "step"), (MetaLearner, "evaluate"), (Training, "_save")):
+    for owner, name in ((MetaLearner, "step"), (MetaLearner, "evaluate"), (Checkpoint, "save")):
         patch.setattr(owner, name, wrapped(getattr(owner, name)))
     return calls
 
@@ -213,8 +212,8 @@ def interrupt_at(patch, moment, *, after):
 def whole(tmp_path_factory):
     """Return the record of a run that was never interrupted, and its number of calls."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "load", lambda name, size, root=None: image_set())
-        patch.setattr(runs, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+        patch.setattr(few_shot, "load", lambda name, size, root=None: image_set())
+        patch.setattr(checkpoints, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
         patch.setattr(Experiment, "build_network", driver.dropout_network)
         calls = interrupt_at(patch, None, after=False)
         record = run(tmp_path_factory.mktemp("whole"))
@@ -285,30 +284,30 @@ def without_random_state(state):
 
 
 def without_adam(state):
-    state["learner"]["optimizer"]["state"] = {}
+    state["run"]["learner"]["optimizer"]["state"] = {}
 
 
 def without_adams_step(state):
-    for moments in state["learner"]["optimizer"]["state"].values():
+    for moments in state["run"]["learner"]["optimizer"]["state"].values():
         moments["step"] = torch.zeros_like(moments["step"])
 
 
 def without_last_update(state):
-    state["progress"]["update"] -= 1
+    state["run"]["update"] -= 1
 
 
 def without_losses(state):
-    state["progress"]["losses"] = []
+    state["run"]["losses"] = []
 
 
 def without_mask(state):
-    for m in state["learner"]["rule_params"].values():
+    for m in state["run"]["learner"]["rule_params"].values():
         m.mul_(-1)
 
 
 def without_best(state):
-    state["progress"]["best"]["accuracy"] = 1.0
-    for p in state["progress"]["best"]["weights"]["params"].values():
+    state["run"]["best"]["accuracy"] = 1.0
+    for p in state["run"]["best"]["weights"]["params"].values():
         p.zero_()
 
 
@@ -332,7 +331,7 @@ def unchanged(state):
 def test_each_part_of_a_checkpoint_is_needed(tmp_path, whole, lose):
     """What a checkpoint might forget shows in the record: the tests above are sharp."""
     path, state = checkpoint_of(tmp_path)
-    assert state["progress"]["update"] == 3
+    assert state["run"]["update"] == 3
     lose(state)
     save(path, state)
     record = run(tmp_path)
@@ -420,7 +419,7 @@ def of_another_torch(path, state):
 
 def with_a_flipped_bit(path, state):
     """In the middle of a tensor: torch reads it without a word."""
-    content, first = path.read_bytes(), next(iter(state["learner"]["params"].values()))
+    content, first = path.read_bytes(), next(iter(state["run"]["learner"]["params"].values()))
     numbers = first.numpy().tobytes()
     assert content.count(numbers) == 1
     at = content.index(numbers) + len(numbers) // 2
@@ -429,35 +428,35 @@ def with_a_flipped_bit(path, state):
 
 
 def without_a_field_of_its_progress(path, state):
-    del state["progress"]["update"]
+    del state["run"]["update"]
     save(path, state)
 
 
 def with_another_field_of_its_progress(path, state):
-    state["progress"]["unknown"] = 1
+    state["run"]["unknown"] = 1
     save(path, state)
 
 
 def without_a_curve(path, state):
-    del state["progress"]["curves"]["val_loss"]
+    del state["run"]["curves"]["val_loss"]
     save(path, state)
 
 
 def without_a_parameter(path, state):
-    del state["learner"]["params"]["layers.0.weight"]
+    del state["run"]["learner"]["params"]["layers.0.weight"]
     save(path, state)
 
 
 def of_another_optimizer(path, state):
     """Refused when the parameters are already there: what was taken up must not stay."""
-    for p in state["learner"]["params"].values():
+    for p in state["run"]["learner"]["params"].values():
         p.add_(1.0)
-    state["learner"]["optimizer"]["param_groups"] = []
+    state["run"]["learner"]["optimizer"]["param_groups"] = []
     save(path, state)
 
 
 def with_a_bad_random_state(path, state):
-    for p in state["learner"]["params"].values():
+    for p in state["run"]["learner"]["params"].values():
         p.add_(1.0)
     save(path, state | {"random": torch.zeros(3, dtype=torch.uint8)})
 

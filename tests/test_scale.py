@@ -18,7 +18,7 @@ import driver
 import workers
 from reproduction.publish.failures import Failures
 from reproduction.runs import few_shot as training
-from reproduction.runs import records
+from reproduction.runs import records, run_or_resume
 from reproduction.runs.experiment import Experiment
 from synthetic import content, image_set
 
@@ -82,7 +82,9 @@ def test_all_records_arrive(outcome, tmp_path, monkeypatch):
             path = outcome.folder / "results" / f"{place}.json"
             assert path.exists(), f"{place}, killed {outcome.kills[place]} times:\n{outcome.shown}"
             record = records.read(path)
-            whole = training.run(experiment, seed, results=tmp_path, device="cpu", progress=False)
+            whole = run_or_resume.run(
+                experiment, seed, results=tmp_path, device="cpu", progress=False
+            )
             assert content(record) == content(whole)
             interruptions = record["provenance"]["interruptions"]
             assert interruptions <= outcome.kills[place], "only its own kills disturb a run"

@@ -8,10 +8,8 @@ import sys
 import pytest
 
 from reproduction import cli
-from reproduction.runs import few_shot as training
-from reproduction.runs import protocol as runs
-from reproduction.runs import records
-from reproduction.runs.few_shot import Training
+from reproduction.runs import checkpoint, few_shot, records
+from reproduction.runs.few_shot import FewShotRun
 from reproduction.runs.osaka import OsakaRun
 from synthetic import content, image_set
 
@@ -39,8 +37,8 @@ def _heeded():
 def run(monkeypatch, capsys, tmp_path):
     """Run the command in a folder of its own; return status and errors."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "load", lambda name, size, root=None: image_set())
-    monkeypatch.setattr(runs, "_SECONDS_BETWEEN_CHECKPOINTS", 1e9)
+    monkeypatch.setattr(few_shot, "load", lambda name, size, root=None: image_set())
+    monkeypatch.setattr(checkpoint, "_SECONDS_BETWEEN_CHECKPOINTS", 1e9)
 
     def call(arguments, *more):
         command = ["run", *arguments, "--profile", "smoke", "--no-progress", "--device", "cpu"]
@@ -89,8 +87,8 @@ def record_in(folder):
 @pytest.mark.parametrize(
     ("arguments", "owner", "method", "where"),
     [
-        (FEW_SHOT, Training, "_update", "update 5 of 12"),
-        (STREAM, OsakaRun, "_live", r"step 5 of \d+"),
+        (FEW_SHOT, FewShotRun, "_advance", "update 5 of 12"),
+        (STREAM, OsakaRun, "_step", r"step 5 of \d+"),
     ],
 )
 def test_stop_and_go_on(run, during, tmp_path, arguments, owner, method, where, number):
@@ -110,7 +108,7 @@ def test_a_fresh_run_over_a_record_is_not_kept(run, during, tmp_path):
     """Without that word the old record would be returned."""
     assert run(FEW_SHOT) == (0, "")
     before = record_in(tmp_path)
-    during(Training, "_update", 5, send(signal.SIGINT))
+    during(FewShotRun, "_advance", 5, send(signal.SIGINT))
     status, err = run(FEW_SHOT, "--fresh")
     assert status == 130
     assert "goes on" not in err
@@ -120,9 +118,9 @@ def test_a_fresh_run_over_a_record_is_not_kept(run, during, tmp_path):
 
 def test_a_second_signal_stops_at_once(run, during):
     """What was kept before stays."""
-    during(Training, "_update", 5, send(signal.SIGINT))
+    during(FewShotRun, "_advance", 5, send(signal.SIGINT))
     run(FEW_SHOT)
-    during(Training, "_evaluate", 1, lambda: [send(signal.SIGTERM)() for _ in range(2)])
+    during(FewShotRun, "_evaluate", 1, lambda: [send(signal.SIGTERM)() for _ in range(2)])
     status, err = run(FEW_SHOT)
     assert status == 128 + signal.SIGTERM
     assert err.endswith("wheretolearn: stopped; the same command goes on from update 5 of 12\n")
@@ -130,7 +128,7 @@ def test_a_second_signal_stops_at_once(run, during):
 
 
 def test_while_it_is_tested_it_stops_at_once(run, during):
-    during(Training, "_test", 1, send(signal.SIGINT))
+    during(FewShotRun, "_test", 1, send(signal.SIGINT))
     assert run(FEW_SHOT) == (
         130,
         "wheretolearn: stopped; the same command goes on from update 12 of 12\n",
@@ -142,5 +140,5 @@ def test_before_training_nothing_is_kept(run, monkeypatch):
     def load(name, size, root=None):
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(training, "load", load)
+    monkeypatch.setattr(few_shot, "load", load)
     assert run(FEW_SHOT) == (130, "wheretolearn: stopped\n")

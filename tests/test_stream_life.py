@@ -10,8 +10,7 @@ import torch
 
 from reproduction import cli
 from reproduction.plan import study
-from reproduction.runs import launch, records
-from reproduction.runs import protocol as runs
+from reproduction.runs import checkpoint, records, run_or_resume
 from reproduction.runs.experiment import Planned
 from reproduction.runs.osaka import OsakaRun
 from reproduction.runs.streams import ContinualRun
@@ -27,7 +26,7 @@ SHORT: dict[str, Planned] = {
 def whole(tmp_path_factory):
     where = tmp_path_factory.mktemp("whole")
     return {
-        kind: launch.run(experiment, 0, results=where, progress=False)
+        kind: run_or_resume.run(experiment, 0, results=where, progress=False)
         for kind, experiment in SHORT.items()
     }
 
@@ -45,7 +44,7 @@ def test_a_record_says_what_it_is_of(kind, whole):
 
 @pytest.mark.parametrize("kind", SHORT)
 def test_a_run_that_is_stopped_gives_the_same_record(kind, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    monkeypatch.setattr(checkpoint, "_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     run: Any = {"continual": ContinualRun, "osaka": OsakaRun}[kind]
     advance, calls = run.advance, 0
 
@@ -59,10 +58,10 @@ def test_a_run_that_is_stopped_gives_the_same_record(kind, whole, tmp_path, monk
     monkeypatch.setattr(run, "advance", stopped)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            launch.run(SHORT[kind], 0, results=tmp_path, progress=False)
+            run_or_resume.run(SHORT[kind], 0, results=tmp_path, progress=False)
         torch.manual_seed(calls)  # as in another process
         assert len(list(tmp_path.rglob("*.pt"))) == 1
-    record = launch.run(SHORT[kind], 0, results=tmp_path, progress=False)
+    record = run_or_resume.run(SHORT[kind], 0, results=tmp_path, progress=False)
     assert record["provenance"]["interruptions"] == 2
     assert content(record) == content(whole[kind])
     assert not list(tmp_path.rglob("*.pt"))
@@ -83,10 +82,10 @@ def stopped_early(kind, results, monkeypatch):
         original(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+        patch.setattr(checkpoint, "_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
         patch.setattr(run, "advance", advance)
         with pytest.raises(KeyboardInterrupt):
-            launch.run(SHORT[kind], 0, results=results, progress=False)
+            run_or_resume.run(SHORT[kind], 0, results=results, progress=False)
     (path,) = results.rglob("*.pt")
     return path, torch.load(io.BytesIO(path.read_bytes()[32:]), weights_only=True)
 
@@ -126,7 +125,7 @@ def test_a_state_that_does_not_serve_is_not_used(kind, spoil, whole, tmp_path, m
     buffer = io.BytesIO()
     torch.save(state, buffer)
     path.write_bytes(hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
-    record = launch.run(SHORT[kind], 0, results=tmp_path, progress=False)
+    record = run_or_resume.run(SHORT[kind], 0, results=tmp_path, progress=False)
     assert "starting afresh" in capsys.readouterr().out
     assert record["provenance"]["interruptions"] == 0
     assert content(record) == content(whole[kind])
@@ -136,15 +135,15 @@ def test_a_state_that_does_not_serve_is_not_used(kind, spoil, whole, tmp_path, m
 def test_a_run_does_not_go_on_with_other_images(kind, tmp_path, monkeypatch):
     """The state of a run on some images is none of a run on others, though all else is alike."""
     stopped_early(kind, tmp_path, monkeypatch)
-    start = SHORT[kind].start  # type: ignore[attr-defined]
+    start = SHORT[kind].start
 
     def on_others(self, seed, *args):
         running = start(seed, *args)
-        running.fingerprint = "others"
+        running.data["fingerprint"] = "others"
         return running
 
     monkeypatch.setattr(type(SHORT[kind]), "start", on_others)
-    record = launch.run(SHORT[kind], 0, results=tmp_path, progress=False)
+    record = run_or_resume.run(SHORT[kind], 0, results=tmp_path, progress=False)
     assert record["provenance"]["interruptions"] == 0
     assert record["data"]["fingerprint"] == "others"
 
@@ -154,13 +153,13 @@ def test_a_changed_run_does_not_take_the_place_of_a_record(kind, whole, tmp_path
     path = tmp_path / "smoke" / SHORT[kind].name / "seed0.json"
     records.write(path, {k: v for k, v in whole[kind].items() if k != "content_sha256"})
     with pytest.raises(records.RecordError, match=r"other parameters \(width\)"):
-        launch.run(SHORT[kind].replace(width=5), 0, results=tmp_path, progress=False)
+        run_or_resume.run(SHORT[kind].replace(width=5), 0, results=tmp_path, progress=False)
     assert records.read(path) == whole[kind]
 
 
 def test_a_learner_that_diverges_has_a_record(tmp_path):
     experiment = SHORT["continual"].replace(settings={"inner_rate": 1e9, "glances": 1})
-    record = launch.run(experiment, 0, results=tmp_path, progress=False)
+    record = run_or_resume.run(experiment, 0, results=tmp_path, progress=False)
     assert record["status"] == "diverged"
     assert record["diverged_at"]["task"] == 0
     assert set(record["final"].values()) == {None}

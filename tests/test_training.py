@@ -6,9 +6,8 @@ import dataclasses
 import pytest
 import torch
 
-from reproduction.runs import few_shot as training
-from reproduction.runs import records
-from reproduction.runs.few_shot import Training
+from reproduction.runs import few_shot, records, run_or_resume
+from reproduction.runs.few_shot import FewShotRun
 from synthetic import TINY, content, image_set
 from wheretolearn.data import DataError
 from wheretolearn.meta import MetaLearner, Score
@@ -19,8 +18,8 @@ IMAGES = image_set()
 
 def train(experiment=TINY, seed=0, images=IMAGES):
     """Return a finished training and its record's content."""
-    run = Training(experiment, seed, images, device="cpu", progress=False)
-    return run, run.run()
+    run = FewShotRun(experiment, seed, images, device="cpu")
+    return run, run.finish()
 
 
 @pytest.fixture
@@ -138,17 +137,12 @@ def test_methods_with_one_seed_are_comparable(episodes):
     for method in ("maml", "sparse-maml", "meta-sgd", "boil"):
         for seed in (0, 1):
             sparsity = 0.5 if method == "sparse-maml" else 0.0
-            run = Training(
-                TINY.replace(method=method, init_sparsity=sparsity),
-                seed,
-                IMAGES,
-                device="cpu",
-                progress=False,
-            )
+            experiment = TINY.replace(method=method, init_sparsity=sparsity)
+            run = FewShotRun(experiment, seed, IMAGES, device="cpu")
             starts[method, seed] = {n: p.clone() for n, p in run.learner.params.items()}
             states[method, seed] = torch.get_rng_state()  # a network may draw from it
             episodes.clear()
-            run.run()
+            run.finish()
             # each stream in its own order: training episodes are made ahead of use
             seen[method, seed] = sorted(episodes, key=lambda e: e[0])
     for (method, seed), start in starts.items():
@@ -167,19 +161,19 @@ def test_methods_with_one_seed_are_comparable(episodes):
 def trainings(monkeypatch):
     """Return the seeds of the trainings that were started; they run on small images."""
     started = []
-    init = Training.__init__
+    init = FewShotRun.__init__
 
     def spy(self, experiment, seed, *args, **kwargs):
         started.append(seed)
         init(self, experiment, seed, *args, **kwargs)
 
-    monkeypatch.setattr(Training, "__init__", spy)
-    monkeypatch.setattr(training, "load", lambda name, size, root=None: IMAGES)
+    monkeypatch.setattr(FewShotRun, "__init__", spy)
+    monkeypatch.setattr(few_shot, "load", lambda name, size, root=None: IMAGES)
     return started
 
 
 def run(results, experiment=TINY, seed=0, **options):
-    return training.run(experiment, seed, results=results, progress=False, **options)
+    return run_or_resume.run(experiment, seed, results=results, progress=False, **options)
 
 
 def test_a_record_is_used_again(tmp_path, trainings):
@@ -227,7 +221,7 @@ def cars(tmp_path, monkeypatch, trainings, loaded):
             raise DataError("no whole cars")
         return dataclasses.replace(IMAGES, name=name)
 
-    monkeypatch.setattr(training, "load", load)
+    monkeypatch.setattr(few_shot, "load", load)
 
     def bring(kind="whole"):
         (tmp_path / "data/cars" / kind).mkdir(parents=True)
@@ -310,4 +304,4 @@ def test_provenance(tmp_path, trainings):
 )
 def test_what_cannot_run_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        Training(TINY.replace(**change), 0, IMAGES, device="cpu", progress=False)
+        FewShotRun(TINY.replace(**change), 0, IMAGES, device="cpu")

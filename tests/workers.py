@@ -20,7 +20,7 @@ from driver import use_small_things
 from reproduction import cli
 from reproduction.plan import study
 from reproduction.publish import book as publish
-from reproduction.runs import few_shot as training
+from reproduction.runs import few_shot
 from synthetic import TINY, image_set
 from wheretolearn import data
 
@@ -51,7 +51,7 @@ def _tiny_or_real(name: str, size: int, root: Path | None = None) -> data.ImageS
 def use_tiny_study() -> None:
     """Make the smoke profile a study of 24 runs, and 2 that have no data."""
     use_small_things()
-    training.load = _tiny_or_real  # type: ignore[assignment]
+    few_shot.load = _tiny_or_real  # type: ignore[assignment]
     study.FIGURES["smoke"] = {study.FIG1: [*GOOD, HOPELESS]}
 
 

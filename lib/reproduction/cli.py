@@ -44,6 +44,8 @@ class RunCommand:
     """auto, cpu, cuda, mps or xpu."""
     fresh: bool = False
     """Train even if there is a record."""
+    keep_weights: bool = False
+    """Write the trained weights beside the record, into seed<k>.weights.pt."""
     wait: bool = True
     """Wait if another process works on the same run."""
     progress: bool = True
@@ -60,7 +62,7 @@ class RunCommand:
 
         from .plan import study
         from .plan.change import changed, read_changes
-        from .runs import launch
+        from .runs import run_or_resume
 
         for one in self.data_set:
             name, _, folder = one.partition("=")
@@ -68,13 +70,14 @@ class RunCommand:
         experiment = study.find(self.profile, self.experiment)
         if self.change:
             experiment = changed(experiment, read_changes(self.change))
-        record = launch.run(
+        record = run_or_resume.run(
             experiment,
             self.seed,
             results=self.results,
             data=self.data,
             device=self.device,
             fresh=self.fresh,
+            keep_weights=self.keep_weights,
             wait=self.wait,
             progress=self.progress,
         )
@@ -135,14 +138,14 @@ class BatchCommand:
 
     def _one(self, run: Run) -> None:
         from .plan import study
-        from .runs import launch
+        from .runs import run_or_resume
 
         log = self.results / self.profile / run.experiment / f"seed{run.seed}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w") as out, contextlib.redirect_stderr(out):
             try:
                 experiment = study.find(self.profile, run.experiment)
-                record = launch.run(
+                record = run_or_resume.run(
                     experiment,
                     run.seed,
                     results=self.results,

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from ..plan import study
-from ..runs import launch
+from ..runs import run_or_resume
 from ..runs.records import Record, load
 
 
@@ -67,7 +67,7 @@ def own_records(
         seeds = study.seeds(planned[0])
     wanted: list[Any] = list(seeds) if isinstance(seeds, Iterable) else [seeds]
     for seed in wanted:
-        launch.check_seed(seed)
+        run_or_resume.check_seed(seed)
     runs = [(e, s) for s in dict.fromkeys(wanted) for e in chosen]  # twice is no second seed
     # a record that is there is shown as it is, even where more could be asked of its network now
     known = {} if fresh else {(r["experiment"], r["seed"]): r for r in load(root, chosen)}
@@ -77,7 +77,7 @@ def own_records(
         print(f"{len(missing)} runs to train, about {minutes:.0f} minutes on one CPU core")
     made = [
         known.get((e.name, s))
-        or launch.run(e, s, results=root, data=data, device=device, fresh=fresh)
+        or run_or_resume.run(e, s, results=root, data=data, device=device, fresh=fresh)
         for e, s in runs
     ]
     places = {e.name: p.name for e, p in zip(chosen, planned, strict=True)}

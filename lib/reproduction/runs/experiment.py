@@ -6,12 +6,12 @@ import dataclasses
 import functools
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from types import UnionType
 from typing import (
     Any,
     Literal,
     NamedTuple,
-    Protocol,
     Self,
     Union,
     get_args,
@@ -29,7 +29,8 @@ from wheretolearn.seam import reference_only
 from wheretolearn.suggestions import closest
 
 from .mask_codec import ARRANGEMENTS
-from .probes import EPISODES, adaptations, check_probe
+from .probes import EPISODES, STEPS, adaptations, check_probe
+from .protocol import Run
 
 CPU_FLOPS = 30e9
 """Floating-point operations per second that one CPU core is assumed to sustain in a run;
@@ -43,38 +44,6 @@ SECOND_ORDER = 8
 """How many times as long an exact meta-update takes as one to first order (measured on the
 study's machine, 8.4 times for ConvNet-4 at 32 pixels): most of its second derivatives run through
 torch's own operations."""
-
-
-class Planned(Protocol):
-    """What every kind of experiment has: few-shot ones, and those with streams."""
-
-    @property
-    def name(self) -> str:
-        """File-name-safe name, unique within its profile."""
-
-    @property
-    def figure(self) -> str:
-        """Notebook that shows it."""
-
-    @property
-    def profile(self) -> str:
-        """``quick``, ``study``, ``search``, ``paper`` or ``smoke``."""
-
-    @property
-    def masks_from(self) -> str:
-        """Experiment of the same profile that must have been run before; mostly none."""
-
-    def parameters(self) -> dict[str, Any]:
-        """Return the parameters as plain data, as they stand in a record."""
-
-    def replace(self, **changes: Any) -> Self:
-        """Return a copy with some parameters changed."""
-
-    def seconds(self) -> float:
-        """Return the estimated time of one run on one CPU core, in seconds."""
-
-    def flops(self) -> float:
-        """Return the floating-point operations of one run."""
 
 
 @functools.cache
@@ -107,8 +76,17 @@ def check_value(name: str, value: Any, *kinds: type) -> None:
         raise ValueError(f"{name} must be at most {LARGEST:,}, got {value:,}")
 
 
-class Changeable:
-    """What experiments of every kind do alike; they are dataclasses."""
+class Planned:
+    """What experiments of every kind have and do; they are dataclasses."""
+
+    name: str
+    """File-name-safe name, unique within its profile."""
+    figure: str
+    """Notebook that shows it."""
+    profile: str
+    """``quick``, ``study``, ``search``, ``paper`` or ``smoke``."""
+    masks_from: str = ""
+    """Experiment of the same profile that must have been run before; mostly none."""
 
     def __post_init__(self) -> None:
         """Refuse values that do not fit their field, see :func:`check_value`; a list is a tuple."""
@@ -119,6 +97,10 @@ class Changeable:
                 object.__setattr__(self, name, value)
             check_value(name, value, *kinds)
 
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters as plain data, as they stand in a record."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload]
+
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some parameters changed."""
         known = [f.name for f in dataclasses.fields(self)]  # type: ignore[arg-type]
@@ -127,14 +109,23 @@ class Changeable:
                 raise ValueError(f"an experiment has no parameter {name!r}{closest(name, known)}")
         return dataclasses.replace(self, **changes)  # type: ignore[type-var]
 
+    def flops(self) -> float:
+        """Return the floating-point operations of one run, convolutions and products only."""
+        raise NotImplementedError
 
-class WithStream(Changeable):
-    """What experiments with a stream do alike."""
+    def seconds(self) -> float:
+        """Return the estimated time of one run on one CPU core, in seconds."""
+        return self.flops() / CPU_FLOPS
 
-    @property
-    def masks_from(self) -> str:
-        """No other experiment must have been run before."""
-        return ""
+    def start(
+        self,
+        seed: int,
+        data: Path | None = None,
+        device: str = "auto",
+        results: Path = Path("results"),
+    ) -> Run:
+        """Return a run that is at its beginning; `results` has the masks that it may need."""
+        raise NotImplementedError
 
 
 class Episodes(NamedTuple):
@@ -146,7 +137,7 @@ class Episodes(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Experiment(Changeable):
+class Experiment(Planned):
     """Parameters of one meta-training run; only the seed is missing."""
 
     name: str
@@ -245,6 +236,11 @@ class Experiment(Changeable):
                 "masks_from and the probe 'masks' need a rule with a plain mask on every weight, "
                 f"such as that of sparse-maml; the method is {self.method!r}"
             )
+        if rule.steps and "steps" in self.probes:
+            raise ValueError(
+                f"the probe 'steps' takes up to {STEPS[-1]} times {self.inner_steps} inner steps, "
+                f"and the rule of {self.method!r} has rates for {rule.steps} only"
+            )
         if self.noise and self.method != "sparse-maml-plus":
             raise ValueError(f"noise is for sparse-maml-plus; the method is {self.method!r}")
 
@@ -260,10 +256,6 @@ class Experiment(Changeable):
             as_released=self.as_released,
             **({"noise": self.noise} if self.noise else {}),
         )
-
-    def parameters(self) -> dict[str, Any]:
-        """Return the parameters as plain data, as they stand in a record."""
-        return dataclasses.asdict(self)
 
     @property
     def channels(self) -> int:
@@ -301,9 +293,17 @@ class Experiment(Changeable):
         training = episodes.training * (adaptation + 3 * query) * order
         return image * (training + episodes.evaluation * (adaptation + query))
 
-    def seconds(self) -> float:
-        """Return the estimated time of one run on one CPU core, in seconds."""
-        return self.flops() / CPU_FLOPS
+    def start(
+        self,
+        seed: int,
+        data: Path | None = None,
+        device: str = "auto",
+        results: Path = Path("results"),
+    ) -> Run:
+        """Return a run that is at its beginning; `results` has the masks that it may need."""
+        from .few_shot import start  # noqa: PLC0415 - which needs this module
+
+        return start(self, seed, data, device, results)
 
 
 @functools.cache

@@ -2,64 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import math
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from wheretolearn.data import DataError, ImageSet, at_hand, load
 from wheretolearn.meta import MetaLearner
 from wheretolearn.tasks import Ahead, EpisodeSampler
 from wheretolearn.types import Task
 
-from . import protocol as runs
 from . import records
 from .experiment import Experiment
 from .mask_codec import Masks, of_rates, pack, rearrange, unpack
 from .probes import ask
+from .protocol import DIVERGED, Run
 from .statistics import Interval, episode_interval
-from .stopping import STOP
 
 T = TypeVar("T")
 
-SPLITS = ("train", "val", "test")
 
+class FewShotRun(Run):
+    """One meta-training of an experiment with a seed, update by update; then the test."""
 
-@dataclass
-class _Progress:
-    """What a run has done so far; with the learner's state, all that a checkpoint holds."""
-
-    update: int = 0
-    losses: list[float] = field(default_factory=list)  # since the last evaluation
-    accuracies: list[float] = field(default_factory=list)
-    curves: dict[str, Any] = field(
-        default_factory=lambda: {
-            "update": [],
-            "train_loss": [],
-            "train_accuracy": [],
-            "val_loss": [],
-            "val_accuracy": [],
-            "sparsity": [],
-            "frozen": {},
-        }
-    )
-    best: dict[str, Any] = field(default_factory=dict)  # update, accuracy, sparsity, weights
-    diverged_at: int | None = None
-    seconds: float = 0.0
-    input_seconds: float = 0.0  # of these, spent waiting for episodes
-    interruptions: int = 0
-
-
-class Training:
-    """One meta-training run of an experiment with a seed."""
+    unit = "update"
+    saved = ("update", "losses", "accuracies", "curves", "best", "diverged_at", "input_seconds")
 
     def __init__(
         self,
@@ -68,18 +38,16 @@ class Training:
         images: ImageSet,
         *,
         device: str = "auto",
-        checkpoint: Path | None = None,
-        progress: bool = True,
         masks: Masks | None = None,
         others: Mapping[str, ImageSet] | None = None,
     ) -> None:
-        self.experiment, self.seed, self.images = experiment, seed, images
-        self.show = progress
-        self._borrowed = masks
-        self._streams = {split: self._episodes(images, split) for split in SPLITS}
-        self._others = {n: self._episodes(i, "test") for n, i in (others or {}).items()}
-        records.commit()  # remember the code that is running, not the code at the end
-        torch.backends.cudnn.deterministic = True  # as far as a GPU can
+        self.experiment: Experiment = experiment
+        self.seed, self.given = seed, [] if masks is None else [pack(masks)]
+        self._episodes = {s: self._sampler(images, s) for s in ("train", "val", "test")}
+        self._elsewhere = {n: self._sampler(i, "test") for n, i in (others or {}).items()}
+        self._batches: Iterator[list[Task]] | None = None  # from the next update on
+        classes = {split: len(c) for split, c in images.splits.items()}
+        self.data = {"name": images.name, "fingerprint": images.fingerprint, "classes": classes}
         torch.manual_seed(seed)
         self.learner = MetaLearner(
             experiment.build_network(),
@@ -94,128 +62,124 @@ class Training:
             device=device,
             generator=torch.Generator().manual_seed(seed),
         )
+        self.device = self.learner.device
         for name, mask in (masks or {}).items():
             m = self.learner.rule_params[name]
             m.copy_(torch.from_numpy(mask).to(m) - 0.5)
-        self.done = _Progress()
-        self._started = time.monotonic()
-        self._checkpoint = runs.Checkpoint(checkpoint, self._identity(), self.learner.device)
-        self._checkpoint.resume(self._take)
+        self.update = 0
+        self.losses: list[float] = []  # since the last evaluation
+        self.accuracies: list[float] = []
+        names = ("update", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "sparsity")
+        self.curves: dict[str, Any] = {name: [] for name in names} | {"frozen": {}}
+        self.best: dict[str, Any] = {}  # update, accuracy, sparsity, weights
 
-    def _episodes(self, images: ImageSet, split: str) -> EpisodeSampler:
+    def _sampler(self, images: ImageSet, split: str) -> EpisodeSampler:
         exp = self.experiment
         return EpisodeSampler(
             images, split, ways=exp.ways, shots=exp.shots, queries=exp.queries, seed=self.seed
         )
 
-    def run(self) -> records.Record:
-        """Train to the end, test at the best validation, and return the record's content."""
-        exp, done = self.experiment, self.done
-        if not done.curves["update"]:
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Updates made, and all of them."""
+        return self.update, self.experiment.updates
+
+    def _advance(self) -> None:
+        """Make one update, and validate where that is due; before the first one, too."""
+        exp = self.experiment
+        if not self.curves["update"]:
             self._evaluate()
-        bar = tqdm(
-            initial=done.update,
-            total=exp.updates,
-            desc=f"{exp.name} seed {self.seed}",
-            unit="update",
-            disable=not self.show,
-            file=sys.stdout,
-            mininterval=runs.seconds_between_bars(),
-        )
-        stream = self._streams["train"]
-        last = exp.updates if done.diverged_at is None else done.update
-        batches = self._ahead(
-            lambda update: stream.batch(update, exp.meta_batch), done.update, last
-        )
-        with bar, STOP.between_updates():
-            for tasks in batches:
-                self._update(tasks)
-                bar.update()
-                bar.set_postfix(self._postfix(), refresh=False)
-                if self._checkpoint.due() or done.update == exp.updates:
-                    self._save()
-                if done.diverged_at is not None:
-                    break
-        return self._record(self._test() if done.diverged_at is None else None)
+        if self._batches is None:
+            episodes = self._episodes["train"]
+            self._batches = self._ahead(
+                lambda update: episodes.batch(update, exp.meta_batch), self.update, exp.updates
+            )
+        score = self.learner.step(next(self._batches))
+        self.update += 1
+        if not score.loss <= DIVERGED:  # NaN is not
+            self.diverged_at = self.update
+            return
+        self.losses.append(score.loss)
+        self.accuracies.append(score.accuracy)
+        if self.update % exp.eval_every == 0 or self.update == exp.updates:
+            if all(bool(p.isfinite().all()) for p in self.learner.params.values()):
+                self._evaluate()
+            else:
+                self.diverged_at = self.update
 
     def _ahead(self, make: Callable[[int], T], first: int, last: int) -> Iterator[T]:
         """Make episodes ahead of their use, and add up how long they are waited for."""
         ahead, noted = Ahead(make, range(first, last)), 0.0
         for made in ahead:
-            self.done.input_seconds += ahead.seconds_waited - noted
+            self.input_seconds += ahead.seconds_waited - noted
             noted = ahead.seconds_waited
             yield made
 
-    def _update(self, tasks: list[Task]) -> None:
-        exp, done = self.experiment, self.done
-        score = self.learner.step(tasks)
-        done.update += 1
-        if not score.loss <= runs.DIVERGED:  # NaN is not
-            done.diverged_at = done.update
-            return
-        done.losses.append(score.loss)
-        done.accuracies.append(score.accuracy)
-        if done.update % exp.eval_every == 0 or done.update == exp.updates:
-            if all(bool(p.isfinite().all()) for p in self.learner.params.values()):
-                self._evaluate()
-            else:
-                done.diverged_at = done.update
-
     def _evaluate(self) -> None:
-        exp, done, curves = self.experiment, self.done, self.done.curves
-        tasks = self._ahead(self._streams["val"].__getitem__, 0, exp.val_tasks)
-        score = self.learner.evaluate(tasks)
-        sparsity = self.learner.sparsity()
-        curves["update"].append(done.update)
-        curves["train_loss"].append(_mean(done.losses))
-        curves["train_accuracy"].append(_mean(done.accuracies))
-        curves["val_loss"].append(score.loss if math.isfinite(score.loss) else None)
-        curves["val_accuracy"].append(score.accuracy)
-        curves["sparsity"].append(sparsity)
+        tasks = self._ahead(self._episodes["val"].__getitem__, 0, self.experiment.val_tasks)
+        score, sparsity = self.learner.evaluate(tasks), self.learner.sparsity()
+        point = {
+            "update": self.update,
+            "train_loss": _mean(self.losses),
+            "train_accuracy": _mean(self.accuracies),
+            "val_loss": score.loss if math.isfinite(score.loss) else None,
+            "val_accuracy": score.accuracy,
+            "sparsity": sparsity,
+        }
+        for name, value in point.items():
+            self.curves[name].append(value)
         for name, count in self.learner.frozen().items():
-            curves["frozen"].setdefault(name, []).append(count.frozen)
-        done.losses, done.accuracies = [], []
+            self.curves["frozen"].setdefault(name, []).append(count.frozen)
+        self.losses, self.accuracies = [], []
         # the untrained network is tested only where a run ends before its first validation
-        first = not done.best or done.best["update"] == 0
-        if first or score.accuracy > done.best["accuracy"]:
+        first = not self.best or self.best["update"] == 0
+        if first or score.accuracy > self.best["accuracy"]:
             state = self.learner.state_dict()
-            done.best = {
-                "update": done.update,
+            self.best = {
+                "update": self.update,
                 "accuracy": score.accuracy,
                 "sparsity": sparsity,
                 "weights": {k: state[k] for k in ("params", "rule_params")},
             }
 
+    def _ending(self) -> dict[str, Any]:
+        final = {
+            "update": self.update,
+            "best_update": self.best["update"],
+            "val_accuracy": self.best["accuracy"],
+            "sparsity": self.curves["sparsity"][-1],
+            "best_sparsity": self.best["sparsity"],
+            "test_accuracy": None,
+            "test_loss": None,
+        }
+        if self.diverged_at is None:
+            self.learner.load_state_dict(self.best["weights"])
+            if self.experiment.test_tasks:
+                final |= self._test()
+        return {"final": final}
+
     def _test(self) -> dict[str, Any]:
-        if not self.experiment.test_tasks:
-            return {"test_accuracy": None, "test_loss": None}
-        self.learner.load_state_dict(self.done.best["weights"])
-        tasks = self._ahead(self._streams["test"].__getitem__, 0, self.experiment.test_tasks)
-        score = self.learner.evaluate(
-            tqdm(
-                tasks,
-                "test",
-                self.experiment.test_tasks,
-                disable=not self.show,
-                leave=False,
-                file=sys.stdout,
-                mininterval=runs.seconds_between_bars(),
-            )
-        )
+        count = self.experiment.test_tasks
+        tasks = self._ahead(self._episodes["test"].__getitem__, 0, count)
+        score = self.learner.evaluate(self.bar(tasks, "test", count, leave=False))
         answers: dict[str, Interval] = {}
         for probe in self.experiment.probes:
-            other = self._others.get(probe.removeprefix("on:"))
-            if not probe.startswith("on:") or other is not None:
-                episodes = other or self._streams["test"]
-                answers |= ask(probe, self.learner, episodes, self.experiment.asked(probe))
-        asked = {n: e for n, e in self._others.items() if f"on:{n}" in answers}
+            episodes = self._episodes["test"]
+            if probe.startswith("on:"):
+                if (name := probe.removeprefix("on:")) not in self._elsewhere:
+                    continue
+                episodes = self._elsewhere[name]
+            answers |= ask(probe, self.learner, episodes, self.experiment.asked(probe))
+        others = {
+            n: e.images.fingerprint for n, e in self._elsewhere.items() if f"on:{n}" in answers
+        }
         return {
             "test_accuracy": _plain(episode_interval(score.accuracies)),
             "test_loss": score.loss if math.isfinite(score.loss) else None,
             "probes": {name: _plain(interval) for name, interval in answers.items()},
             "masks": self._masks(),
             "rate_quantiles": self._rate_quantiles(),
-        } | ({"others": {n: e.images.fingerprint for n, e in asked.items()}} if asked else {})
+        } | ({"others": others} if others else {})
 
     def _masks(self) -> dict[str, str]:
         """Return the masks of the tested network, where weights can freeze one by one."""
@@ -233,84 +197,46 @@ class Training:
             for n, r in self.learner.begin()[-1].items()
         }
 
-    def _record(self, test: dict[str, Any] | None) -> records.Record:
-        exp, done = self.experiment, self.done
-        sizes = {n: p.numel() for n, p in self.learner.params.items()}
-        return {
-            "schema_version": records.SCHEMA_VERSION,
-            "experiment": exp.name,
-            "profile": exp.profile,
-            "figure": exp.figure,
-            "seed": self.seed,
-            "parameters": json.loads(json.dumps(exp.parameters())),
-            "data": {
-                "name": self.images.name,
-                "fingerprint": self.images.fingerprint,
-                "classes": {s: len(c) for s, c in self.images.splits.items()},
-            },
-            "tensors": sizes,
-            "status": "diverged" if test is None else "finished",
-            "diverged_at": done.diverged_at,
-            "curves": done.curves,
-            "final": {
-                "update": done.update,
-                "best_update": done.best["update"],
-                "val_accuracy": done.best["accuracy"],
-                "sparsity": done.curves["sparsity"][-1],
-                "best_sparsity": done.best["sparsity"],
-            }
-            | (test or {"test_accuracy": None, "test_loss": None}),
-            "provenance": records.provenance(
-                self.learner.device,
-                torch.get_num_threads(),
-                self._seconds(),
-                done.input_seconds,
-                done.interruptions,
-            ),
-        }
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load what :meth:`state_dict` of a run that is not further than this one's end returned.
 
-    def _postfix(self) -> dict[str, str]:
-        done = self.done
-        loss = done.losses[-1] if done.losses else done.curves["train_loss"][-1]
-        return {
-            "loss": f"{loss:.3f}" if loss is not None else "nan",
-            "val acc": f"{done.curves['val_accuracy'][-1]:.1%}",
-            "sparsity": f"{done.curves['sparsity'][-1]:.0%}",
-        }
+        It may have been shorter, see :meth:`computed`.
+        """
+        if state["update"] > self.experiment.updates:
+            raise ValueError(f"it is at update {state['update']} already")
+        super().load_state_dict(state)
+        self._batches = None
 
-    def _seconds(self) -> float:
-        return self.done.seconds + time.monotonic() - self._started
-
-    def _identity(self) -> str:
+    def computed(self) -> Experiment:
+        """Return the experiment without what is asked at the end, and without how far that is."""
         exp = self.experiment
         length = exp.updates if exp.updates % exp.eval_every else exp.eval_every
-        # what is asked at the end, and how far it is, make no other training
-        trained = exp.replace(
+        return exp.replace(
             name="", figure="", probes=(), test_tasks=0, away_tasks=1, updates=length
         )
-        borrowed = [] if self._borrowed is None else [pack(self._borrowed)]
-        return runs.identity(trained, self.seed, self.images.fingerprint, *borrowed)
 
-    def _save(self) -> None:
-        self._checkpoint.save(
-            {
-                "learner": self.learner.state_dict(),
-                "progress": vars(self.done) | {"seconds": self._seconds()},
-            },
-            f"update {self.done.update} of {self.experiment.updates}",
-        )
+    def weights(self) -> dict[str, Any]:
+        """Return the state of the learner that was tested, without the optimizer's."""
+        return {n: part for n, part in self.learner.state_dict().items() if n != "optimizer"}
 
-    def _take(self, state: dict[str, Any]) -> None:
-        """Take up what :meth:`_save` kept."""
-        progress, own = state["progress"], vars(self.done)
-        same = progress.keys() == own.keys()
-        if not same or progress["curves"].keys() != self.done.curves.keys():
-            raise ValueError("the progress has other fields")
-        if progress["update"] > self.experiment.updates:
-            raise ValueError(f"it is at update {progress['update']} already")
-        self.learner.load_state_dict(state["learner"])
-        self.done = _Progress(**progress)
-        self.done.interruptions += 1
+    def shown(self) -> dict[str, str]:
+        """Return the last loss, and the last validation."""
+        loss = self.losses[-1] if self.losses else self.curves["train_loss"][-1]
+        return {
+            "loss": f"{loss:.3f}" if loss is not None else "nan",
+            "val acc": f"{self.curves['val_accuracy'][-1]:.1%}",
+            "sparsity": f"{self.curves['sparsity'][-1]:.0%}",
+        }
+
+
+def start(
+    experiment: Experiment, seed: int, data: Path | None, device: str, results: Path
+) -> FewShotRun:
+    """Return a run that is at its beginning."""
+    images = load(experiment.data, experiment.image_size, root=data)
+    masks = _learned_masks(experiment, seed, results)
+    others = _others(_tested_on(experiment), experiment.image_size, data)
+    return FewShotRun(experiment, seed, images, device=device, masks=masks, others=others)
 
 
 def _plain(interval: Interval) -> dict[str, float | None]:
@@ -320,49 +246,6 @@ def _plain(interval: Interval) -> dict[str, float | None]:
 
 def _mean(values: list[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
-
-
-def run(
-    experiment: Experiment,
-    seed: int,
-    *,
-    results: Path | str = "results",
-    data: Path | str | None = None,
-    device: str = "auto",
-    fresh: bool = False,
-    keep: bool = False,
-    threads: int = 1,
-    progress: bool = True,
-    wait: bool = True,
-) -> records.Record:
-    """Return the record of a run: the one that exists, or that of a training done now."""
-    results = Path(results)
-    root = Path(data) if data is not None else None
-
-    def train(checkpoint: Path) -> records.Record:
-        images = load(experiment.data, experiment.image_size, root=root)
-        return Training(
-            experiment,
-            seed,
-            images,
-            device=device,
-            checkpoint=checkpoint,
-            progress=progress,
-            masks=_learned_masks(experiment, seed, results),
-            others=_others(_tested_on(experiment), experiment.image_size, root),
-        ).run()
-
-    return runs.live(
-        experiment,
-        seed,
-        train,
-        lambda path: _existing(path, experiment, root),
-        results=results,
-        fresh=fresh,
-        keep=keep,
-        threads=threads,
-        wait=wait,
-    )
 
 
 def _learned_masks(experiment: Experiment, seed: int, results: Path) -> Masks | None:
@@ -400,7 +283,7 @@ def _others(names: Iterable[str], image_size: int, root: Path | None) -> dict[st
     return found
 
 
-def _lacks(record: records.Record, experiment: Experiment, root: Path | None) -> list[str]:
+def unanswered(record: records.Record, experiment: Experiment, root: Path | None) -> list[str]:
     """Return the data sets that a record has no answer on, though they can be loaded now."""
     size = experiment.image_size
     if record["status"] != "finished" or not experiment.test_tasks:
@@ -410,11 +293,3 @@ def _lacks(record: records.Record, experiment: Experiment, root: Path | None) ->
     if not names or not at_hand(experiment.data, size, root=root):
         return []
     return list(_others((n for n in names if at_hand(n, size, root=root)), size, root))
-
-
-def _existing(path: Path, experiment: Experiment, root: Path | None) -> records.Record | None:
-    record = runs.existing(path, experiment)
-    if record is not None and (names := _lacks(record, experiment, root)):
-        print(f"{path} was made without {' and '.join(names)}, now at hand; running again")
-        return None
-    return record

@@ -6,8 +6,6 @@ before the prediction is made.
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,8 +34,8 @@ from wheretolearn.continual.osaka.pretraining import (
 from wheretolearn.continual.osaka.stream import ContextStream
 from wheretolearn.tasks import EpisodeSampler
 
-from .experiment import CPU_FLOPS, WithStream, check_value, image_flops
-from .protocol import DIVERGED
+from .experiment import Planned, check_value, image_flops
+from .protocol import DIVERGED, Run
 
 FINAL = (
     "accuracy",
@@ -57,7 +55,7 @@ _POINTS = 100  # of each curve over the stream
 
 
 @dataclass(frozen=True)
-class OsakaExperiment(WithStream):
+class OsakaExperiment(Planned):
     """Parameters of one run through a stream of contexts; only the seed is missing."""
 
     name: str
@@ -113,7 +111,7 @@ class OsakaExperiment(WithStream):
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters as plain data, with all settings of the learner."""
-        return dataclasses.asdict(self) | {"settings": self.chosen}
+        return super().parameters() | {"settings": self.chosen}
 
     @property
     def chosen(self) -> Settings:
@@ -139,22 +137,29 @@ class OsakaExperiment(WithStream):
             total += epochs * self.updates * chosen["meta_batch"] * 3
         return per_image * total
 
-    def seconds(self) -> float:
-        """Return the estimated time of one run on one CPU core, in seconds."""
-        return self.flops() / CPU_FLOPS
+    def start(
+        self,
+        seed: int,
+        data: Path | None = None,
+        device: str = "cpu",
+        results: Path = Path("results"),
+    ) -> OsakaRun:
+        """Return a run at its beginning."""
+        opened = open_data(self.stream, data, validation=self.validation)
+        return OsakaRun(self, seed, opened, device=device)
 
-    def start(self, seed: int, data: Path | None = None, device: str = "cpu") -> OsakaRun:
-        """Return a run that has not begun."""
-        return OsakaRun(self, seed, open_experiment(self, data), device=device)
 
-
-class OsakaRun:
+class OsakaRun(Run):
     """One run of an experiment with a seed: pretraining update by update, then step by step."""
+
+    kind = "osaka"
+    saved = ("step", "correct", "detected", "losses", "curves", "first_frozen", "diverged_at")
 
     def __init__(
         self, experiment: OsakaExperiment, seed: int, data: OsakaData, *, device: str = "cpu"
     ) -> None:
-        self.experiment, self.seed = experiment, seed
+        self.experiment: OsakaExperiment = experiment
+        self.seed = seed
         self.stream = ContextStream(
             data.name,
             data.sources,
@@ -164,7 +169,8 @@ class OsakaRun:
             shots=experiment.shots,
             seed=2 * seed + experiment.validation,
         )
-        self.fingerprint = f"{self.stream.fingerprint} | {data.pretraining.fingerprint}"
+        fingerprint = f"{self.stream.fingerprint} | {data.pretraining.fingerprint}"
+        self.data = {"name": self.stream.name, "fingerprint": fingerprint}
         self.learner = make_learner(
             experiment.learner,
             experiment.chosen,
@@ -188,7 +194,6 @@ class OsakaRun:
             "numbers": {},
         }
         self.first_frozen: int | None = None  # the step after which a learned rate was zero
-        self.diverged_at: dict[str, int] | None = None
 
     def _pretraining(self, data: OsakaData) -> Pretraining | None:
         exp, kind = self.experiment, LEARNERS[self.experiment.learner].pretraining
@@ -218,19 +223,12 @@ class OsakaRun:
         """Steps of the stream lived through, and all of them."""
         return self.step, len(self.stream)
 
-    @property
-    def over(self) -> bool:
-        """Whether the stream has ended, or the learner diverged."""
-        return self.step == len(self.stream) or self.diverged_at is not None
-
-    def advance(self) -> None:
-        """Make one update of pretraining, or else live through one step of the stream."""
-        if self.over:
-            raise ValueError("the run is over")
+    def _advance(self) -> None:
+        """Make one update of pretraining, or else go one step through the stream."""
         if self.pretraining is not None and not self.pretraining.over:
             self._pretrain(self.pretraining)
         else:
-            self._live()
+            self._step()
 
     def _pretrain(self, pretraining: Pretraining) -> None:
         pretraining.advance()
@@ -240,7 +238,7 @@ class OsakaRun:
             for n, p in pretraining.trainee.body().items():
                 self.learner.slow.params[n].copy_(p)
 
-    def _live(self) -> None:
+    def _step(self) -> None:
         batch = self.stream[self.step].to(self.device)
         outputs = self.learner.predict(batch.inputs)
         loss = float(F.cross_entropy(outputs, batch.targets))
@@ -270,32 +268,31 @@ class OsakaRun:
         for name, number in self.learner.numbers().items():
             curves["numbers"].setdefault(name, []).append(float(f"{number:.5g}"))
 
-    def result(self) -> dict[str, Any]:
-        """Return what the run found, as plain data."""
-        if not self.over:
-            raise ValueError(f"the run is not over: step {self.step} of {len(self.stream)} is next")
+    @property
+    def params(self) -> dict[str, torch.Tensor]:
+        """The slow weights."""
+        return self.learner.slow.params
+
+    def weights(self) -> dict[str, Any]:
+        """Return the slow weights, and the numbers of the rule."""
+        return {"params": self.params, "rule_params": self.learner.slow.rule_params}
+
+    def _parts(self) -> dict[str, Any]:
+        learned = {"learner": self.learner}
+        return learned if self.pretraining is None else learned | {"pretraining": self.pretraining}
+
+    def _ending(self) -> dict[str, Any]:
         starts = [int(s) for s in self.stream.starts if s < max(self.step, 1)]
         sources = [self.stream.context(s).source for s in starts]
         flags = torch.zeros(self.step, dtype=torch.uint8)
         flags[self.detected] = 1
+        names = [s.name for s in self.stream.sources]
         return {
-            "experiment": self.experiment.name,
-            "seed": self.seed,
-            "parameters": self.experiment.parameters(),
-            "data": {"name": self.stream.name, "fingerprint": self.fingerprint},
-            "tensors": {n: p.numel() for n, p in self.learner.slow.params.items()},
-            "status": "finished" if self.diverged_at is None else "diverged",
-            "diverged_at": self.diverged_at,
+            "final": self._final(starts, sources),
             "pretraining": None if self.pretraining is None else self.pretraining.result(),
-            "contexts": {
-                "starts": starts,
-                "sources": sources,
-                "names": [s.name for s in self.stream.sources],
-            },
+            "contexts": {"starts": starts, "sources": sources, "names": names},
             "correct": pack(self.correct),
             "detected": pack(flags.tolist()),
-            "curves": self.curves,
-            "final": self._final(starts, sources),
         }
 
     def _final(self, starts: list[int], sources: list[int]) -> dict[str, Any]:
@@ -305,9 +302,9 @@ class OsakaRun:
         correct = torch.tensor(self.correct).numpy()
         images = self.experiment.ways * self.experiment.shots
         accuracies = by_source(correct, images, starts, sources, len(self.stream.sources))
-        sources_by_name = (s.name for s in self.stream.sources)
+        names = (s.name for s in self.stream.sources)
         final["accuracy"] = float(correct.mean() / images)
-        final["by_source"] = dict(zip(sources_by_name, accuracies, strict=True))
+        final["by_source"] = dict(zip(names, accuracies, strict=True))
         final["around"] = around(correct, images, starts)
         final |= detection(self.detected, starts)._asdict()
         if counts := self.learner.frozen().values():
@@ -316,38 +313,3 @@ class OsakaRun:
         final["outer_steps"] = self.learner.outer_steps
         final["first_frozen"] = self.first_frozen
         return final
-
-    _SAVED = ("step", "correct", "detected", "losses", "curves", "first_frozen", "diverged_at")
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return a copy of all that :meth:`advance` changes; ``torch.save`` can write it."""
-        state = copy.deepcopy({name: getattr(self, name) for name in self._SAVED})
-        state["learner"] = self.learner.state_dict()
-        if self.pretraining is not None:
-            state["pretraining"] = self.pretraining.state_dict()
-        return state
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load what :meth:`state_dict` of a run with the same parameters and seed returned."""
-        if state["curves"].keys() != self.curves.keys():
-            raise ValueError("the curves have other names")
-        if self.pretraining is not None:
-            self.pretraining.load_state_dict(state["pretraining"])
-        self.learner.load_state_dict(state["learner"])
-        for name in self._SAVED:
-            setattr(self, name, copy.deepcopy(state[name]))
-
-
-def open_experiment(experiment: OsakaExperiment, data: Path | None = None) -> OsakaData:
-    """Open the data of an experiment."""
-    return open_data(experiment.stream, data, validation=experiment.validation)
-
-
-def run(
-    experiment: OsakaExperiment, seed: int, data: Path | None = None, *, device: str = "cpu"
-) -> dict[str, Any]:
-    """Run an experiment from beginning to end."""
-    running = OsakaRun(experiment, seed, open_experiment(experiment, data), device=device)
-    while not running.over:
-        running.advance()
-    return running.result()

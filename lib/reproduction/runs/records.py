@@ -1,7 +1,6 @@
 """Run records: one small JSON file for each (experiment, seed).
 
-Schemas beside this file say what each field means: ``record.schema.json`` for few-shot runs,
-``continual.schema.json`` and ``osaka.schema.json`` for runs through streams, which name their
+:mod:`~reproduction.runs.record_types` says what each field means; runs through streams name their
 ``kind``.  A record is validated whenever it is read, and carries a checksum of itself: that shows
 accidents, not authors, for whoever changes a record can also change its checksum.
 """
@@ -25,12 +24,16 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+import msgspec
 
-from .experiment import Planned
-from .schemas import fault
+from .record_types import KINDS
+
+if TYPE_CHECKING:  # records are read without torch, which takes a second to import
+    import torch
+
+    from .experiment import Planned
 
 SCHEMA_VERSION = 1
 
@@ -48,8 +51,6 @@ class WriteError(OSError):
 
 _CHANGE_BITS = ("MKL_CBWR", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
 """Variables that choose among ways to compute the same numbers, which differ in the last bits."""
-
-_SCHEMAS = {"few-shot": "record", "continual": "continual", "osaka": "osaka"}
 
 
 def checksum(record: Record) -> str:
@@ -73,10 +74,14 @@ def validate(record: Record, where: str = "record") -> Record:
             "delete the file and run the experiment again, or use the library that wrote it"
         )
     kind = record.get("kind", "few-shot")
-    if not isinstance(kind, str) or kind not in _SCHEMAS:
-        raise RecordError(f"{where}: a record of kind {kind!r}; known are {', '.join(_SCHEMAS)}")
-    if found := fault(record, __package__, _SCHEMAS[kind]):
-        raise RecordError(f"{where}: {found}")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise RecordError(f"{where}: a record of kind {kind!r}; known are {', '.join(KINDS)}")
+    try:
+        msgspec.convert(record, KINDS[kind])
+    except msgspec.ValidationError as error:
+        what, _, place = str(error).partition(" - at `$")
+        place = place.strip(".`").replace("[...]", ".*").replace("[", ".").replace("]", "")
+        raise RecordError(f"{where}: {place.replace('.', '/') or 'top level'}: {what}") from error
     if checksum(record) != record["content_sha256"]:
         raise RecordError(
             f"{where}: the content was changed after it was written (its checksum is "
@@ -95,8 +100,8 @@ def _contradictions(record: Record) -> Iterator[str]:
     data = "data" if kind == "few-shot" else "stream"
     names = {"experiment": "name", "profile": "profile", "figure": "figure", "data/name": data}
     for field, name in names.items():
-        if own[field] != made_with[name]:
-            yield f"{field} is {own[field]!r}, but made with {made_with[name]!r}"
+        if own[field] != made_with.get(name):
+            yield f"{field} is {own[field]!r}, but made with {made_with.get(name)!r}"
     if (record["status"] == "finished") != (record["diverged_at"] is None):
         yield "diverged_at: does not fit the status"
     tasks = len(curves.pop("before", ()))
@@ -117,7 +122,8 @@ def _in_few_shot(record: Record) -> Iterator[str]:
         yield "final/sparsity: not the last of its curve"
     if record["status"] == "finished" and curves["update"][-1:] != [final["update"]]:
         yield "final/update: not the last of the curves"
-    intervals = {"test_accuracy": final["test_accuracy"]} | final.get("probes", {})
+    intervals = {f"probes/{name}": i for name, i in final.get("probes", {}).items()}
+    intervals["test_accuracy"] = final["test_accuracy"]
     yield from (f"final/{name}: no interval" for name, i in intervals.items() if _odd(name, i))
 
 
@@ -131,22 +137,26 @@ def _in_stream(record: Record) -> Iterator[str]:
             yield "final/sparsity: not the last of the curves"
     if osaka:
         correct, detected = _unpacked(record["correct"]), _unpacked(record["detected"])
-        if len(correct) != len(detected) or (finished and len(correct) != made_with["steps"]):
+        steps, ways, shots = (made_with.get(name, 0) for name in ("steps", "ways", "shots"))
+        if len(correct) != len(detected) or (finished and len(correct) != steps):
             yield "correct, detected: not one number for each step"
-        images = made_with["steps"] * made_with["ways"] * made_with["shots"]
-        if finished and abs(sum(correct) / images - (final["accuracy"] or 0)) > 1e-9:
+        images = steps * ways * shots
+        if finished and abs(sum(correct) - images * (final["accuracy"] or 0)) > 1e-9 * images:
             yield "final/accuracy: not that of the steps"
 
 
 def _odd(name: str, interval: dict[str, Any] | None) -> bool:
     """Return whether the ends of an interval do not surround its mean, or not that of shares."""
-    if interval is None or None in interval.values():
+    if interval is None or interval["mean"] is None:
         return False
     mean, low, high, n = (interval[k] for k in ("mean", "low", "high", "n"))
-    if not low <= mean <= high:
+    of_shares = re.match("test_accuracy$|probes/(on:|steps/|masks/)", name)
+    if of_shares and not 0 <= mean <= 1:
         return True
-    if not re.match("test_accuracy$|on:|steps/|masks/", name):
+    if low is None or high is None:
         return False
+    if not of_shares or not low <= mean <= high:
+        return not low <= mean <= high
     most = 2 * math.sqrt(mean * (1 - mean) / max(n - 1, 1)) + 1e-9  # shares spread no more
     return bool(max(mean - low, high - mean) > most)
 
@@ -298,6 +308,8 @@ def provenance(
     interruptions: int,
 ) -> dict[str, Any]:
     """Return what says where and when a run was made."""
+    import torch  # noqa: PLC0415 - see above
+
     return {
         "library_version": metadata.version("wheretolearn"),
         "commit": commit(),

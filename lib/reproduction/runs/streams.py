@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +19,8 @@ from wheretolearn.continual.streams.stream import Stream
 from wheretolearn.rules import count_frozen
 from wheretolearn.types import Batch, Rates
 
-from .experiment import CPU_FLOPS, WithStream, check_value
-from .protocol import DIVERGED
+from .experiment import CPU_FLOPS, Planned, check_value
+from .protocol import DIVERGED, Run
 
 _FINAL = ("ra", "bti", "la", "sparsity", *COSINES)
 
@@ -43,7 +41,7 @@ about; most of it is not arithmetic, for the network is small."""
 
 
 @dataclass(frozen=True)
-class ContinualExperiment(WithStream):
+class ContinualExperiment(Planned):
     """Parameters of one run through a stream; only the seed is missing."""
 
     name: str
@@ -84,7 +82,7 @@ class ContinualExperiment(WithStream):
     def parameters(self) -> dict[str, Any]:
         """Return the parameters as plain data, with all settings of the learner."""
         chosen = settings(self.learner, self.stream) | self.settings
-        return dataclasses.asdict(self) | {"settings": chosen, "batch": self.together}
+        return super().parameters() | {"settings": chosen, "batch": self.together}
 
     @property
     def tuned(self) -> bool:
@@ -112,16 +110,28 @@ class ContinualExperiment(WithStream):
         """Return the floating-point operations of one run: a tenth of what the time allows."""
         return self.seconds() * CPU_FLOPS / 10
 
-    def start(self, seed: int, data: Path | None = None, device: str = "cpu") -> ContinualRun:
-        """Return a run that has not begun; these learners are small, and always on the CPU."""
+    def start(
+        self,
+        seed: int,
+        data: Path | None = None,
+        device: str = "cpu",
+        results: Path = Path("results"),
+    ) -> ContinualRun:
+        """Return a run at its beginning; these learners are small, and always on the CPU."""
         return ContinualRun(self, seed, open_stream(self, seed, data))
 
 
-class ContinualRun:
+class ContinualRun(Run):
     """One run of an experiment with a seed, batch by batch."""
 
+    unit = "task"
+    kind = "continual"
+    saved = ("task", "position", "losses", "curves", "diverged_at", "still")
+
     def __init__(self, experiment: ContinualExperiment, seed: int, stream: Stream) -> None:
-        self.experiment, self.seed, self.stream = experiment, seed, stream
+        self.experiment: ContinualExperiment = experiment
+        self.seed, self.stream, self.device = seed, stream, torch.device("cpu")
+        self.data = {"name": stream.name, "fingerprint": stream.fingerprint}
         self.learner = make_learner(
             experiment.learner, stream, seed, experiment.settings, experiment.width
         )
@@ -136,31 +146,21 @@ class ContinualRun:
             "rates": {},
         }
         self.still: dict[str, torch.Tensor] = {}  # weights that were frozen after the last task
-        self.diverged_at: dict[str, int] | None = None
         self.interference = Interference()
-        self._data: tuple[int, Batch] | None = None  # training samples of a task
-        self.device = torch.device("cpu")
-        self.fingerprint = stream.fingerprint
+        self._samples: tuple[int, Batch] | None = None  # training samples of a task
 
     @property
     def progress(self) -> tuple[int, int]:
         """Tasks learned, and all tasks."""
         return self.task, len(self.stream)
 
-    @property
-    def over(self) -> bool:
-        """Whether the stream has ended, or the learner diverged."""
-        return self.task == len(self.stream) or self.diverged_at is not None
-
-    def advance(self) -> None:
+    def _advance(self) -> None:
         """Learn one batch; after the last of a task, test on all tasks."""
-        if self.over:
-            raise ValueError("the run is over")
         if not self.curves["before"]:
             self.curves["before"] = self._accuracies(self.experiment.probe)
-        if self._data is None or self._data[0] != self.task:
-            self._data = (self.task, self.stream.train(self.task))
-        samples = self._data[1]
+        if self._samples is None or self._samples[0] != self.task:
+            self._samples = (self.task, self.stream.train(self.task))
+        samples = self._samples[1]
         if self.position % EVERY < self.experiment.together:  # a multiple was reached or passed
             arriving = slice(self.position, self.position + EACH)
             here = Batch(samples.inputs[arriving], samples.targets[arriving])
@@ -212,10 +212,10 @@ class ContinualRun:
             means.setdefault(name, []).append(float(f"{float(rate.mean()):.5g}"))
             self.still[name] = still
 
-    def result(self) -> dict[str, Any]:
-        """Return what the run found, as plain data."""
-        if not self.over:
-            raise ValueError(f"the run is not over: task {self.task} of {len(self.stream)} is next")
+    def _parts(self) -> dict[str, Any]:
+        return {"learner": self.learner, "interference": self.interference}
+
+    def _ending(self) -> dict[str, Any]:
         final: dict[str, float | None] = dict.fromkeys(_FINAL)
         if self.diverged_at is None:
             final |= summarise(np.array(self.curves["accuracy"]))._asdict()
@@ -225,34 +225,7 @@ class ContinualRun:
             for name, cosines in self.interference.cosines.items():
                 known = [c for c in cosines if c is not None]
                 final[name] = math.fsum(known) / len(known) if known else None
-        return {
-            "experiment": self.experiment.name,
-            "seed": self.seed,
-            "parameters": self.experiment.parameters(),
-            "data": {"name": self.stream.name, "fingerprint": self.fingerprint},
-            "tensors": {n: p.numel() for n, p in self.learner.params.items()},
-            "status": "finished" if self.diverged_at is None else "diverged",
-            "diverged_at": self.diverged_at,
-            "curves": self.curves | {"interference": self.interference.cosines},
-            "final": final,
-        }
-
-    _SAVED = ("task", "position", "losses", "curves", "diverged_at", "still")
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return a copy of all that :meth:`advance` changes; ``torch.save`` can write it."""
-        own = {name: getattr(self, name) for name in self._SAVED}
-        own["interference"] = self.interference.state_dict()
-        return copy.deepcopy(own) | {"learner": self.learner.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load what :meth:`state_dict` of a run with the same parameters and seed returned."""
-        if state["curves"].keys() != self.curves.keys():
-            raise ValueError("the curves have other names")
-        self.learner.load_state_dict(state["learner"])
-        self.interference.load_state_dict(copy.deepcopy(state["interference"]))
-        for name in self._SAVED:
-            setattr(self, name, copy.deepcopy(state[name]))
+        return {"curves": self.curves | {"interference": self.interference.cosines}, "final": final}
 
 
 def open_stream(experiment: ContinualExperiment, seed: int, data: Path | None = None) -> Stream:
@@ -260,11 +233,3 @@ def open_stream(experiment: ContinualExperiment, seed: int, data: Path | None = 
     if experiment.stream == "split-cifar100":
         return SplitCIFAR100(seed, data, validation=experiment.validation)
     return make_stream(experiment.stream, seed, validation=experiment.validation, root=data)
-
-
-def run(experiment: ContinualExperiment, seed: int, data: Path | None = None) -> dict[str, Any]:
-    """Run an experiment from beginning to end."""
-    running = ContinualRun(experiment, seed, open_stream(experiment, seed, data))
-    while not running.over:
-        running.advance()
-    return running.result()
