@@ -8,16 +8,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
-from typing import (
-    Any,
-    Literal,
-    NamedTuple,
-    Self,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Any, Literal, NamedTuple, Self, Union, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -28,7 +19,7 @@ from wheretolearn.rules import Rule, make_rule
 from wheretolearn.seam import reference_only
 from wheretolearn.suggestions import closest
 
-from .mask_codec import ARRANGEMENTS
+from .mask_codec import check_arrangement
 from .probes import EPISODES, STEPS, adaptations, check_probe
 from .protocol import Run
 
@@ -36,6 +27,7 @@ CPU_FLOPS = 30e9
 """Floating-point operations per second that one CPU core is assumed to sustain in a run;
 measured on the study's machine, see the wall times in its records."""
 
+_RESULTS = Path("results")
 
 LARGEST = 10**9
 """The largest whole number that a parameter may be: counts beyond it overflow somewhere."""
@@ -79,12 +71,9 @@ def check_value(name: str, value: Any, *kinds: type) -> None:
 class Planned:
     """What experiments of every kind have and do; they are dataclasses."""
 
-    name: str
-    """File-name-safe name, unique within its profile."""
-    figure: str
-    """Notebook that shows it."""
-    profile: str
-    """``quick``, ``study``, ``search``, ``paper`` or ``smoke``."""
+    name: str  #: File-name-safe name, unique within its profile
+    figure: str  #: Notebook that shows it
+    profile: str  #: ``quick``, ``study``, ``search``, ``paper`` or ``smoke``
     masks_from: str = ""
     """Experiment of the same profile that must have been run before; mostly none."""
 
@@ -118,11 +107,7 @@ class Planned:
         return self.flops() / CPU_FLOPS
 
     def start(
-        self,
-        seed: int,
-        data: Path | None = None,
-        device: str = "auto",
-        results: Path = Path("results"),
+        self, seed: int, data: Path | None = None, device: str = "auto", *, results: Path = _RESULTS
     ) -> Run:
         """Return a run that is at its beginning; `results` has the masks that it may need."""
         raise NotImplementedError
@@ -140,34 +125,21 @@ class Episodes(NamedTuple):
 class Experiment(Planned):
     """Parameters of one meta-training run; only the seed is missing."""
 
-    name: str
-    """File-name-safe name, unique within its profile."""
-    figure: str
-    """Notebook that shows it."""
-    profile: str = "paper"
-    """``quick``, ``study``, ``search``, ``paper`` or ``smoke``."""
-    data: str = "miniimagenet"
-    """Image set, a key of ``wheretolearn.data.DATASETS``."""
-    image_size: int = 84
-    """Height and width of the images, pixels."""
-    ways: int = 5
-    """Classes of an episode."""
-    shots: int = 5
-    """Support images of each class."""
-    queries: int = 15
-    """Query images of each class, in training and in testing."""
-    network: str = "convnet4"
-    """``convnet4``, ``resnet12`` or ``mlp``."""
+    name: str  #: File-name-safe name, unique within its profile
+    figure: str  #: Notebook that shows it
+    profile: str = "paper"  #: ``quick``, ``study``, ``search``, ``paper`` or ``smoke``
+    data: str = "miniimagenet"  #: Image set, a key of ``wheretolearn.data.DATASETS``
+    image_size: int = 84  #: Height and width of the images, pixels
+    ways: int = 5  #: Classes of an episode
+    shots: int = 5  #: Support images of each class
+    queries: int = 15  #: Query images of each class, in training and in testing
+    network: str = "convnet4"  #: ``convnet4``, ``resnet12`` or ``mlp``
     width: int = 64
     """Channels of each convolution block (ResNet-12: of the first one; MLP: hidden units)."""
-    method: str = "sparse-maml"
-    """A key of ``wheretolearn.rules.METHODS``."""
-    inner_rate: float = 0.1
-    """Inner-loop learning rate."""
-    inner_steps: int = 25
-    """Inner-loop steps K, in training and in testing."""
-    init_sparsity: float = 0.0
-    """Expected share of frozen weights before meta-training, in [0, 1]."""
+    method: str = "sparse-maml"  #: A key of ``wheretolearn.rules.METHODS``
+    inner_rate: float = 0.1  #: Inner-loop learning rate
+    inner_steps: int = 25  #: Inner-loop steps K, in training and in testing
+    init_sparsity: float = 0.0  #: Expected share of frozen weights before meta-training, in [0, 1]
     mask_init: Literal["uniform", "kaiming"] = "uniform"
     """Spread of the initial mask, see ``Rule.mask_init``."""
     noise: int = 0
@@ -177,34 +149,26 @@ class Experiment(Planned):
     ``wheretolearn.rules``."""
     adapt_norm: bool = True
     """Whether the inner loop may move the scales and shifts of normalisation layers."""
-    order: Literal[1, 2] = 1
-    """Order of the meta-gradient."""
-    meta_batch: int = 2
-    """Tasks of one meta-update."""
+    order: Literal[1, 2] = 1  #: Order of the meta-gradient
+    meta_batch: int = 2  #: Tasks of one meta-update
     outer: Literal["adam", "nesterov"] = "adam"
     """Optimizer of both: Adam, or gradient descent with Nesterov's momentum of 0.9."""
-    meta_rate: float = 1e-3
-    """Its rate for the initialisation."""
-    rule_rate: float = 7.5e-3
-    """Its rate for the numbers of the rule."""
+    meta_rate: float = 1e-3  #: Its rate for the initialisation
+    rule_rate: float = 7.5e-3  #: Its rate for the numbers of the rule
     outer_clamp: float = 0.0
     """Bound on every number of the meta-gradient of the initialisation; 0 is none."""
     precision: Precision = "float32"
     """``float32``, ``tf32`` or ``bf16``, see ``wheretolearn.precision``."""
-    updates: int = 40_000
-    """Meta-updates."""
-    eval_every: int = 500
-    """Meta-updates between validations."""
-    val_tasks: int = 500
-    """Episodes of each validation."""
+    updates: int = 40_000  #: Meta-updates
+    eval_every: int = 500  #: Meta-updates between validations
+    val_tasks: int = 500  #: Episodes of each validation
     test_tasks: int = 500
     """Episodes of the final test, at the best validation; with 0 the test classes are never
     looked at, nor is anything else asked."""
     probes: tuple[str, ...] = ()
     """What else is asked at the best validation, on up to 100 of the test episodes, see
     ``reproduction.runs.probes``."""
-    away_tasks: int = 100
-    """Episodes of each probe ``on:<data>``, ``test_tasks`` at most."""
+    away_tasks: int = 100  #: Episodes of each probe ``on:<data>``, ``test_tasks`` at most
     masks_from: str = ""
     """Experiment of the same profile whose learned masks are used, and kept as they are."""
     masks_as: str = "own"
@@ -216,19 +180,15 @@ class Experiment(Planned):
         for field in ("updates", "eval_every", "val_tasks", "meta_batch", "width", "away_tasks"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be positive, got {getattr(self, field)}")
-        if self.test_tasks < 0:
-            raise ValueError(f"test_tasks must be 0 or more, got {self.test_tasks}")
-        if self.outer_clamp < 0:
-            raise ValueError(f"outer_clamp must be 0 or more, got {self.outer_clamp}")
+        for field in ("test_tasks", "outer_clamp"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field} must be 0 or more, got {getattr(self, field)}")
         if self.network not in NETWORKS:
             raise ValueError(f"unknown network {self.network!r}{closest(self.network, NETWORKS)}")
         check_precision(self.precision)
         for probe in self.probes:
             check_probe(probe)
-        if self.masks_as not in ARRANGEMENTS:
-            raise ValueError(
-                f"unknown arrangement {self.masks_as!r}{closest(self.masks_as, ARRANGEMENTS)}"
-            )
+        check_arrangement(self.masks_as)
         rule = self.rule
         plain = rule.gate == "mask" and not rule.noise and self.adapt_norm
         if (self.masks_from or "masks" in self.probes) and not plain:
@@ -294,11 +254,7 @@ class Experiment(Planned):
         return image * (training + episodes.evaluation * (adaptation + query))
 
     def start(
-        self,
-        seed: int,
-        data: Path | None = None,
-        device: str = "auto",
-        results: Path = Path("results"),
+        self, seed: int, data: Path | None = None, device: str = "auto", *, results: Path = _RESULTS
     ) -> Run:
         """Return a run that is at its beginning; `results` has the masks that it may need."""
         from .few_shot import start  # noqa: PLC0415 - which needs this module

@@ -19,6 +19,12 @@ ARRANGEMENTS = ("own", "shuffled", "random", "all")
 """What :func:`rearrange` knows."""
 
 
+def check_arrangement(how: str) -> None:
+    """Raise :class:`ValueError` for an unknown arrangement; the nearest is suggested."""
+    if how not in ARRANGEMENTS:
+        raise ValueError(f"unknown arrangement {how!r}{closest(how, ARRANGEMENTS)}")
+
+
 def of_rates(rates: Rates, params: Mapping[str, Tensor]) -> Masks:
     """Return which weights have a rate other than zero."""
     return {n: moved(rates, n, p).cpu().numpy() for n, p in params.items()}
@@ -46,14 +52,13 @@ def unpack(packed: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> 
 
 def rearrange(masks: Masks, how: str, generator: np.random.Generator) -> Masks:
     """Return masks that share some of what others have."""
+    check_arrangement(how)
     if how == "own":
         return {n: m.copy() for n, m in masks.items()}
     if how == "all":
         return {n: np.ones_like(m) for n, m in masks.items()}
     if how == "shuffled":
         return {n: generator.permutation(m.ravel()).reshape(m.shape) for n, m in masks.items()}
-    if how != "random":
-        raise ValueError(f"unknown arrangement {how!r}{closest(how, ARRANGEMENTS)}")
     bits = generator.permutation(np.concatenate([m.ravel() for m in masks.values()]))
     ends = np.cumsum([m.size for m in masks.values()])
     parts = np.split(bits, ends[:-1])

@@ -36,20 +36,10 @@ from wheretolearn.tasks import EpisodeSampler
 
 from .experiment import Planned, check_value, image_flops
 from .protocol import DIVERGED, Run
+from .record_types import OsakaFinal
 
-FINAL = (
-    "accuracy",
-    "by_source",
-    "around",
-    "precision",
-    "recall",
-    "f1",
-    "sparsity",
-    "gradients",
-    "outer_steps",
-    "first_frozen",
-)
-"""What is known of a run at its end, see :meth:`OsakaRun.result`."""
+FINAL = OsakaFinal.__struct_fields__
+"""What is known of a run at its end."""
 
 _POINTS = 100  # of each curve over the stream
 
@@ -58,38 +48,26 @@ _POINTS = 100  # of each curve over the stream
 class OsakaExperiment(Planned):
     """Parameters of one run through a stream of contexts; only the seed is missing."""
 
-    name: str
-    """File-name-safe name, unique within its profile."""
-    figure: str
-    """Notebook that shows it."""
-    profile: str = "paper"
-    """``quick``, ``study``, ``paper`` or ``smoke``."""
+    name: str  #: File-name-safe name, unique within its profile
+    figure: str  #: Notebook that shows it
+    profile: str = "paper"  #: ``quick``, ``study``, ``paper`` or ``smoke``
     stream: str = "omniglot-mnist-fashion"
     """A key of ``wheretolearn.continual.osaka.data.STREAMS``."""
     validation: bool = False
     """Whether the stream is one to choose hyper-parameters on; the study chooses none."""
-    alpha: float = 0.98
-    """Probability that the context stays, in [0, 1]."""
-    steps: int = 10_000
-    """Length of the stream."""
-    ways: int = 5
-    """Classes of a context, and of an episode of pretraining."""
-    shots: int = 5
-    """Images of each class at a step, and in the support of an episode."""
-    learner: str = "sparse-c-maml"
-    """A key of ``wheretolearn.continual.osaka.methods.LEARNERS``."""
+    alpha: float = 0.98  #: Probability that the context stays, in [0, 1]
+    steps: int = 10_000  #: Length of the stream
+    ways: int = 5  #: Classes of a context, and of an episode of pretraining
+    shots: int = 5  #: Images of each class at a step, and in the support of an episode
+    learner: str = "sparse-c-maml"  #: A key of ``wheretolearn.continual.osaka.methods.LEARNERS``
     settings: Settings = field(default_factory=dict)
     """Settings of the learner that differ from ``osaka_methods.settings``."""
-    width: int = 64
-    """Channels of each convolution block."""
-    queries: int = 15
-    """Query images of each class in an episode of pretraining."""
-    updates: int = 100
-    """Updates of an epoch of pretraining."""
+    width: int = 64  #: Channels of each convolution block
+    queries: int = 15  #: Query images of each class in an episode of pretraining
+    updates: int = 100  #: Updates of an epoch of pretraining
     epochs: int = 1000
     """Epochs of pretraining at most; it stops early, see the setting ``patience``."""
-    val_tasks: int = 100
-    """Episodes that pretraining is validated on."""
+    val_tasks: int = 100  #: Episodes that pretraining is validated on
 
     def __post_init__(self) -> None:
         """Refuse numbers that have no meaning, and learners that do not exist."""
@@ -138,11 +116,7 @@ class OsakaExperiment(Planned):
         return per_image * total
 
     def start(
-        self,
-        seed: int,
-        data: Path | None = None,
-        device: str = "cpu",
-        results: Path = Path("results"),
+        self, seed: int, data: Path | None = None, device: str = "cpu", **others: Any
     ) -> OsakaRun:
         """Return a run at its beginning."""
         opened = open_data(self.stream, data, validation=self.validation)
@@ -186,13 +160,8 @@ class OsakaRun(Run):
         self.correct: list[int] = []  # images of each step
         self.detected: list[int] = []  # steps
         self.losses: list[float] = []  # since the last point of the curves
-        self.curves: dict[str, Any] = {
-            "step": [],
-            "loss": [],
-            "frozen": {},
-            "rates": {},
-            "numbers": {},
-        }
+        self.curves: dict[str, Any] = {"step": [], "loss": []}
+        self.curves |= {"frozen": {}, "rates": {}, "numbers": {}}
         self.first_frozen: int | None = None  # the step after which a learned rate was zero
 
     def _pretraining(self, data: OsakaData) -> Pretraining | None:
@@ -309,7 +278,6 @@ class OsakaRun(Run):
         final |= detection(self.detected, starts)._asdict()
         if counts := self.learner.frozen().values():
             final["sparsity"] = sum(c.frozen for c in counts) / sum(c.size for c in counts)
-        final["gradients"] = self.learner.gradients
-        final["outer_steps"] = self.learner.outer_steps
+        final["gradients"], final["outer_steps"] = self.learner.gradients, self.learner.outer_steps
         final["first_frozen"] = self.first_frozen
         return final

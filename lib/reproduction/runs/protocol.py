@@ -22,10 +22,8 @@ DIVERGED = 1e6
 class Run:
     """What runs of every kind do; each has a learner, curves, and attributes that are saved."""
 
-    unit: ClassVar[str] = "step"
-    """What :attr:`progress` counts."""
-    kind: ClassVar[str] = ""
-    """How the record calls it; those of few-shot runs do not."""
+    unit: ClassVar[str] = "step"  #: What :attr:`progress` counts
+    kind: ClassVar[str] = ""  #: How the record calls it; those of few-shot runs do not
     saved: ClassVar[tuple[str, ...]]
     """Attributes that :meth:`advance` changes, beside the parts that have states of their own."""
 
@@ -33,15 +31,12 @@ class Run:
     seed: int
     device: torch.device
     learner: Any
-    data: dict[str, Any]
-    """Name and fingerprint of the data."""
+    data: dict[str, Any]  #: Name and fingerprint of the data
     curves: dict[str, Any]
-    diverged_at: Any = None
-    """Where the loss was not finite, or beyond the limit."""
+    diverged_at: Any = None  #: Where the loss was not finite, or beyond the limit
     input_seconds = 0.0
     """Time spent waiting for data."""
-    given: Sequence[Any] = ()
-    """What else the run depends on."""
+    given: Sequence[Any] = ()  #: What else the run depends on
     show = False
     """Whether progress bars are drawn."""
 

@@ -60,7 +60,7 @@ def run(
         return record
 
     def made() -> records.Record:
-        running = experiment.start(seed, root, device, results)
+        running = experiment.start(seed, root, device, results=results)
         record = _to_the_end(running, checkpoint, progress)
         weights.unlink(missing_ok=True)  # those of another record
         if keep_weights and record["status"] == "finished":

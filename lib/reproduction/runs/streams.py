@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from wheretolearn.continual.interference import COSINES, EACH, EVERY, Interference
+from wheretolearn.continual.interference import EACH, EVERY, Interference
 from wheretolearn.continual.methods import BATCH, LEARNERS, Settings, make_learner, settings
 from wheretolearn.continual.metrics import summarise
 from wheretolearn.continual.streams.cifar100 import SplitCIFAR100
@@ -21,8 +21,7 @@ from wheretolearn.types import Batch, Rates
 
 from .experiment import CPU_FLOPS, Planned, check_value
 from .protocol import DIVERGED, Run
-
-_FINAL = ("ra", "bti", "la", "sparsity", *COSINES)
+from .record_types import ContinualFinal
 
 _SIZES = {name: (r.tasks, r.tasks * r.samples) for name, r in RECIPES.items()}
 _TESTED = 6.5e-6
@@ -44,25 +43,20 @@ about; most of it is not arithmetic, for the network is small."""
 class ContinualExperiment(Planned):
     """Parameters of one run through a stream; only the seed is missing."""
 
-    name: str
-    """File-name-safe name, unique within its profile."""
-    figure: str
-    """Notebook that shows it."""
-    profile: str = "paper"
-    """``quick``, ``study``, ``paper`` or ``smoke``."""
+    name: str  #: File-name-safe name, unique within its profile
+    figure: str  #: Notebook that shows it
+    profile: str = "paper"  #: ``quick``, ``study``, ``paper`` or ``smoke``
     stream: str = "rotations"
     """A key of ``wheretolearn.continual.streams.pixels.RECIPES``, or ``split-cifar100``."""
     validation: bool = False
     """Whether the stream is one to choose hyper-parameters on, of held-out images.  Of Split
     CIFAR-100 only its test images are held out; those it trains on, others train on too."""
-    learner: str = "la-maml"
-    """A key of ``wheretolearn.continual.methods.LEARNERS``."""
+    learner: str = "la-maml"  #: A key of ``wheretolearn.continual.methods.LEARNERS``
     settings: Settings = field(default_factory=dict)
     """Settings of the learner that differ from the paper's."""
     batch: int = 0
     """Samples that arrive together; 0 is the learner's own number, see ``methods.BATCH``."""
-    width: int = 100
-    """Units of each of the two hidden layers."""
+    width: int = 100  #: Units of each of the two hidden layers
     probe: int | None = None
     """Test images for accuracies that no metric needs, off the diagonal and before the last
     row of the matrix; by default all."""
@@ -111,11 +105,7 @@ class ContinualExperiment(Planned):
         return self.seconds() * CPU_FLOPS / 10
 
     def start(
-        self,
-        seed: int,
-        data: Path | None = None,
-        device: str = "cpu",
-        results: Path = Path("results"),
+        self, seed: int, data: Path | None = None, device: str = "cpu", **others: Any
     ) -> ContinualRun:
         """Return a run at its beginning; these learners are small, and always on the CPU."""
         return ContinualRun(self, seed, open_stream(self, seed, data))
@@ -137,14 +127,8 @@ class ContinualRun(Run):
         )
         self.task, self.position = 0, 0  # the next batch
         self.losses: list[float] = []  # of this task
-        self.curves: dict[str, Any] = {
-            "before": [],
-            "train_loss": [],
-            "accuracy": [],
-            "frozen": {},
-            "thawed": {},
-            "rates": {},
-        }
+        self.curves: dict[str, Any] = {"before": [], "train_loss": [], "accuracy": []}
+        self.curves |= {"frozen": {}, "thawed": {}, "rates": {}}
         self.still: dict[str, torch.Tensor] = {}  # weights that were frozen after the last task
         self.interference = Interference()
         self._samples: tuple[int, Batch] | None = None  # training samples of a task
@@ -216,7 +200,7 @@ class ContinualRun(Run):
         return {"learner": self.learner, "interference": self.interference}
 
     def _ending(self) -> dict[str, Any]:
-        final: dict[str, float | None] = dict.fromkeys(_FINAL)
+        final: dict[str, float | None] = dict.fromkeys(ContinualFinal.__struct_fields__)
         if self.diverged_at is None:
             final |= summarise(np.array(self.curves["accuracy"]))._asdict()
             if self.curves["frozen"]:

@@ -43,22 +43,14 @@ class Planted:
     features: Literal["linear", "sinusoid"] = "linear"
     """Gaussian features, or sin(f x) and cos(f x) of x uniform in [-pi, pi], scaled to
     variance 1, for f = 1, ..., dimension / 2."""
-    dimension: int = 40
-    """Number of features d."""
-    planted: int = 10
-    """Coordinates that differ from task to task."""
-    noise: float = 0.5
-    """Standard deviation of the noise of the targets."""
-    shots: int = 10
-    """Examples in the support."""
-    queries: int = 20
-    """Examples in the query."""
-    inner_steps: int = 5
-    """Inner-loop steps K."""
-    updates: int = 400
-    """Meta-updates."""
-    tasks: int = 8
-    """Tasks of each meta-update."""
+    dimension: int = 40  #: Number of features d
+    planted: int = 10  #: Coordinates that differ from task to task
+    noise: float = 0.5  #: Standard deviation of the noise of the targets
+    shots: int = 10  #: Examples in the support
+    queries: int = 20  #: Examples in the query
+    inner_steps: int = 5  #: Inner-loop steps K
+    updates: int = 400  #: Meta-updates
+    tasks: int = 8  #: Tasks of each meta-update
 
     def __post_init__(self) -> None:
         """Refuse problems without a planted or without a shared coordinate."""
@@ -89,20 +81,14 @@ class Found(NamedTuple):
 
     precision: float
     """Share of the coordinates that may move which are planted (NaN if none may move)."""
-    recall: float
-    """Share of the planted coordinates that may move."""
-    density: float
-    """Share of all coordinates that may move: the recall of a random mask."""
-    chance: float
-    """Share of coordinates that are planted: the precision of a random mask."""
-    loss: float
-    """Query loss of sparse-MAML on fresh tasks, mean squared error."""
-    loss_dense: float
-    """That of MAML, trained alike."""
+    recall: float  #: Share of the planted coordinates that may move
+    density: float  #: Share of all coordinates that may move: the recall of a random mask
+    chance: float  #: Share of coordinates that are planted: the precision of a random mask
+    loss: float  #: Query loss of sparse-MAML on fresh tasks, mean squared error
+    loss_dense: float  #: That of MAML, trained alike
     loss_right: float
     """That of weights trained alike under the right mask, which moves the planted coordinates."""
-    loss_random: float
-    """The same under a mask that moves as many coordinates at random."""
+    loss_random: float  #: The same under a mask that moves as many coordinates at random
 
 
 class Problem:
