@@ -1,12 +1,10 @@
 """Tables and drawings of what the inner loops were asked, on records that are made up."""
 
-import numpy as np
 import pytest
 
 from reproduction.plan import study
-from reproduction.report import mask_overlap, probes
+from reproduction.report import probes
 from reproduction.report.curves import LAYERS
-from reproduction.report.frame import numbers
 from reproduction.report.load_records import study_records
 from reproduction.runs.statistics import t_interval
 from synthetic import cells, made_up_record
@@ -54,22 +52,14 @@ def same(value):
     return f"{value:.1f} [{value:.1f}, {value:.1f}]"
 
 
-def test_answers_are_those_that_exist():
-    answers: list = [{"steps/5": 0.5}, {"steps/5": None}, {"steps/50": 0.4}, {}]
-    runs = [run_of(SPARSE, seed, answer) for seed, answer in enumerate(answers)]
-    runs.append(run_of(SPARSE, 4, diverged=True))
-    del runs[3]["final"]["probes"]  # older than the question
-    assert numbers(runs, "steps/5") == {0: 50}
-    assert numbers([], "steps/5") == {}
-
-
 def test_longer_table_by_hand():
     runs = [
         *longer(SPARSE, 0.6, 0.59),
         *longer(MAML, 0.55, 0.5, sign=-1),
         run_of("convnet4-1shot-sparse-maml", 0, diverged=True),
         run_of(ANIL, 0, {"steps/5": 0.4}),
-        run_of(ANIL, 1, diverged=True),
+        run_of(ANIL, 1, {"steps/5": None}),
+        run_of(ANIL, 2, diverged=True),
     ]
     table = cells(probes.longer_table(runs, "study"))[2:]
     rows = {(shots, method): rest for shots, method, *rest in table}
@@ -79,7 +69,7 @@ def test_longer_table_by_hand():
     assert rows["5", "sparse-MAML"] == [rate(SPARSE), same(20), same(60), after, lost, less, "3"]
     assert rows["5", "MAML"][-3:] == [interval(4, 5, 6), "–", "3"]
     assert rows["1", "sparse-MAML"][1:] == [*["–"] * 5, "0 (1 diverged)"]
-    assert rows["5", "ANIL"][1:] == ["–", "40.0", *["–"] * 3, "1 (1 diverged)"]
+    assert rows["5", "ANIL"][1:] == ["–", "40.0", *["–"] * 3, "2 (1 diverged)"]
     assert rows["1", "MAML"][1:] == [*["–"] * 5, "not run yet"]
 
 
@@ -122,17 +112,12 @@ def test_donors_say_how_far_masks_went_from_their_start():
     assert updates == {r["seed"]: r["final"]["best_update"] for r in records}
     agreement = [float(row[2]) for row in sorted(rows.values(), key=lambda row: int(row[0]))]
     assert 0 < agreement[-1] < agreement[0] < 1
-    mask = mask_overlap.read_masks(records)[0]
-    a = np.concatenate([m.ravel() for m in mask.moves.values()])
-    b = np.concatenate([m.ravel() >= 0 for m in mask.start.values()])
-    chance = a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean())
-    by_hand = ((a == b).mean() - chance) / (1 - chance)
-    assert float(rows[str(mask.seed)][2]) == pytest.approx(by_hand, abs=0.02)
 
 
 def inner_runs():
-    """MAML and sparse-MAML with three seeds; BOIL diverged; ANIL was not asked."""
+    """MAML and sparse-MAML with three seeds; BOIL diverged; ANIL is older than the question."""
     runs = [run_of("convnet4-5shot-boil", 0, diverged=True), run_of(ANIL, 0)]
+    del runs[1]["final"]["probes"]
     for s, w in WOBBLE.items():
         for name, stays, less, cosine in ((MAML, 0.7, 0.05, 0.3), (SPARSE, 0.8 + w, 0.06, 0.2)):
             answers = {f"movement/{layer}": stays - less * i for i, layer in enumerate(LAYERS)}
