@@ -137,8 +137,8 @@ def test_a_run_does_not_go_on_with_other_images(kind, tmp_path, monkeypatch):
     stopped_early(kind, tmp_path, monkeypatch)
     start = SHORT[kind].start
 
-    def on_others(self, seed, *args):
-        running = start(seed, *args)
+    def on_others(self, seed, *args, **options):
+        running = start(seed, *args, **options)
         running.data["fingerprint"] = "others"
         return running
 
