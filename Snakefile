@@ -140,7 +140,7 @@ rule batch:
         f"Training {len(CHOSEN)} runs"
     params:
         runs="\n".join(f"{run.experiment} {run.seed}" for run in CHOSEN),
-    threads: workflow.cores or 1
+    threads: workflow.cores if TOGETHER else 1
     shell:
         "echo {params.runs:q} > {output:q}\n"
         "OMP_NUM_THREADS=1 {PYTHON:q} -m reproduction batch {output:q} --profile {PROFILE:q}"
