@@ -1,7 +1,5 @@
 """Tables of the search behind La-MAML and its relatives, on records that are made up."""
 
-import pytest
-
 from reproduction.plan import streams as plan
 from reproduction.report import la_maml_search as search
 from reproduction.report.load_records import results_folder
@@ -10,6 +8,7 @@ from synthetic import cells
 from synthetic_streams import stream_record
 
 SEARCH = {e.name: e for e in plan.search()}
+MASKED, PLAIN = search.FORMS
 
 
 def searched(name, ra, diverged=False):
@@ -23,33 +22,18 @@ def test_search_by_hand():
     rows = cells(search.search_table(records))[2:]
     assert len(rows) == 3 * 6 + 24 + 2 * 12
     assert rows[4][:3] == ["replay", "rate 0.1, as many glances as La-MAML", "**52.0**"]
-    assert [r[1] for r in rows if r[0] == "C-MAML (La-MAML's)"][3:5] == [
-        "α × 3, η × 0.5",
-        "α × 3, η × 1",
-    ]
     assert [r[2] for r in rows[:6]] == ["50.0", *["50.0"] * 3, "**52.0**", "diverged"]
     assert rows[0][3] == "40.0"  # the best so far, while others are missing
     assert rows[1][3:] == ["not run yet"] * 2
-    assert [r[1] for r in rows if r[0] == "La-MAML"][:4] == [
-        "α × 0.5, γ = 0.003",
-        "α × 1, γ = 0.003",
-        "α × 2, γ = 0.003",
-        "α × 0.25, γ = 0.01",
-    ]
-    assert rows[-1][:2] == [
-        "sparse-La-MAML, plain step",
-        "α × 2, γ = 3, 50 % frozen at first, η the same as α",
-    ]
+    said = {learner: [r[1] for r in rows if r[0] == learner] for learner, *_ in rows}
+    assert said["C-MAML (La-MAML's)"][3:5] == ["α × 3, η × 0.5", "α × 3, η × 1"]
+    assert said["La-MAML"][2:4] == ["α × 2, γ = 0.003", "α × 0.25, γ = 0.01"]
+    last = "α × 2, γ = 3, 50 % frozen at first, η the same as α"
+    assert said["sparse-La-MAML, plain step"][-1] == last
     rows = cells(search.chosen_table(records))[2:]
-    assert [r[:2] for r in rows if r[0] in ("replay", "La-MAML")] == [
-        ["replay", "6"],
-        ["La-MAML", "24"],
-    ]
-    assert rows[0][2:] == [
-        "rate 0.1, as many glances as La-MAML: **52.0**",
-        "not run yet",
-        "not run yet",
-    ]
+    best = "rate 0.1, as many glances as La-MAML: **52.0**"
+    assert rows[0] == ["replay", "6", best, "not run yet", "not run yet"]
+    assert rows[2][:2] == ["La-MAML", "24"]
 
 
 def test_a_learner_of_which_every_line_diverged():
@@ -60,41 +44,40 @@ def test_a_learner_of_which_every_line_diverged():
 
 def of_forms(masked, plain, diverged=()):
     """Records of the search: the third line of each form is the best, as on three streams given."""
-    found = []
+    records = []
     for name, e in SEARCH.items():
         run, _, line = name.rpartition("-")
         if e.learner in search.FORMS:
-            best = (masked, plain)[e.learner.endswith("plain")][plan.STREAMS.index(e.stream)]
+            best = (masked, plain)[e.learner == PLAIN][plan.STREAMS.index(e.stream)]
             ra = best if line == "2" else max(0.0, best - 0.05 * (1 + int(line)))
-            found.append(searched(name, ra, diverged=(run, int(line)) in diverged))
-    return found
+            records.append(searched(name, ra, diverged=(run, int(line)) in diverged))
+    return records
 
 
 def test_the_form_is_that_which_retained_more_in_the_search():
-    masked, plain = search.FORMS
     low, high = (0.7, 0.6, 0.4), (0.5, 0.7, 0.6)  # on average 0.567 and 0.6
-    assert search.chosen_form(of_forms(low, high)) == plain
-    assert search.chosen_form(of_forms(high, low)) == masked
-    assert search.chosen_form(of_forms(low, low)) == masked
+    assert search.chosen_form(of_forms(low, high)) == PLAIN
+    assert search.chosen_form(of_forms(high, low)) == MASKED
+    assert search.chosen_form(of_forms(low, low)) == MASKED
     assert search.chosen_form(of_forms(low, high)[1:]) is None
     assert search.chosen_form([]) is None
-    lost = {("rotations-sparse-la-maml", 2)}
-    found = search.retained_in_search(of_forms(low, high, lost))
-    assert found[masked]["rotations"] == pytest.approx(65)  # the first line's
-    assert list(found[plain].values()) == pytest.approx([50, 70, 60])
+    lost = of_forms(low, high, {("rotations-sparse-la-maml", 2)})
+    masked, plain = (row[1:] for row in cells(search.forms_table(lost))[2:])
+    assert masked == ["65.0", "60.0", "40.0", "55.00"]  # on Rotations the first line's
+    assert plain == ["50.0", "70.0", "60.0", "**60.00**"]
     every = {("rotations-sparse-la-maml-plain", line) for line in range(12)}
     records = of_forms((0.6, 0.5, 0.5), (0.7, 0.6, 0.6), every)
-    assert search.retained_in_search(records)[plain]["rotations"] == 10
-    assert search.chosen_form(records) == masked
+    assert cells(search.forms_table(records))[3][1] == "10.0"  # chance
+    assert search.chosen_form(records) == MASKED
 
 
 def test_the_study_has_what_the_search_chose():
     """Once all settings of a learner were tried on a stream, the study has the best of them."""
-    found = load(results_folder(), SEARCH.values())
-    tried = {r["experiment"] for r in found}
+    records = load(results_folder(), SEARCH.values())
+    tried = {r["experiment"] for r in records}
     missing = {name.rpartition("-")[0] for name in SEARCH if name not in tried}
-    best = {n: line for n, line in plan.best_lines(found).items() if n not in missing}
+    best = {n: line for n, line in plan.best_lines(records).items() if n not in missing}
     assert best == plan.CHOSEN
-    assert search.chosen_form(found) == plan.SPARSE_FORM
+    assert search.chosen_form(records) == plan.SPARSE_FORM
     made = {r["experiment"] for r in load(results_folder(), plan.la_maml())}
     assert not made & {f"{name}-tuned" for name in missing}

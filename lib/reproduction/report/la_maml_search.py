@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import isnan, nan
+from typing import NamedTuple
 
 import numpy as np
 
-from reproduction.report.frame import finished
 from wheretolearn.continual.methods import settings
 
 from ..plan import streams as plan
 from ..runs.records import Record, load
 from . import load_records as layers
-from .la_maml import LOOKS, NOT_RUN
+from .frame import finished
+from .la_maml import LOOKS
 from .markdown import Markdown, table
+from .naming import NOT_RUN
 
 FORMS = {"sparse-la-maml": "masked outer step", "sparse-la-maml-plain": "plain outer step"}
 """The two forms of sparse-La-MAML; one of them is compared with La-MAML."""
@@ -22,80 +25,91 @@ CHANCE = 10.0
 """What a search retains in which every run diverged, percent."""
 
 
-def retained_in_search(search: Iterable[Record]) -> dict[str, dict[str, float]]:
-    """Return what each form retains with its best settings, where all of them were tried."""
-    runs = {r["experiment"]: r for r in search}
-    found: dict[str, dict[str, float]] = {learner: {} for learner in FORMS}
-    for learner, by_stream in found.items():
-        for stream in plan.STREAMS:
-            lines = range(len(plan.grid(learner, stream)))
-            tried = [runs.get(f"{stream}-{learner}-{line}") for line in lines]
-            known = [r for r in tried if r is not None]
-            if len(known) == len(tried):
-                retained = [100 * r["final"]["ra"] for r in finished(known)]
-                by_stream[stream] = max(retained, default=CHANCE)
-    return found
-
-
-def chosen_form(search: Iterable[Record]) -> str | None:
-    """Return the form that retains more over the three streams; None while runs are missing."""
-    found = retained_in_search(search)
-    if any(len(by_stream) < len(plan.STREAMS) for by_stream in found.values()):
-        return None
-    return max(found, key=lambda learner: float(np.mean(list(found[learner].values()))))
-
-
 def search_records() -> list[Record]:
     """Return the records of the search, as they came with the project."""
     return load(layers.results_folder(), plan.search())
 
 
+class Best(NamedTuple):
+    """The line of a grid that retained most on a stream; none where all of them diverged."""
+
+    line: int | None
+    retained: float
+
+
+def _columns(records: Iterable[Record], learner: str) -> list[list[float | None]]:
+    """Return what lines retained, stream by stream: NaN of one that diverged, None of no run."""
+    known = {r["experiment"]: 100 * r["final"]["ra"] if finished([r]) else nan for r in records}
+    lines = range(len(plan.grid(learner, plan.STREAMS[0])))
+    return [[known.get(f"{s}-{learner}-{line}") for line in lines] for s in plan.STREAMS]
+
+
+def _best(column: Sequence[float | None]) -> Best | None:
+    """Return the best line, once all were tried."""
+    if None in column:
+        return None
+    known = [(i, value) for i, value in enumerate(column) if value is not None and value >= 0]
+    return Best(*max(known, key=lambda pair: pair[1], default=(None, CHANCE)))
+
+
 def search_table(records: Sequence[Record]) -> str:
     """Return the search of settings: retained accuracy on validation streams."""
-    found = {r["experiment"]: r for r in records}
-    best = _best_of_complete(records)
     rows = []
     for learner in plan.TUNED:
-        lines = plan.grid(learner, plan.STREAMS[0])
-        for line in sorted(range(len(lines)), key=lambda i: _place(lines[i])):
-            names = [f"{stream}-{learner}" for stream in plan.STREAMS]
-            cells = [_searched(found.get(f"{n}-{line}"), best.get(n) == line) for n in names]
-            rows.append((LOOKS[learner].name, tried(lines[line]), *cells))
+        grid, columns = plan.grid(learner, plan.STREAMS[0]), _columns(records, learner)
+        best = [_best(column) for column in columns]
+        order = ("init_sparsity", "rule_rate", "inner_rate") if "rule_rate" in grid[0] else ()
+        for line in sorted(range(len(grid)), key=lambda i: [grid[i].get(n, 0) for n in order]):
+            cells = [_cell(c[line], b, line) for c, b in zip(columns, best, strict=True)]
+            rows.append((LOOKS[learner].name, tried(grid[line]), *cells))
     return table(("learner", "settings", *(plan.TITLES[s] for s in plan.STREAMS)), rows)
+
+
+def _cell(value: float | None, best: Best | None, line: int) -> str:
+    if value is None or isnan(value):
+        return NOT_RUN if value is None else "diverged"
+    return Markdown(f"**{value:.1f}**") if best and best.line == line else f"{value:.1f}"
 
 
 def chosen_table(records: Sequence[Record]) -> str:
     """Return what the search chose."""
-    found = {r["experiment"]: r for r in records}
-    best = _best_of_complete(records)
     rows = []
     for learner in plan.TUNED:
-        lines = plan.grid(learner, plan.STREAMS[0])
-        cells: list[str] = []
-        for name in (f"{stream}-{learner}" for stream in plan.STREAMS):
-            if name in best:
-                retained = _searched(found[f"{name}-{best[name]}"], True)
-                cells.append(Markdown(f"{tried(lines[best[name]])}: {retained}"))
+        grid, cells = plan.grid(learner, plan.STREAMS[0]), list[str]()
+        for best in map(_best, _columns(records, learner)):
+            if best is None or best.line is None:
+                cells.append("all diverged" if best else NOT_RUN)
             else:
-                lost = all(f"{name}-{line}" in found for line in range(len(lines)))
-                cells.append("all diverged" if lost else NOT_RUN)
-        rows.append((LOOKS[learner].name, str(len(lines)), *cells))
+                cells.append(Markdown(f"{tried(grid[best.line])}: **{best.retained:.1f}**"))
+        rows.append((LOOKS[learner].name, str(len(grid)), *cells))
     return table(("learner", "lines", *(plan.TITLES[s] for s in plan.STREAMS)), rows)
 
 
-def _best_of_complete(records: Sequence[Record]) -> dict[str, int]:
-    """Return the best lines of those learners and streams of which all were tried."""
-    tried = {r["experiment"] for r in records}
-    missing = {e.name for e in plan.search()} - tried
-    open_ones = {name.rpartition("-")[0] for name in missing}
-    return {name: n for name, n in plan.best_lines(records).items() if name not in open_ones}
+def _forms(records: Sequence[Record]) -> dict[str, list[float | None]]:
+    """Return what each form retains at its best: on each stream, and on average."""
+    forms = {}
+    for form in FORMS:
+        best = [_best(column) for column in _columns(records, form)]
+        retained = [b.retained for b in best if b]
+        mean = float(np.mean(retained)) if len(retained) == len(best) else None
+        forms[form] = [*(b and b.retained for b in best), mean]
+    return forms
 
 
-def _place(changes: Mapping[str, float]) -> tuple[float, ...]:
-    """Return where a line of the grid stands among those of its learner."""
-    if "rule_rate" not in changes:
-        return ()
-    return tuple(changes.get(n, 0.0) for n in ("init_sparsity", "rule_rate", "inner_rate"))
+def chosen_form(records: Sequence[Record]) -> str | None:
+    """Return the form that retains more over the three streams; None while runs are missing."""
+    means = {form: mean for form, (*_, mean) in _forms(records).items() if mean is not None}
+    return max(means, key=means.__getitem__) if len(means) == len(FORMS) else None
+
+
+def forms_table(records: Sequence[Record]) -> str:
+    """Return what the two forms of sparse-La-MAML retain in the search, each at its best."""
+    rows, chosen = [], chosen_form(records)
+    for form, (*each, mean) in _forms(records).items():
+        cells = [NOT_RUN if value is None else f"{value:.1f}" for value in each]
+        last = "–" if mean is None else f"{mean:.2f}"
+        rows.append((LOOKS[form].name, *cells, Markdown(f"**{last}**") if form == chosen else last))
+    return table(("form", *(plan.TITLES[s] for s in plan.STREAMS), "mean"), rows)
 
 
 def tried(changes: Mapping[str, float]) -> str:
@@ -103,37 +117,11 @@ def tried(changes: Mapping[str, float]) -> str:
     if "rate" in changes:
         glances = "1 glance" if changes["glances"] == 1 else "as many glances as La-MAML"
         return f"rate {changes['rate']:g}, {glances}"
+    base = settings("la-maml" if "rule_rate" in changes else "c-maml", plan.STREAMS[0])
+    text = f"α × {changes['inner_rate'] / base['inner_rate']:g}"
     if "rule_rate" not in changes:
-        own = settings("c-maml", plan.STREAMS[0])
-        of_inner, of_outer = (changes[n] / own[n] for n in ("inner_rate", "outer_rate"))
-        return f"α × {of_inner:g}, η × {of_outer:g}"
-    factor = changes["inner_rate"] / settings("la-maml", plan.STREAMS[0])["inner_rate"]
-    text = f"α × {factor:g}, γ = {changes['rule_rate']:g}"
+        return f"{text}, η × {changes['outer_rate'] / base['outer_rate']:g}"
+    text += f", γ = {changes['rule_rate']:g}"
     if "init_sparsity" in changes:
         text += f", {100 * changes['init_sparsity']:g} % frozen at first"
-    if "outer_rate" in changes:
-        text += ", η the same as α"
-    return text
-
-
-def _searched(record: Record | None, best: bool) -> str:
-    if record is None:
-        return NOT_RUN
-    if not finished([record]):
-        return "diverged"
-    retained = f"{100 * record['final']['ra']:.1f}"
-    return Markdown(f"**{retained}**") if best else retained
-
-
-def forms_table(records: Sequence[Record]) -> str:
-    """Return what the two forms of sparse-La-MAML retain in the search, each at its best."""
-    found = retained_in_search(records)
-    whole = {f: by for f, by in found.items() if len(by) == len(plan.STREAMS)}
-    means = {f: float(np.mean(list(by.values()))) for f, by in whole.items()}
-    chosen = max(means, key=means.__getitem__) if len(means) == len(FORMS) else None
-    rows = []
-    for f, by_stream in found.items():
-        cells = [f"{by_stream[s]:.1f}" if s in by_stream else NOT_RUN for s in plan.STREAMS]
-        mean = f"{means[f]:.2f}" if f in means else "–"
-        rows.append((LOOKS[f].name, *cells, Markdown(f"**{mean}**") if f == chosen else mean))
-    return table(("form", *(plan.TITLES[s] for s in plan.STREAMS), "mean"), rows)
+    return f"{text}, η the same as α" if "outer_rate" in changes else text
