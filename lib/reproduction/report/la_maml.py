@@ -75,7 +75,7 @@ Quoted = Mapping[tuple[str, str], Mapping[str, Reported]]
 """By learner and stream, then by metric, ``ra`` or ``bti``."""
 
 
-def reported(folder: Path | str) -> Quoted:
+def reported(folder: Path | str) -> dict[tuple[str, str], dict[str, Reported]]:
     """Read the numbers that La-MAML's authors reported."""
     streams = dict(zip(("Rotations", "Permutations", "Many"), plan.STREAMS, strict=True))
     return {
