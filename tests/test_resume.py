@@ -1,4 +1,4 @@
-"""A run that was killed gives the record of one that was not, to the bit."""
+"""A run that was killed gives the record of one that was not, to the bit, whatever is trained."""
 
 import contextlib
 import hashlib
@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 import types
+from typing import Any
 
 import filelock
 import pytest
@@ -24,16 +25,29 @@ from reproduction.runs import checkpoint as checkpoints
 from reproduction.runs import few_shot, records, run_or_resume
 from reproduction.runs.checkpoint import Checkpoint
 from reproduction.runs.experiment import Experiment
+from reproduction.runs.osaka import OsakaRun
+from reproduction.runs.streams import ContinualRun
 from synthetic import TINY, content, image_set
 from wheretolearn.meta import MetaLearner
+
+EXPERIMENTS: dict[str, Any] = {
+    "few-shot": TINY,
+    "continual": study.find("smoke", "glyph-rotations-sparse-la-maml"),
+    "osaka": study.find("smoke", "osaka90-5way-sparse-c-maml"),
+}
+STREAMS: dict[str, Any] = {"continual": ContinualRun, "osaka": OsakaRun}
+
+
+def small(patch):
+    """Run on a small image set with dropout, and save a checkpoint after every update."""
+    patch.setattr(few_shot, "load", lambda name, size, root=None: image_set())
+    patch.setattr(checkpoints, "_SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    patch.setattr(Experiment, "build_network", driver.dropout_network)
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    """Run on a small image set with dropout, and keep a checkpoint after every update."""
-    monkeypatch.setattr(few_shot, "load", lambda name, size, root=None: image_set())
-    monkeypatch.setattr(checkpoints, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    monkeypatch.setattr(Experiment, "build_network", driver.dropout_network)
+    small(monkeypatch)
 
 
 def run(results, experiment=TINY, **options):
@@ -186,7 +200,7 @@ class Interrupted(BaseException):
     """Like KeyboardInterrupt: nothing in the library may catch it."""
 
 
-def interrupt_at(patch, moment, *, after):
+def interrupt_at(patch, moment, *, after=False, where=None):
     """Raise before or after the moment-th (from 0) step, evaluation or save; count them."""
     calls = [0]
 
@@ -203,35 +217,40 @@ def interrupt_at(patch, moment, *, after):
 
         return call
 
-    for owner, name in ((MetaLearner, "step"), (MetaLearner, "evaluate"), (Checkpoint, "save")):
+    in_few_shot = [(MetaLearner, "step"), (MetaLearner, "evaluate"), (Checkpoint, "save")]
+    for owner, name in in_few_shot if where is None else [where]:
         patch.setattr(owner, name, wrapped(getattr(owner, name)))
     return calls
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """Return the record of a run that was never interrupted, and its number of calls."""
+def interrupted(results, moment, experiment=TINY, **where):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(few_shot, "load", lambda name, size, root=None: image_set())
-        patch.setattr(checkpoints, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-        patch.setattr(Experiment, "build_network", driver.dropout_network)
-        calls = interrupt_at(patch, None, after=False)
-        record = run(tmp_path_factory.mktemp("whole"))
-    assert calls[0] == 6 + 5 + 6  # updates; four validations and a test; checkpoints
-    return record
+        interrupt_at(patch, moment, **where)
+        with pytest.raises(Interrupted):
+            run(results, experiment)
 
 
-def test_a_second_run_is_the_same(tmp_path, whole):
-    assert as_bytes(run(tmp_path)) == as_bytes(whole)
+@pytest.fixture(scope="module")
+def wholes(tmp_path_factory):
+    """Return the records of runs that were never interrupted, by kind."""
+    with pytest.MonkeyPatch.context() as patch:
+        small(patch)
+        calls = interrupt_at(patch, None)
+        results = tmp_path_factory.mktemp("whole")
+        made = {"few-shot": run(results)}
+        assert calls[0] == 6 + 5 + 6  # updates; four validations and a test; checkpoints
+        return made | {kind: run(results, EXPERIMENTS[kind]) for kind in STREAMS}
+
+
+@pytest.fixture
+def whole(wholes):
+    return wholes["few-shot"]
 
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("moment", range(17))
 def test_interrupted_anywhere(tmp_path, whole, moment, after):
-    with pytest.MonkeyPatch.context() as patch:
-        interrupt_at(patch, moment, after=after)
-        with pytest.raises(Interrupted):
-            run(tmp_path)
+    interrupted(tmp_path, moment, after=after)
     assert not place(tmp_path)[0].exists()
     torch.manual_seed(99)  # as in a new process: the state is another
     record = run(tmp_path)
@@ -239,6 +258,18 @@ def test_interrupted_anywhere(tmp_path, whole, moment, after):
     # calls: validation, update, save, update, validation, save, ...
     saved_once = moment > 2 or (moment == 2 and after)
     assert record["provenance"]["interruptions"] == saved_once
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_a_stream_interrupted_twice(kind, wholes, tmp_path):
+    for moment in (5, 3):
+        interrupted(tmp_path, moment, EXPERIMENTS[kind], where=(STREAMS[kind], "advance"))
+        torch.manual_seed(moment)
+        assert len(list(tmp_path.rglob("*.pt"))) == 1
+    record = run(tmp_path, EXPERIMENTS[kind])
+    assert record["provenance"]["interruptions"] == 2
+    assert as_bytes(record) == as_bytes(wholes[kind])
+    assert not list(tmp_path.rglob("*.pt"))
 
 
 @pytest.mark.parametrize(
@@ -255,20 +286,15 @@ def test_interrupted_anywhere(tmp_path, whole, moment, after):
 def test_other_rules_resume_as_well(tmp_path, method, changes):
     experiment = TINY.replace(**{"method": method, "init_sparsity": 0.0, **changes})
     want = run(tmp_path / "whole", experiment)
-    with pytest.MonkeyPatch.context() as patch:
-        interrupt_at(patch, 9, after=False)
-        with pytest.raises(Interrupted):
-            run(tmp_path, experiment)
+    interrupted(tmp_path, 9, experiment)
     assert as_bytes(run(tmp_path, experiment)) == as_bytes(want)
 
 
-def checkpoint_of(results, moment=8):
-    """Interrupt a run after three updates, one since the last evaluation; return its state."""
-    with pytest.MonkeyPatch.context() as patch:
-        interrupt_at(patch, moment, after=False)
-        with pytest.raises(Interrupted):
-            run(results)
-    path = place(results)[1]
+def checkpoint_of(results, kind="few-shot"):
+    """Interrupt a run (after three updates, one since the last evaluation); return its state."""
+    where = (STREAMS[kind], "advance") if kind in STREAMS else None
+    interrupted(results, 5 if where else 8, EXPERIMENTS[kind], where=where)
+    path = place(results, EXPERIMENTS[kind])[1]
     return path, torch.load(io.BytesIO(path.read_bytes()[32:]), weights_only=True)
 
 
@@ -279,64 +305,51 @@ def save(path, state):
     path.write_bytes(hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
 
 
-def without_random_state(state):
+def forget_random_state(state):
     state["random"] = torch.Generator().manual_seed(0).get_state()
 
 
-def without_adam(state):
+def forget_adam(state):
     state["run"]["learner"]["optimizer"]["state"] = {}
 
 
-def without_adams_step(state):
+def forget_adams_step(state):
     for moments in state["run"]["learner"]["optimizer"]["state"].values():
         moments["step"] = torch.zeros_like(moments["step"])
 
 
-def without_last_update(state):
+def forget_last_update(state):
     state["run"]["update"] -= 1
 
 
-def without_losses(state):
+def forget_losses(state):
     state["run"]["losses"] = []
 
 
-def without_mask(state):
+def forget_mask(state):
     for m in state["run"]["learner"]["rule_params"].values():
         m.mul_(-1)
 
 
-def without_best(state):
+def forget_best(state):
     state["run"]["best"]["accuracy"] = 1.0
     for p in state["run"]["best"]["weights"]["params"].values():
         p.zero_()
 
 
-def unchanged(state):
-    pass
+FORGET = [v for name, v in list(globals().items()) if name.startswith("forget_")]
 
 
-@pytest.mark.parametrize(
-    "lose",
-    [
-        without_random_state,
-        without_adam,
-        without_adams_step,
-        without_last_update,
-        without_losses,
-        without_mask,
-        without_best,
-        unchanged,
-    ],
-)
-def test_each_part_of_a_checkpoint_is_needed(tmp_path, whole, lose):
+@pytest.mark.parametrize("forget", [*FORGET, lambda state: None])
+def test_each_part_of_a_checkpoint_is_needed(tmp_path, whole, forget):
     """What a checkpoint might forget shows in the record: the tests above are sharp."""
     path, state = checkpoint_of(tmp_path)
     assert state["run"]["update"] == 3
-    lose(state)
+    forget(state)
     save(path, state)
     record = run(tmp_path)
     assert record["provenance"]["interruptions"] == 1
-    assert (as_bytes(record) == as_bytes(whole)) == (lose is unchanged)
+    assert (as_bytes(record) == as_bytes(whole)) == (forget not in FORGET)
 
 
 # --- checkpoints that cannot be used
@@ -361,130 +374,106 @@ def test_a_pickle_in_a_checkpoint_is_not_executed(tmp_path, whole, capsys):
     assert "cannot be read (UnpicklingError); starting afresh" in capsys.readouterr().out
     assert record["provenance"]["interruptions"] == 0
     assert as_bytes(record) == as_bytes(whole)
-    torch.load(_saved(tmp_path / "x.pt", Trap(trap)), weights_only=False)
+    torch.save(Trap(trap), tmp_path / "x.pt")
+    torch.load(tmp_path / "x.pt", weights_only=False)
     assert trap.exists(), "the trap does not work"
 
 
-def _saved(path, value):
-    torch.save(value, path)
-    return path
+def of_another(part, value):
+    """Return what makes of a state one of another run: parameters, seed, images, libraries."""
+
+    def spoil(state):
+        identity = json.loads(state["identity"])
+        assert identity[part] != value
+        identity[part] = identity[part] | value if isinstance(value, dict) else value
+        state["identity"] = json.dumps(identity, sort_keys=True)
+
+    return spoil
 
 
-def truncated(path, state):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+def without(*place):
+    def spoil(state):
+        *parents, last = place
+        for name in parents:
+            state = state[name]
+        del state[last]
+
+    return spoil
 
 
-def empty(path, state):
-    path.write_bytes(b"")
-
-
-def text(path, state):
-    path.write_text("not a checkpoint")
-
-
-def of_other_parameters(path, state):
-    identity = json.loads(state["identity"])
-    identity[0]["inner_rate"] = 0.3
-    save(path, state | {"identity": json.dumps(identity, sort_keys=True)})
-
-
-def of_another_seed(path, state):
-    identity = json.loads(state["identity"])
-    identity[1] = 1
-    save(path, state | {"identity": json.dumps(identity, sort_keys=True)})
-
-
-def of_other_images(path, state):
-    identity = json.loads(state["identity"])
-    identity[2] = "0" * 64
-    save(path, state | {"identity": json.dumps(identity, sort_keys=True)})
-
-
-def of_another_device(path, state):
-    save(path, state | {"device": "cuda"})
-
-
-def of_another_library(path, state):
-    identity = json.loads(state["identity"])
-    identity[-2] = "0.0.0"
-    save(path, state | {"identity": json.dumps(identity, sort_keys=True)})
-
-
-def of_another_torch(path, state):
-    identity = json.loads(state["identity"])
-    assert identity[-1] == torch.__version__
-    identity[-1] = "0.0.0"
-    save(path, state | {"identity": json.dumps(identity, sort_keys=True)})
-
-
-def with_a_flipped_bit(path, state):
-    """In the middle of a tensor: torch reads it without a word."""
-    content, first = path.read_bytes(), next(iter(state["run"]["learner"]["params"].values()))
-    numbers = first.numpy().tobytes()
-    assert content.count(numbers) == 1
-    at = content.index(numbers) + len(numbers) // 2
-    path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
-    torch.load(io.BytesIO(path.read_bytes()[32:]), weights_only=True)
-
-
-def without_a_field_of_its_progress(path, state):
-    del state["run"]["update"]
-    save(path, state)
-
-
-def with_another_field_of_its_progress(path, state):
-    state["run"]["unknown"] = 1
-    save(path, state)
-
-
-def without_a_curve(path, state):
-    del state["run"]["curves"]["val_loss"]
-    save(path, state)
-
-
-def without_a_parameter(path, state):
-    del state["run"]["learner"]["params"]["layers.0.weight"]
-    save(path, state)
-
-
-def of_another_optimizer(path, state):
+def with_a_bad_random_state(state):
     """Refused when the parameters are already there: what was taken up must not stay."""
+    for p in state["run"]["learner"].get("params", {}).values():
+        p.add_(1.0)
+    state["random"] = torch.zeros(3, dtype=torch.uint8)
+
+
+def of_another_optimizer(state):
     for p in state["run"]["learner"]["params"].values():
         p.add_(1.0)
     state["run"]["learner"]["optimizer"]["param_groups"] = []
-    save(path, state)
 
 
-def with_a_bad_random_state(path, state):
-    for p in state["run"]["learner"]["params"].values():
-        p.add_(1.0)
-    save(path, state | {"random": torch.zeros(3, dtype=torch.uint8)})
+def with_an_unknown_part(state):
+    state["run"]["unknown"] = 1
+
+
+SPOILED = {
+    "other images": of_another(2, "0" * 64),
+    "another torch": of_another(-1, "0.0.0"),
+    "a bad random state": with_a_bad_random_state,
+    "no learner": without("run", "learner"),
+    "no curve": without("run", "curves", "frozen"),
+}
+SPOILED_FEW_SHOT = SPOILED | {
+    "other parameters": of_another(0, {"width": 999}),
+    "another seed": of_another(1, 1),
+    "another library": of_another(-2, "0.0.0"),
+    "another device": lambda state: state.update(device="cuda"),
+    "no losses": without("run", "losses"),
+    "an unknown part": with_an_unknown_part,
+    "no parameter": without("run", "learner", "params", "layers.0.weight"),
+    "another optimizer": of_another_optimizer,
+}
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    ("kind", "spoiled"),
+    [(k, s) for k in STREAMS for s in SPOILED] + [("few-shot", s) for s in SPOILED_FEW_SHOT],
+)
+def test_a_state_that_does_not_serve_is_not_used(kind, spoiled, wholes, tmp_path, capsys):
+    path, state = checkpoint_of(tmp_path, kind)
+    SPOILED_FEW_SHOT[spoiled](state)
+    save(path, state)
+    record = run(tmp_path, EXPERIMENTS[kind], device="cpu")
+    assert "starting afresh" in capsys.readouterr().out
+    assert record["provenance"]["interruptions"] == 0
+    assert as_bytes(record) == as_bytes(wholes[kind])
+
+
+def with_a_flipped_bit(content, state):
+    """In the middle of a tensor: torch reads it without a word."""
+    numbers = next(iter(state["run"]["learner"]["params"].values())).numpy().tobytes()
+    assert content.count(numbers) == 1
+    at = content.index(numbers) + len(numbers) // 2
+    content = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+    torch.load(io.BytesIO(content[32:]), weights_only=True)
+    return content
+
+
+@pytest.mark.parametrize(
+    "damage",
     [
-        truncated,
-        empty,
-        text,
-        of_other_parameters,
-        of_another_seed,
-        of_other_images,
-        of_another_device,
-        of_another_library,
-        of_another_torch,
+        lambda content, _: content[: len(content) // 2],
+        lambda content, _: b"",
+        lambda content, _: b"not a checkpoint",
         with_a_flipped_bit,
-        without_a_field_of_its_progress,
-        with_another_field_of_its_progress,
-        without_a_curve,
-        without_a_parameter,
-        of_another_optimizer,
-        with_a_bad_random_state,
     ],
 )
-def test_a_checkpoint_that_does_not_serve_is_not_used(tmp_path, whole, spoil, capsys):
-    spoil(*checkpoint_of(tmp_path))
-    record = run(tmp_path, device="cpu")
+def test_a_damaged_checkpoint_is_not_used(damage, whole, tmp_path, capsys):
+    path, state = checkpoint_of(tmp_path)
+    path.write_bytes(damage(path.read_bytes(), state))
+    record = run(tmp_path)
     assert "starting afresh" in capsys.readouterr().out
     assert record["provenance"]["interruptions"] == 0
     assert as_bytes(record) == as_bytes(whole)
@@ -497,29 +486,95 @@ def test_fresh_does_not_use_the_checkpoint(tmp_path, whole):
     assert as_bytes(record) == as_bytes(whole)
 
 
-# --- runs that diverge
+@pytest.mark.parametrize("kind", STREAMS)
+def test_a_stream_does_not_go_on_with_other_images(kind, tmp_path, monkeypatch):
+    """The state of a run on some images is none of a run on others, though all else is alike."""
+    checkpoint_of(tmp_path, kind)
+    start = EXPERIMENTS[kind].start
+
+    def on_others(self, *args, **options):
+        running = start(*args, **options)
+        running.data["fingerprint"] = "others"
+        return running
+
+    monkeypatch.setattr(type(EXPERIMENTS[kind]), "start", on_others)
+    record = run(tmp_path, EXPERIMENTS[kind])
+    assert record["provenance"]["interruptions"] == 0
+    assert record["data"]["fingerprint"] == "others"
 
 
-def test_a_run_that_diverges_says_so(tmp_path, capsys):
-    record = run(tmp_path, TINY.replace(inner_rate=1e30))
-    path, checkpoint = place(tmp_path)
+# --- what is recorded
+
+
+@pytest.mark.parametrize("kind", EXPERIMENTS)
+def test_a_record_says_what_it_is_of(kind, wholes):
+    record, experiment = wholes[kind], EXPERIMENTS[kind]
+    assert record.get("kind", "few-shot") == kind
+    assert record["profile"] == "smoke"
+    assert record["experiment"] == experiment.name
+    assert record["figure"] == experiment.figure
+    assert records.fits(record, experiment)
+    assert not records.fits(record, experiment.replace(width=5))
+    assert record["status"] == "finished"
+
+
+@pytest.mark.parametrize("kind", EXPERIMENTS)
+def test_a_changed_run_does_not_take_the_place_of_a_record(kind, wholes, tmp_path):
+    experiment = EXPERIMENTS[kind]
+    path, _ = place(tmp_path, experiment)
+    records.write(path, {k: v for k, v in wholes[kind].items() if k != "content_sha256"})
+    with pytest.raises(records.RecordError, match=r"seed0\.json was .* parameters \(width\)"):
+        run(tmp_path, experiment.replace(width=5))
+    assert records.read(path) == wholes[kind]
+    assert run(tmp_path, experiment.replace(name="other", width=5))["parameters"]["width"] == 5
+    assert run(tmp_path, experiment) == wholes[kind]
+
+
+DIVERGING: dict[str, dict[str, Any]] = {
+    "few-shot": {"inner_rate": 1e30},
+    "continual": {"settings": {"inner_rate": 1e9, "glances": 1}},
+}
+
+
+@pytest.mark.parametrize("kind", DIVERGING)
+def test_a_run_that_diverges_says_so(kind, tmp_path, capsys):
+    experiment = EXPERIMENTS[kind].replace(**DIVERGING[kind])
+    record = run(tmp_path, experiment)
+    path, checkpoint = place(tmp_path, experiment)
     assert records.read(path) == record
     assert record["status"] == "diverged"
-    assert record["diverged_at"] == record["final"]["update"] == 1
-    assert record["final"]["test_accuracy"] is None
-    assert record["final"]["test_loss"] is None
-    assert record["curves"]["update"] == [0]
-    assert record["curves"]["val_loss"] == [None]
+    if kind == "few-shot":
+        assert record["diverged_at"] == record["final"]["update"] == 1
+        assert record["final"]["test_accuracy"] is record["final"]["test_loss"] is None
+        assert record["curves"]["update"] == [0]
+        assert record["curves"]["val_loss"] == [None]
+    else:
+        assert record["diverged_at"]["task"] == 0
+        assert set(record["final"].values()) == {None}
     assert not checkpoint.exists()
     cli.RecordCommand(path)()
-    assert "diverged at update 1" in capsys.readouterr().out
+    assert "diverged at " in capsys.readouterr().out
 
 
-# --- longer than before
+def test_the_command_line_runs_streams(tmp_path, monkeypatch, capsys):
+    for kind in STREAMS:
+        arguments = ["run", EXPERIMENTS[kind].name, "--profile", "smoke", "--results"]
+        arguments += [str(tmp_path), "--no-progress"]
+        monkeypatch.setattr("sys.argv", ["wheretolearn", *arguments])
+        cli.main()
+        said = capsys.readouterr().out
+        assert ("retained" if kind == "continual" else "accuracy") in said
+    monkeypatch.setattr("sys.argv", ["wheretolearn", *arguments, "--change", "learnr=online"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "did you mean 'learner'" in capsys.readouterr().err
+
+
+# --- what is kept
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_a_longer_run_goes_on_from_the_kept_end_of_a_shorter_one(tmp_path, capsys, kept):
+def test_a_longer_run_goes_on_from_the_kept_end_of_a_shorter_one(tmp_path, kept):
     longer = TINY.replace(name="longer", updates=3 * TINY.eval_every, test_tasks=4)
     shorter = TINY.replace(name="shorter", updates=TINY.eval_every)
     run(tmp_path, shorter, keep=kept)
@@ -542,3 +597,25 @@ def test_a_shorter_run_does_not_take_up_the_end_of_a_longer_one(tmp_path):
     start.parent.mkdir(parents=True)
     place(tmp_path, longer)[1].rename(start)
     assert as_bytes(run(tmp_path, shorter)) == as_bytes(run(tmp_path / "anew", shorter))
+
+
+def test_kept_weights_are_those_that_were_tested(tmp_path, wholes):
+    record = run(tmp_path, keep_weights=True)
+    assert as_bytes(record) == as_bytes(wholes["few-shot"])
+    weights = place(tmp_path)[0].with_suffix(".weights.pt")
+    learner = MetaLearner.load(weights, TINY.build_network(), device="cpu")
+    assert learner.sparsity() == record["final"]["best_sparsity"]
+    assert (learner.inner_steps, learner.rule) == (TINY.inner_steps, TINY.rule)
+    assert run(tmp_path, keep_weights=True) == record, "nothing was run again"
+    run(tmp_path, fresh=True)
+    assert not weights.exists(), "they are not of this record"
+    with pytest.raises(ValueError, match="made without its weights; ask for a fresh run"):
+        run(tmp_path, keep_weights=True)
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_streams_keep_weights_too(tmp_path, kind):
+    record = run(tmp_path, EXPERIMENTS[kind], keep_weights=True)
+    path = place(tmp_path, EXPERIMENTS[kind])[0].with_suffix(".weights.pt")
+    params = torch.load(path, weights_only=True)["params"]
+    assert {n: p.numel() for n, p in params.items()} == record["tensors"]
