@@ -1,8 +1,7 @@
 """Runs in OSAKA's stream: pretraining, scores before labels, resuming, divergence, records."""
 
-import io
-import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ import torch
 from reproduction.runs import osaka as osaka_run
 from reproduction.runs.osaka import OsakaExperiment, OsakaRun
 from synthetic import image_set
+from test_continual_runs import as_bytes, through_a_file
 from test_osaka_stream import made_up, source
 from wheretolearn import inner_loop
 from wheretolearn.continual.osaka import fast_slow as osaka_learner
@@ -34,34 +34,10 @@ def tiny(learner="sparse-c-maml", **changes):
     settings = FAST | changes.pop("settings", {})
     if LEARNERS[learner].pretraining:
         settings = {"meta_batch": 2} | settings
-    parameters = {
-        "name": "tiny",
-        "figure": "none",
-        "profile": "smoke",
-        "learner": learner,
-        "settings": settings,
-        "alpha": 0.7,
-        "steps": 12,
-        "ways": 3,
-        "shots": 2,
-        "width": 3,
-        "queries": 2,
-        "updates": 2,
-        "epochs": 2,
-        "val_tasks": 2,
-    }
-    return OsakaExperiment(**parameters | changes)
-
-
-def as_bytes(result):
-    return json.dumps(result, sort_keys=True, allow_nan=False).encode()
-
-
-def through_a_file(state):
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    buffer.seek(0)
-    return torch.load(buffer, weights_only=True)
+    stream = {"alpha": 0.7, "steps": 12, "ways": 3, "shots": 2, "width": 3}
+    before = {"queries": 2, "updates": 2, "epochs": 2, "val_tasks": 2}
+    parameters: dict[str, Any] = {"profile": "smoke", "learner": learner, "settings": settings}
+    return OsakaExperiment("tiny", "none", **parameters | stream | before | changes)
 
 
 @pytest.mark.parametrize("learner", KINDS)
@@ -148,18 +124,6 @@ def test_labels_of_a_step_do_not_change_its_predictions(monkeypatch):
     assert [torch.equal(a, b) for a, b in zip(told, otherwise, strict=True)] == [True] * 6 + [False]
 
 
-def experiment_settings(running):
-    return {
-        "gate": "relu",
-        "each": "tensor",
-        "scope": "all",
-        "meta_rate": 0.001,
-        "inner_rate": 0.1,
-        "inner_steps": 2,
-        "margin": 0.2,
-    }
-
-
 def test_content_of_a_record():
     data = made_up()
     running = OsakaRun(tiny(steps=60, settings={"margin": 0.2}), 0, data)
@@ -190,7 +154,9 @@ def test_content_of_a_record():
     assert numbers.keys() == curves["rates"].keys()
     for name, rates in curves["rates"].items():
         assert rates == [max(m, 0.0) for m in numbers[name]]
-    assert result["parameters"]["settings"] == experiment_settings(running)
+    rule = {"gate": "relu", "each": "tensor", "scope": "all"}
+    rates = {"meta_rate": 0.001, "inner_rate": 0.1, "inner_steps": 2, "margin": 0.2}
+    assert result["parameters"]["settings"] == rule | rates
     assert result["pretraining"] is None
 
 
