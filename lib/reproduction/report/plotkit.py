@@ -29,7 +29,7 @@ WIDTH = 7.2
 SMALL = 7.0
 """Points of the smallest letters: 9.3 pixels on the page."""
 
-LETTERS = 140
+LETTERS = 115
 """As many of the smallest fit into a line as wide as the figure."""
 
 GREY = "0.5"
