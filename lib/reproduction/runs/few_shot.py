@@ -198,7 +198,7 @@ class FewShotRun(Run):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load what :meth:`state_dict` of a run that is not further than this one's end returned.
+        """Load what ``state_dict`` of a run that is not further than this one's end returned.
 
         It may have been shorter, see :meth:`computed`.
         """

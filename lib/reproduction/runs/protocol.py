@@ -25,7 +25,7 @@ class Run:
     unit: ClassVar[str] = "step"  #: What :attr:`progress` counts
     kind: ClassVar[str] = ""  #: How the record calls it; those of few-shot runs do not
     saved: ClassVar[tuple[str, ...]]
-    """Attributes that :meth:`advance` changes, beside the parts that have states of their own."""
+    """Attributes that ``advance`` changes, beside the parts that have states of their own."""
 
     experiment: Planned
     seed: int
@@ -86,12 +86,12 @@ class Run:
         return plain
 
     def state_dict(self) -> dict[str, Any]:
-        """Return a copy of all that :meth:`advance` changes; ``torch.save`` can write it."""
+        """Return a copy of all that ``advance`` changes; ``torch.save`` can write it."""
         own = {name: getattr(self, name) for name in self.saved}
         return copy.deepcopy(own | {name: p.state_dict() for name, p in self._parts().items()})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load what :meth:`state_dict` of a run with the same parameters and seed returned."""
+        """Load what ``state_dict`` of a run with the same parameters and seed returned."""
         parts, state = self._parts(), copy.deepcopy(state)
         if state.keys() != {*self.saved, *parts}:
             raise ValueError("the state has other parts")
