@@ -137,7 +137,7 @@ def test_page_is_whole(browser, name: str) -> None:
                 )
                 assert broken == [], f"images not drawn: {where}"
                 unnamed = visit.page.evaluate(
-                    """[...document.querySelectorAll("article img")].map(i => [i.alt, i.src])
+                    """[...document.querySelectorAll("article figure img, article .cell img")].map(i => [i.alt, i.src])
                         .filter(([alt, src]) => !alt.includes(" ")).map(([, src]) => src)"""
                 )
                 assert unnamed == [], f"images without a description in words: {where}"

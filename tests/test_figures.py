@@ -22,7 +22,7 @@ def made_up(e, seed=0, **numbers):
 
 
 def texts(figure):
-    return [t.get_text() for t in figure.findobj(matplotlib.text.Text)]
+    return [" ".join(t.get_text().split()) for t in figure.findobj(matplotlib.text.Text)]
 
 
 def changed(e, **changes):
