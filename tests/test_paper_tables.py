@@ -11,7 +11,8 @@ from synthetic import made_up_record
 
 PAPER = Path(__file__).parents[1] / "results" / "paper"
 TABLE1, TABLE2 = pt.columns_of_table1(PAPER), pt.columns_of_table2(PAPER)
-ONE, FIVE = TABLE1["ConvNet-4"]
+ONE, FIVE, _, RESNET = TABLE1
+_, _, _, _, _, CUB, _, CARS = TABLE2
 
 
 def made_up(name, seed, accuracy, profile="study", probes=None, diverged=False):
@@ -64,7 +65,7 @@ def texts(figure):
 
 
 def test_the_papers_numbers_keep_what_is_known_of_them():
-    assert [c.runs for columns in TABLE1.values() for c in columns] == [
+    assert [c.runs for c in TABLE1] == [
         "convnet4-1shot",
         "convnet4-5shot",
         "resnet12-1shot",
@@ -75,11 +76,10 @@ def test_the_papers_numbers_keep_what_is_known_of_them():
     assert (doubtful.accuracy, doubtful.confidence) == (None, "U")
     assert "copy error" in doubtful.note
     assert FIVE.reported["sparse-relu-maml"].note.endswith("66.80")
-    assert TABLE1["ResNet-12"][1].reported["boil"].std is None
-    assert "boil" not in TABLE1["ResNet-12"][0].reported
-    cub = TABLE2["5 shots"][1]
-    assert (cub.probe, cub.runs) == ("on:cub", "convnet4-5shot")
-    assert cub.reported["sparse-maml"] == pt.Reported(60.58, 1.10, "V", "")
+    assert RESNET.reported["boil"].std is None
+    assert "boil" not in TABLE1[2].reported
+    assert (CUB.probe, CUB.runs) == ("on:cub", "convnet4-5shot")
+    assert CUB.reported["sparse-maml"] == pt.Reported(60.58, 1.10, "V", "")
 
 
 def test_the_papers_table():
@@ -103,7 +103,7 @@ def test_accuracies_are_those_of_the_column():
         made_up("convnet4-1shot-maml", 0, 0.3),
     ]
     assert pt.accuracies(records, FIVE, "maml") == {0: 60.0, 1: 50.0}
-    assert pt.accuracies(records, TABLE2["5 shots"][1], "maml") == {0: 40.0}
+    assert pt.accuracies(records, CUB, "maml") == {0: 40.0}
 
 
 def test_the_study_beside_the_paper():
@@ -143,10 +143,8 @@ def test_data_that_are_not_at_hand():
     assert lines_of(text, "5 shots, Stanford Cars")["sparse-MAML"][2] == "no data here"
     assert lines_of(text, "1 shot, Stanford Cars")["sparse-MAML"][2] == "not run yet"
     away, cars = (
-        next(
-            g for g in pt.gains(TABLE2["5 shots"][i], records, "study") if g.method == "sparse-maml"
-        )
-        for i in (1, 3)
+        next(g for g in pt.gains(c, records, "study") if g.method == "sparse-maml")
+        for c in (CUB, CARS)
     )
     assert away.study is not None
     assert away.study.mean == pytest.approx(4.5)  # 5 and 4 points

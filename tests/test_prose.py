@@ -28,7 +28,7 @@ from reproduction.report import osaka as osaka_report
 from reproduction.report.curves import LAYERS
 from reproduction.report.frame import by_experiment, by_seed, finished, frame
 from reproduction.report.noise import noise_curve
-from reproduction.report.tables_1_and_2 import TITLES
+from reproduction.report.plotkit import METHODS
 from reproduction.runs.records import Record, load
 from reproduction.runs.statistics import t_interval
 from wheretolearn.continual.osaka.methods import LEARNERS
@@ -151,7 +151,7 @@ def home(method: str, shots: int) -> pd.Series:
 
 
 def of_cub() -> list[tuple[str, int]]:
-    names = [(m, k) for m in TITLES if m != "maml" for k in (1, 5)]
+    names = [(m, k) for m in METHODS if m != "maml" for k in (1, 5)]
     return [x for x in names if f"convnet4-{x[1]}shot-{x[0]}" in runs() and len(cub(*x))]
 
 
