@@ -15,7 +15,7 @@ from reproduction.plan import few_shot, study
 from reproduction.plan import streams as plan
 from reproduction.plan.few_shot import of_method
 from reproduction.report import figure1 as figures
-from reproduction.report import figure2, robustness, sparsity_profiles, trained_long
+from reproduction.report import figure2, sparsity_profiles, trained_long
 from reproduction.report import la_maml as la_maml_figures
 from reproduction.report import mask_overlap as by_problem
 from reproduction.report import osaka as osaka_figures
@@ -138,7 +138,7 @@ def made_up(e: Any) -> Seen:
     record = made_up_record(e.name, 0)
     record |= {"profile": e.profile, "parameters": e.parameters()}
     if e.network == "resnet12":
-        names = sparsity_profiles.kernels(sparsity_profiles._names(e))
+        names = sparsity_profiles.kernels(sparsity_profiles._tensors(e))
         record["tensors"] = dict.fromkeys(names, 10)
         record["curves"]["frozen"] = {n: [5] * 8 for n in names}
     steps = [f"steps/{k * e.inner_steps}" for k in STEPS]
@@ -262,4 +262,4 @@ def test_two_runs_of_one_place_are_refused():
         of_figure_2("fig2-miniimagenet-sparse-maml", name="changed", init_sparsity=0.2),
     ]
     with pytest.raises(ValueError, match=r"changed seed 0 .* same"):
-        robustness.by_setting(records)
+        figure2.runs(records)

@@ -4,13 +4,7 @@ import math
 
 import pytest
 
-from reproduction.report.robustness import (
-    Setting,
-    by_setting,
-    common_setting,
-    panel,
-    where_the_gain_is,
-)
+from reproduction.report.figure2 import Setting, common_setting, panel, runs, where_the_gain_is
 from reproduction.runs.statistics import t_interval
 from synthetic import made_up_record
 
@@ -58,10 +52,9 @@ def make_records(gain=lambda s: 0.02, lost=collapse, kept=lambda s: 0.0, sparsit
 def test_a_run_that_diverged_counts_as_chance():
     diverged = {("maml", BASE._replace(inner_rate=1.0))}
     records = make_records(diverged=diverged, lost=lambda s: 0.0)
-    runs = by_setting(records)["maml"][BASE._replace(inner_rate=1.0)]
-    assert set(runs.accuracy.values()) == {20.0}
-    assert runs.sparsity == {}
-    assert runs.diverged == 5
+    found = runs(records).query("method == 'maml' and inner_rate == 1")
+    assert list(found["accuracy"]) == [20.0] * 5
+    assert found["sparsity"].isna().all()
 
 
 def test_panels_change_one_thing():
@@ -86,6 +79,7 @@ def test_where_the_gain_is():
 def test_runs_that_were_not_tested_are_left_out():
     records = make_records()
     records[0]["final"] |= {"test_accuracy": None, "test_loss": None}
-    assert list(by_setting(records)["maml"][SETTINGS[0]].accuracy) == [1, 2, 3, 4]
+    known = runs(records).query("method == 'maml' and inner_rate == 0.1 and inner_steps == 5")
+    assert list(known.query("width == 32")["seed"]) == [1, 2, 3, 4]
     with pytest.raises(ValueError, match="same method, inner steps"):
-        by_setting([*records, records[-1]])
+        runs([*records, records[-1]])

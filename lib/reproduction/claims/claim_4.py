@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..plan import few_shot, study
-from ..report.robustness import LARGE_RATES, PANELS, Setting, common_setting
+from ..report.figure2 import LARGE_RATES, PANELS, Setting, common_setting
 from ..runs.experiment import Experiment
 from .claim import (
     Claim,

@@ -1,40 +1,106 @@
-"""Figure 2, drawn from records and from the paper's published numbers."""
+"""Figure 2: accuracy and sparsity over inner rate, inner steps and width, here and in the paper."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reproduction.report.naming import stamp
-from reproduction.report.plotkit import legend_above, line, panels, settings_line, sparsity_axis
-
 from ..runs.records import Record
-from ..runs.statistics import Interval, bootstrap_interval
-from .robustness import PANELS, Runs, at, by_setting, panel
+from ..runs.statistics import Interval, bootstrap_interval, t_interval
+from .frame import finished
+from .naming import NOT_RUN, stamp
+from .plotkit import legend_above, line, panels, settings_line, sparsity_axis
 
-_PAPER = {"inner_steps": "steps", "inner_rate": "inner_rate", "width": "width"}  # names of files
-_METHODS = ("maml", "sparse-maml")
+PANELS = {"inner_steps": "inner steps", "inner_rate": "inner rate", "width": "channels"}
+"""Parameters that Figure 2 changes, and what they are called."""
+
+LARGE_RATES = (0.5, 1.0)
+"""Inner rates at which survival is tested."""
+
+METHODS = ("maml", "sparse-maml")
+
+
+class Setting(NamedTuple):
+    """Where a run stands in Figure 2."""
+
+    inner_steps: int
+    inner_rate: float
+    width: int
+
+
+PLACE = ["method", *Setting._fields]
+
+
+def runs(records: Iterable[Record]) -> pd.DataFrame:
+    """Return where each run stands and its numbers in percent; diverged ones count as chance."""
+    rows = []
+    for r in sorted(records, key=lambda r: r["seed"]):
+        p, final, done = r["parameters"], r["final"], bool(finished([r]))
+        if not done or final["test_accuracy"]:
+            accuracy = final["test_accuracy"]["mean"] if done else 1 / p["ways"]
+            sparsity = 100 * final["sparsity"] if done else math.nan
+            place = [p[name] for name in PLACE]
+            rows.append([r["experiment"], r["seed"], *place, 100 * accuracy, sparsity])
+    columns = ["experiment", "seed", *PLACE, "accuracy", "sparsity"]
+    table = pd.DataFrame(rows, columns=columns)
+    for again in table[table.duplicated([*PLACE, "seed"])].itertuples():
+        raise ValueError(
+            f"{again.experiment} seed {again.seed} has the same method, inner steps, rate and "
+            "width as another run"
+        )
+    return table
+
+
+def common_setting(settings: Iterable[Setting]) -> Setting:
+    """Return the setting from which each panel changes one thing: the most frequent values."""
+    values = zip(*settings, strict=True)
+    return Setting(*(max(set(column), key=column.count) for column in values))
+
+
+def panel(settings: Iterable[Setting], name: str) -> list[Setting]:
+    """Return the settings of a panel, in order of what it changes."""
+    settings = list(settings)
+    base = common_setting(settings)
+    same = [s for s in settings if s._replace(**{name: getattr(base, name)}) == base]
+    return sorted(same, key=lambda s: getattr(s, name))
+
+
+def where_the_gain_is(records: Iterable[Record]) -> str:
+    """Say how much of the mean gain the large inner rates make."""
+    table = runs(records)
+    maml, sparse = (
+        table[table["method"] == m].pivot(index="seed", columns=Setting._fields, values="accuracy")
+        for m in METHODS
+    )
+    both = maml.columns.intersection(sparse.columns)
+    gain = (sparse[both] - maml[both]).dropna()
+    large = both.get_level_values("inner_rate").isin(LARGE_RATES)
+    if not large.any() or large.all() or len(gain) < 2:
+        return ""
+    at, elsewhere = (t_interval(list(gain.loc[:, part].mean(axis=1))) for part in (large, ~large))
+    return (
+        f"Over the inner rates {' and '.join(f'{r:g}' for r in LARGE_RATES)} the mean gain is "
+        f"{at.mean:.2f} [{at.low:.2f}, {at.high:.2f}] points, over the other {(~large).sum()} "
+        f"settings {elsewhere.mean:.2f} [{elsewhere.low:.2f}, {elsewhere.high:.2f}]."
+    )
 
 
 @dataclass
 class Panel:
-    """Accuracies and sparsity over one parameter, in percent."""
+    """Test accuracies and sparse-MAML's final sparsity by value of one parameter, in percent."""
 
     maml: dict[float, Interval] = field(default_factory=dict)
-    """Test accuracy of MAML by value of the parameter."""
     sparse: dict[float, Interval] = field(default_factory=dict)
-    """Test accuracy of sparse-MAML."""
     sparsity: dict[float, Interval] = field(default_factory=dict)
-    """Final sparsity of sparse-MAML."""
-    diverged: dict[float, int] = field(default_factory=dict)
-    """Runs of MAML that diverged."""
+    diverged: dict[float, int] = field(default_factory=dict)  #: Runs of MAML
 
 
 @dataclass
@@ -42,12 +108,9 @@ class Fig2:
     """What the three panels of Figure 2 show, from one source."""
 
     title: str
-    stamp: str
-    """Profile, data set, setting, seeds: printed under the panels."""
-    panels: dict[str, Panel] = field(default_factory=dict)
-    """By the parameter that changes, a key of ``robustness.PANELS``."""
-    chance: float = 20.0
-    """Accuracy of guessing, percent."""
+    stamp: str  #: Profile, data set, setting, seeds: printed under the panels
+    panels: dict[str, Panel] = field(default_factory=dict)  #: By a key of ``PANELS``
+    chance: float = 20.0  #: Accuracy of guessing, percent
 
 
 def fig2_paper(folder: Path | str) -> Fig2:
@@ -58,48 +121,44 @@ def fig2_paper(folder: Path | str) -> Fig2:
         "miniImageNet 5-way 5-shot · 84 px · means of 5 seeds · "
         "MAML leaves the published panel, below 62 %, from rate 0.2 on",
     )
-    for name, short in _PAPER.items():
-        rows = pd.read_csv(Path(folder) / f"fig2_{short}.csv").set_index(name)
-
-        def values(column: str, rows: pd.DataFrame = rows) -> dict[float, Interval]:
-            known = rows[column].dropna().items()
-            return {float(x): Interval(float(y), np.nan, np.nan, 1) for x, y in known}
-
-        out.panels[name] = Panel(
-            values("maml_accuracy"), values("sparse_maml_accuracy"), values("final_sparsity")
+    for name in PANELS:
+        file = Path(folder) / f"fig2_{name.replace('inner_steps', 'steps')}.csv"
+        rows = pd.read_csv(file, index_col=name)
+        maml, sparse, sparsity = (
+            {x: Interval(y, math.nan, math.nan, 1) for x, y in rows[column].dropna().items()}
+            for column in ("maml_accuracy", "sparse_maml_accuracy", "final_sparsity")
         )
+        out.panels[name] = Panel(maml, sparse, sparsity)
     return out
 
 
 def fig2(title: str, records: Sequence[Record]) -> Fig2:
     """Collect Figure 2 from the records of one problem."""
     if not records:
-        return Fig2(title=title, stamp="not run yet")
-    found = by_setting(records)
+        return Fig2(title, NOT_RUN)
     out = Fig2(title, stamp(records), chance=100 / records[0]["parameters"]["ways"])
-    settings = {s for runs in found.values() for s in runs}
-    placed = {s for name in PANELS for s in panel(settings, name)}
-    lost = [r for r in records if r["parameters"]["method"] not in _METHODS or at(r) not in placed]
-    if lost:
-        out.stamp += f"\nnot drawn: {', '.join(dict.fromkeys(r['experiment'] for r in lost))}"
+    table = runs(records)
+    settings = {Setting(*s) for s in table[list(Setting._fields)].itertuples(index=False)}
+    groups = dict(list(table.groupby(PLACE)))
+    placed = set()
     for name in PANELS:
         shown = out.panels[name] = Panel()
-        for setting in panel(settings, name):
-            x = float(getattr(setting, name))
-            runs = {m: found[m][setting] for m in found if setting in found[m]}
-            for method, values in (("maml", shown.maml), ("sparse-maml", shown.sparse)):
-                if method in runs:
-                    values[x] = bootstrap_interval(list(runs[method].accuracy.values()))
-            _note_diverged(shown, x, runs)
-            if "sparse-maml" in runs and runs["sparse-maml"].sparsity:
-                finals = list(runs["sparse-maml"].sparsity.values())
-                shown.sparsity[x] = bootstrap_interval(finals)
+        for s in panel(settings, name) if settings else ():
+            placed |= {(m, *s) for m in METHODS}
+            x = float(getattr(s, name))
+            for method, values in zip(METHODS, (shown.maml, shown.sparse), strict=True):
+                if (method, *s) in groups:
+                    of = groups[method, *s]
+                    values[x] = bootstrap_interval(list(of["accuracy"]))
+                    sparsity = list(of["sparsity"].dropna())
+                    if method == "maml" and len(sparsity) < len(of):
+                        shown.diverged[x] = len(of) - len(sparsity)
+                    elif method == "sparse-maml" and sparsity:
+                        shown.sparsity[x] = bootstrap_interval(sparsity)
+    places = {r["experiment"]: tuple(r["parameters"][name] for name in PLACE) for r in records}
+    if lost := [name for name, place in places.items() if place not in placed]:
+        out.stamp += f"\nnot drawn: {', '.join(lost)}"
     return out
-
-
-def _note_diverged(shown: Panel, x: float, runs: dict[str, Runs]) -> None:
-    if "maml" in runs and runs["maml"].diverged:
-        shown.diverged[x] = runs["maml"].diverged
 
 
 def draw_fig2(*rows: Fig2) -> Figure:
@@ -121,8 +180,7 @@ def _draw(ax: Axes, shown: Panel, label: str, chance: float) -> None:
     line(twin, shown.sparsity, "s-", color=orange, label="final sparsity")
     for place, count in shown.diverged.items():
         ax.annotate(f"{count} diverged", (place, chance), fontsize=7, ha="center", va="bottom")
-    known = sorted({*shown.sparse, *shown.maml})
-    if known:
+    if known := sorted({*shown.sparse, *shown.maml}):
         ax.set_xscale("log")
         ax.set_xticks(known, [f"{v:g}" for v in known])
         ax.minorticks_off()

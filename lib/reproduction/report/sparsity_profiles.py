@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,23 +14,13 @@ from matplotlib.figure import Figure
 from ..runs.experiment import Experiment
 from ..runs.records import Record
 from ..runs.statistics import Interval, t_interval
-from . import frame
-from .curves import Curve, curve
-from .frame import by_experiment, finished
+from . import frame, plotkit
+from .curves import Curve, curve, draw_curves, frozen_share
+from .frame import by_experiment, finished, over_seeds
 from .markdown import code, interval, plain, table
-from .naming import NETWORKS, NOT_RUN, setting, shots, stamp
+from .naming import NETWORKS, NOT_RUN, setting, shots, stamp, why_absent
 from .noise import adam_walk, noise_curve
-from .plotkit import (
-    GREY,
-    METHODS,
-    SMALL,
-    band,
-    legend_above,
-    nothing,
-    panels,
-    point,
-    settings_line,
-)
+from .plotkit import GREY, METHODS, Look
 
 LEVELS = np.linspace(0, 100, 21)
 """Percentages at which records hold the quantiles of learned rates."""
@@ -43,27 +31,11 @@ def kernels(tensors: Iterable[str]) -> list[str]:
     return list(frame.kernels(tensors).values())
 
 
-def blocks(tensors: Iterable[str]) -> dict[str, list[str]]:
-    """Return the kernels of each block, ``layer1`` to ``layer4``, and of the output layer."""
-    found: dict[str, list[str]] = {}
-    for name in kernels(tensors):
-        found.setdefault(name.partition(".")[0], []).append(name)
-    return found
-
-
-def zero_share(record: Record, names: Sequence[str]) -> np.ndarray:
-    """Return the share of weights that the inner loop cannot move, over training."""
-    frozen = np.sum([record["curves"]["frozen"][n] for n in names], axis=0)
-    return 100 * frozen / sum(record["tensors"][n] for n in names)
-
-
 class NoiseRates(NamedTuple):
     """What Adam makes of learned rates whose gradients are pure noise."""
 
-    zero: Curve
-    """Share of rates that are not above zero at each update, percent, without an interval."""
-    quantiles: np.ndarray
-    """The learned numbers at the end, at :data:`LEVELS`; a ReLU puts the negative ones to zero."""
+    zero: Curve  #: Share of rates that are not above zero at each update, percent
+    quantiles: np.ndarray  #: The learned numbers at the end, at :data:`LEVELS`
 
 
 @functools.cache
@@ -71,100 +43,157 @@ def noise_rates(
     start: float, updates: int, rule_rate: float = 7.5e-3, weights: int = 20_000
 ) -> NoiseRates:
     """Simulate learned rates under the null hypothesis: every number makes a random walk."""
-    generator = np.random.default_rng(0)
-    rates = np.full(weights, start)
+    rates, generator = np.full(weights, start), np.random.default_rng(0)
     zero, end = adam_walk(rates, updates, rule_rate, lambda m: m <= 0, generator)
     return NoiseRates(zero, np.percentile(end, LEVELS))
 
 
-def _noise(e: Experiment) -> Curve:
-    """Return the share of frozen weights, in percent, that noise makes of a run's rule."""
-    if e.rule.gate == "mask":
-        return noise_curve(round(100 * e.init_sparsity), e.updates, e.rule_rate)
-    return noise_rates(e.inner_rate, e.updates, e.rule_rate).zero
+class _Runs(NamedTuple):
+    """An experiment and its records, and how both are called and drawn."""
+
+    experiment: Experiment
+    records: Sequence[Record]
+    look: Look
+    network: str
+    title: str
+
+    @property
+    def seeds(self) -> str:
+        n, lost = len(self.records), len(self.records) - len(finished(self.records))
+        seeds = f"{n} seed{'s' if n > 1 else ''}" + (f", {lost} diverged" if lost else "")
+        return seeds if n else NOT_RUN
+
+    @property
+    def kernels(self) -> list[str]:
+        return kernels(_tensors(self.experiment))
+
+    @property
+    def noise(self) -> Curve:
+        """The share of frozen weights, in percent, that noise makes of its rule."""
+        e = self.experiment
+        if e.rule.gate == "mask":
+            return noise_curve(round(100 * e.init_sparsity), e.updates, e.rule_rate)
+        return noise_rates(e.inner_rate, e.updates, e.rule_rate).zero
+
+    @property
+    def noise_quantiles(self) -> np.ndarray:
+        """What noise makes of rates in as many updates as the best validations had."""
+        e = self.experiment
+        updates = [r["final"]["best_update"] for r in finished(self.records)] or [e.updates]
+        walks = [noise_rates(e.inner_rate, n, e.rule_rate).quantiles for n in updates]
+        return np.maximum(np.mean(walks, axis=0), 0 if e.rule.can_freeze else -np.inf)
+
+    def rates(self) -> dict[str, np.ndarray]:
+        """Return quantiles of learned rates at the best validations, by layer: [seeds, 21]."""
+        each = [r["final"].get("rate_quantiles", {}) for r in finished(self.records)]
+        layers = frame.kernels(_tensors(self.experiment)).items()
+        known = {layer: np.array([q[n] for q in each if n in q]) for layer, n in layers}
+        return {layer: q for layer, q in known.items() if len(q)}
+
+    def end(self, kernels: Sequence[str]) -> Interval | None:
+        """Return the final share of frozen weights of some kernels together."""
+        return over_seeds(frozen_share(r, kernels)[-1] for r in finished(self.records))
 
 
-def _freezing(experiments: Iterable[Experiment]) -> list[Experiment]:
-    """Return the experiments whose rates can be zero one by one."""
-    return [e for e in experiments if e.rule.can_freeze]
+@functools.cache
+def _tensors(e: Experiment) -> list[str]:
+    with torch.device("meta"):
+        return [n for n, _ in e.build_network().named_parameters()]
 
 
-def _by_method(experiments: Iterable[Experiment]) -> dict[str, list[Experiment]]:
-    """Group experiments by the title of their method: those with zero rates, and 1 shot, first."""
-    groups: dict[str, list[Experiment]] = {}
-    for e in sorted(
-        experiments, key=lambda e: (not e.rule.can_freeze, METHODS.place(e.method), e.shots)
-    ):
-        groups.setdefault(METHODS[e.method].name, []).append(e)
-    return groups
+def _runs(
+    experiments: Iterable[Experiment], records: Iterable[Record], *, masks: bool
+) -> list[_Runs]:
+    """Return the runs whose rates can be zero one by one, or else those that learn rates.
+
+    Those of a method stand together, those with zero rates and 1 shot first.
+    """
+    groups, networks = by_experiment(records), NETWORKS
+    titles = {e: f"{networks[e.network]}, {shots(e.shots)}" for e in experiments}
+    return [
+        _Runs(e, groups.get(e.name, []), METHODS[e.method], networks[e.network], titles[e])
+        for e in sorted(
+            titles, key=lambda e: (not e.rule.can_freeze, METHODS.place(e.method), e.shots)
+        )
+        if (e.rule.can_freeze if masks else e.rule.learned and e.rule.gate != "mask")
+    ]
 
 
-def _title(e: Experiment) -> str:
-    return f"{NETWORKS[e.network]}, {shots(e.shots)}"
+def _draw(
+    every: Iterable[_Runs],
+    panel: Callable[..., None],
+    note: Callable[[Sequence[Record]], str],
+    row: Callable[[_Runs], str] = lambda runs: runs.look.name,
+    together: Callable[[_Runs], str] = lambda runs: runs.experiment.name,
+) -> Figure:
+    """Draw rows of panels, each of runs that stand together, and what they were made with."""
+    rows: dict[str, dict[str, list[_Runs]]] = {}
+    for runs in every:
+        rows.setdefault(row(runs), {}).setdefault(together(runs), []).append(runs)
+    figure, parts = plotkit.panels(list(rows), height=3.1)
+    for part, shown in zip(parts, rows.values(), strict=True):
+        axes, notes = np.atleast_1d(part.subplots(1, len(shown))), []
+        for ax, of_panel in zip(axes, shown.values(), strict=True):
+            panel(ax, *of_panel)
+            if group := [r for runs in of_panel for r in runs.records]:
+                notes.append(note(group))
+        plotkit.settings_line(part, "\n".join(notes) or NOT_RUN)
+    return figure
 
 
-def _group(e: Experiment, records: Iterable[Record]) -> list[Record]:
-    return by_experiment(records).get(e.name, [])
-
-
-def _seeds(group: Sequence[Record]) -> str:
-    """Say how many runs there are, and how many of them diverged."""
-    if not group:
-        return NOT_RUN
-    diverged = len(group) - len(finished(group))
-    note = f"{len(group)} seed{'s' if len(group) > 1 else ''}"
-    return f"{note}, {diverged} diverged" if diverged else note
+# Shares of zero rates
 
 
 def draw_training(experiments: Iterable[Experiment], records: Sequence[Record]) -> Figure:
     """Draw the share of frozen weights of each block over training."""
-    rows = _by_method(_freezing(experiments))
-    figure, parts = panels(list(rows), height=3.1)
-    for part, row in zip(parts, rows.values(), strict=True):
-        for ax, e in zip(np.atleast_1d(part.subplots(1, len(row))), row, strict=True):
-            _training_panel(ax, e, _group(e, records))
-        groups = [g for e in row if (g := _group(e, records))]
-        settings_line(part, "\n".join(map(stamp, groups)) or NOT_RUN)
-    return figure
+    return _draw(_runs(experiments, records, masks=True), _training_panel, stamp)
 
 
-def _training_panel(ax: Axes, e: Experiment, group: Sequence[Record]) -> None:
-    done = finished(group)
-    ax.set_title(f"{_title(e)} · {_seeds(group)}", pad=20)
+def _training_panel(ax: Axes, runs: _Runs) -> None:
+    done, noise = finished(runs.records), runs.noise
+    blocks: dict[str, list[str]] = {}
+    for name in kernels(done[0]["tensors"]) if done else ():
+        blocks.setdefault(name.partition(".")[0], []).append(name)
+    ax.set_title(f"{runs.title} · {runs.seeds}")
     ax.set(ylim=(-2, 102), xlabel="meta-update", ylabel="rates at zero (%)")
-    noise = _noise(e)
     ax.plot(noise.x, noise.mean, color=GREY, ls=":", lw=1.2, label="noise")
+    shares = {
+        block: curve(done, functools.partial(frozen_share, kernels=names))
+        for block, names in blocks.items()
+    }
+    draw_curves(ax, shares, "crest", [("noise", noise.x[-1], noise.mean[-1], GREY)])
     if not done:
-        nothing(ax, "diverged" if group else NOT_RUN)
-    parts = blocks(done[0]["tensors"]) if done else {}
-    colours = sns.color_palette("crest", len(parts))
-    for colour, (name, names) in zip(colours, parts.items(), strict=True):
-        c = curve(done, functools.partial(zero_share, names=names))
-        band(ax, *c, color=colour, marker=".", label=name)
-    legend_above(ax, ax)
+        plotkit.nothing(ax, why_absent(runs.records))
 
 
 def draw_end(experiments: Iterable[Experiment], records: Sequence[Record]) -> Figure:
     """Draw the final share of frozen weights over depth, kernel by kernel."""
-    rows: dict[str, dict[int, list[Experiment]]] = {}
-    for e in sorted(_freezing(experiments), key=lambda e: e.shots):
-        rows.setdefault(NETWORKS[e.network], {}).setdefault(e.shots, []).append(e)
-    figure, parts = panels(list(rows), height=3.1)
-    for part, by_shots in zip(parts, rows.values(), strict=True):
-        axes = np.atleast_1d(part.subplots(1, len(by_shots), sharey=True))
-        for ax, group in zip(axes, by_shots.values(), strict=True):
-            _end_panel(ax, group, records)
-        shown = [[r for e in group for r in _group(e, records)] for group in by_shots.values()]
-        lines = [f"{setting(s)} · Student's 95 % interval" for s in shown if s]
-        settings_line(part, "\n".join(lines) or NOT_RUN)
-    return figure
+    every = sorted(_runs(experiments, records, masks=True), key=lambda runs: runs.experiment.shots)
+    return _draw(
+        every,
+        _end_panel,
+        lambda group: f"{setting(group)} · Student's 95 % interval",
+        row=lambda runs: runs.network,
+        together=lambda runs: runs.title,
+    )
 
 
-@functools.cache
-def _names(e: Experiment) -> tuple[str, ...]:
-    """Return the names of a network's tensors."""
-    with torch.device("meta"):
-        return tuple(n for n, _ in e.build_network().named_parameters())
+def _end_panel(ax: Axes, *every: _Runs) -> None:
+    names = every[0].kernels
+    ax.set_title(shots(every[0].experiment.shots), pad=20)
+    for i, runs in enumerate(every):
+        look, shift = runs.look._replace(marker="o"), 0.25 * (i - (len(every) - 1) / 2)
+        ends = {x: end for x, n in enumerate(names) if (end := runs.end([n]))}
+        why = "" if ends else f" ({why_absent(runs.records)})"
+        ax.plot([], [], "o", color=look.rgb, label=look.name + why)
+        for x, end in ends.items():
+            plotkit.point(ax, x + shift, end, look, ms=4)
+        ax.axhline(runs.noise.mean[-1], color=look.rgb, ls=":", lw=1.2)
+    ticks = [_short(n) for n in names]
+    ax.set_xticks(range(len(names)), ticks)
+    ax.set(ylim=(-2, 102), xlim=(-0.6, len(names) - 0.4), ylabel="rates at zero, at the end (%)")
+    ax.set_xlabel("block.convolution (s: shortcut)" if "1.s" in ticks else "layer")
+    plotkit.legend_above(ax, ax)
 
 
 def _short(kernel: str) -> str:
@@ -173,151 +202,84 @@ def _short(kernel: str) -> str:
     return name.replace("conv", "").replace("shortcut", "s").replace("output", "out")
 
 
-def _end_panel(ax: Axes, experiments: Sequence[Experiment], records: Sequence[Record]) -> None:
-    names = kernels(_names(experiments[0]))
-    ax.set_title(shots(experiments[0].shots), pad=20)
-    for i, e in enumerate(experiments):
-        group, look = _group(e, records), METHODS[e.method]._replace(marker="o")
-        ends = _ends(group, names)
-        why = "" if ends else f" ({'diverged' if group else NOT_RUN})"
-        ax.plot([], [], "o", color=look.rgb, label=look.name + why)
-        for x, end in enumerate(ends):
-            point(ax, x + 0.25 * (i - (len(experiments) - 1) / 2), end, look, ms=4)
-        ax.axhline(_noise(e).mean[-1], color=look.rgb, ls=":", lw=1.2)
-    size = 6 if len(names) > 10 else SMALL
-    ax.set_xticks(range(len(names)), [_short(n) for n in names], fontsize=size)
-    ax.set(ylim=(-2, 102), xlim=(-0.6, len(names) - 0.4), ylabel="rates at zero, at the end (%)")
-    ax.set_xlabel("block.convolution (s: shortcut)" if "1.s" in map(_short, names) else "layer")
-    legend_above(ax, ax)
-
-
-def _ends(group: Sequence[Record], names: Sequence[str]) -> list[Interval]:
-    """Return the final share of frozen weights of each tensor; empty without a finished run."""
-    done = finished(group)
-    return [t_interval([zero_share(r, [n])[-1] for r in done]) for n in names] if done else []
-
-
 def end_table(experiments: Iterable[Experiment], records: Sequence[Record]) -> str:
     """Return the final shares of frozen weights, kernel by kernel, beside those of noise."""
-    tables: dict[str, list[Experiment]] = {}
-    for group in _by_method(_freezing(experiments)).values():
-        for e in group:
-            tables.setdefault(e.network, []).append(e)
-    return "\n\n".join(_table_of(group, records) for group in tables.values())
-
-
-def _table_of(experiments: Sequence[Experiment], records: Sequence[Record]) -> str:
-    groups = {e.name: _group(e, records) for e in experiments}
-    if not any(groups.values()):
-        return f"{NOT_RUN.capitalize()}: {', '.join(map(code, groups))}."
-    names = kernels(_names(experiments[0]))
-    columns = {
-        e.name: [
-            *_cells(groups[e.name], [*([n] for n in names), names]),
-            f"{_noise(e).mean[-1]:.1f}",
-            _seeds(groups[e.name]),
+    parts, freezing = [], _runs(experiments, records, masks=True)
+    for network in dict.fromkeys(runs.network for runs in freezing):
+        every = [runs for runs in freezing if runs.network == network]
+        if not any(runs.records for runs in every):
+            names = ", ".join(code(runs.experiment.name) for runs in every)
+            parts.append(f"{NOT_RUN.capitalize()}: {names}.")
+            continue
+        kernels = every[0].kernels
+        rows = {n.removesuffix(".weight"): [n] for n in kernels} | {"all of these": kernels}
+        lines = [
+            [name, *(interval(end) if (end := r.end(of)) else why_absent(r.records) for r in every)]
+            for name, of in rows.items()
         ]
-        for e in experiments
-    }
-    network = NETWORKS[experiments[0].network]
-    header = [network, *(f"{METHODS[e.method].name}, {shots(e.shots)}" for e in experiments)]
-    labels = [*(n.removesuffix(".weight") for n in names), "all of these", "pure noise", "runs"]
-    lines = [[label, *cells] for label, *cells in zip(labels, *columns.values(), strict=True)]
-    stamps = [plain(setting(group)) for group in groups.values() if group]
-    return "\n\n".join([table(header, lines), *dict.fromkeys(stamps)])
+        lines.append(["pure noise", *(f"{runs.noise.mean[-1]:.1f}" for runs in every)])
+        lines.append(["runs", *(runs.seeds for runs in every)])
+        titles = (f"{runs.look.name}, {shots(runs.experiment.shots)}" for runs in every)
+        parts.append(table([network, *titles], lines))
+        parts += dict.fromkeys(plain(setting(runs.records)) for runs in every if runs.records)
+    return "\n\n".join(parts)
 
 
-def _cells(group: Sequence[Record], parts: Sequence[Sequence[str]]) -> list[str]:
-    done = finished(group)
-    if not done:
-        return ["diverged" if group else NOT_RUN] * len(parts)
-    return [interval(t_interval([zero_share(r, part)[-1] for r in done])) for part in parts]
-
-
-def _learned(experiments: Iterable[Experiment]) -> list[Experiment]:
-    """Return the experiments that learn rates, not masks."""
-    return [e for e in experiments if e.rule.learned and e.rule.gate != "mask"]
-
-
-def quantiles(records: Iterable[Record], tensor: str) -> np.ndarray:
-    """Return the quantiles of a tensor's learned rates at the best validation."""
-    found = [r["final"].get("rate_quantiles", {}).get(tensor) for r in finished(records)]
-    return np.array([q for q in found if q is not None]).reshape(-1, len(LEVELS))
+# Learned rates
 
 
 def draw_rates(experiments: Iterable[Experiment], records: Sequence[Record]) -> Figure:
     """Draw how the learned rates of each layer are distributed, as quantile functions."""
-    rows = _by_method(_learned(experiments))
-    figure, parts = panels(list(rows), height=3.1)
-    for part, row in zip(parts, rows.values(), strict=True):
-        for ax, e in zip(np.atleast_1d(part.subplots(1, len(row))), row, strict=True):
-            _rates_panel(ax, e, _group(e, records))
-        groups = [g for e in row if (g := _group(e, records))]
-        lines = [f"{setting(g)} · bands: from the lowest to the highest seed" for g in groups]
-        settings_line(part, "\n".join(lines) or NOT_RUN)
-    return figure
+    bands = "bands: from the lowest to the highest seed"
+    every = _runs(experiments, records, masks=False)
+    return _draw(every, _rates_panel, lambda group: f"{setting(group)} · {bands}")
 
 
-def _rates_panel(ax: Axes, e: Experiment, group: Sequence[Record]) -> None:
-    ax.set_title(f"{_title(e)} · {_seeds(group)}", pad=20)
+def _rates_panel(ax: Axes, runs: _Runs) -> None:
+    start, inner = runs.experiment.inner_rate, slice(1, -1)  # without the extreme rates, which
+    x, noise = LEVELS[inner], runs.noise_quantiles[inner]  # depend on how many there are
+    ax.set_title(f"{runs.title} · {runs.seeds}")
     ax.set(xlabel="weights of the layer, by rate (%)", ylabel="learned rate")
-    ax.axhline(e.inner_rate, color=GREY, ls="--", lw=0.8, label="start")
-    inner = slice(1, -1)  # the lowest and the highest rate depend on how many there are
-    x = LEVELS[inner]
-    ax.plot(x, _noise_quantiles(e, group)[inner], color=GREY, ls=":", lw=1.2, label="noise")
-    names = [n for n in kernels(_names(e)) if len(quantiles(group, n))]
-    for own, name in zip(sns.color_palette("crest", len(names)), names, strict=True):
-        q = quantiles(group, name)[:, inner]
-        band(ax, x, q.mean(0), q.min(0), q.max(0), color=own, label=name.partition(".")[0])
-    if not names:
-        nothing(ax, "diverged" if group else NOT_RUN)
-    legend_above(ax, ax)
-
-
-def _noise_quantiles(e: Experiment, group: Sequence[Record]) -> np.ndarray:
-    """Return what noise makes of rates in as many updates as those of the best validations had."""
-    updates = [r["final"]["best_update"] for r in finished(group)] or [e.updates]
-    walks = {n: noise_rates(e.inner_rate, n, e.rule_rate).quantiles for n in set(updates)}
-    walked = np.mean([walks[n] for n in updates], axis=0)
-    return np.maximum(walked, 0) if e.rule.can_freeze else walked
+    ax.axhline(start, color=GREY, ls="--", lw=0.8, label="start")
+    ax.plot(x, noise, color=GREY, ls=":", lw=1.2, label="noise")
+    rates = {
+        layer: Curve(x, *(of(q, axis=0)[inner] for of in (np.mean, np.min, np.max)))
+        for layer, q in runs.rates().items()
+    }
+    ends = [("start", x[-1], start, GREY), ("noise", x[-1], noise[-1], GREY)]
+    draw_curves(ax, rates, "crest", ends)
+    if not rates:
+        plotkit.nothing(ax, why_absent(runs.records))
 
 
 def rates_table(experiments: Iterable[Experiment], records: Sequence[Record]) -> str:
     """Return the learned rates of each layer in numbers, beside those of noise."""
-    return "\n\n".join(
-        part
-        for row in _by_method(_learned(experiments)).values()
-        for e in row
-        for part in _rates_of(e, _group(e, records))
-    )
-
-
-def _rates_of(e: Experiment, group: Sequence[Record]) -> list[str]:
-    heading = f"**{METHODS[e.method].name}, {_title(e)}**, started at {e.inner_rate:g}"
-    found: Mapping[str, np.ndarray] = {n: quantiles(group, n) for n in kernels(_names(e))}
-    if not any(map(len, found.values())):
-        return [f"{heading}: {'diverged' if group else NOT_RUN}."]
-    lines = [(name.partition(".")[0], *_rate_cells(q)) for name, q in found.items() if len(q)]
-    lines.append(("pure noise", *_rate_cells(_noise_quantiles(e, group)[None])))
-    header = ("layer", "median", "5 % to 95 %", "negative (%)")
-    return [f"{heading}; {_seeds(group)}:", table(header, lines), plain(setting(group))]
+    parts = []
+    for runs in _runs(experiments, records, masks=False):
+        start, rates = f"started at {runs.experiment.inner_rate:g}", runs.rates()
+        heading = f"**{runs.look.name}, {runs.title}**, {start}"
+        if not rates:
+            parts.append(f"{heading}: {why_absent(runs.records)}.")
+            continue
+        lines = [(layer, *_rate_cells(q)) for layer, q in rates.items()]
+        lines.append(("pure noise", *_rate_cells(runs.noise_quantiles[None])))
+        parts.append(f"{heading}; {runs.seeds}:")
+        parts.append(table(("layer", "median", "5 % to 95 %", "negative (%)"), lines))
+        parts.append(plain(setting(runs.records)))
+    return "\n\n".join(parts)
 
 
 def _rate_cells(q: np.ndarray) -> tuple[str, str, str]:
     """Return median, middle 90 % and share of negative rates; q is [seeds, 21]."""
-    median = t_interval(list(q[:, 10]))
-    ends = f" [{median.low:.3f}, {median.high:.3f}]" if math.isfinite(median.low) else ""
-    low, high = q[:, 1].mean(), q[:, 19].mean()
+    median, (low, high) = t_interval(list(q[:, 10])), q[:, [1, 19]].mean(0)
+    ends = f" [{median.low:.3f}, {median.high:.3f}]" if median.n > 1 else ""
     negative = np.mean([_below_zero(one) for one in q])
     return f"{median.mean:.3f}{ends}", f"{low:.3f} to {high:.3f}", f"{negative:.0f}"
 
 
 def _below_zero(q: np.ndarray) -> float:
     """Return the percentage of rates below zero, read off between two quantiles."""
-    if q[0] >= 0:
-        return 0.0
-    if q[-1] < 0:
-        return 100.0
-    above = int(np.argmax(q >= 0))  # the first quantile that is not negative
-    step = (0 - q[above - 1]) / (q[above] - q[above - 1])
-    return float(LEVELS[above - 1] + step * (LEVELS[above] - LEVELS[above - 1]))
+    above = int(np.searchsorted(q, 0))  # the first quantile that is not negative
+    if above in (0, len(q)):
+        return 100.0 if above else 0.0
+    return float(np.interp(0, q[above - 1 : above + 1], LEVELS[above - 1 : above + 1]))
