@@ -245,3 +245,15 @@ def made_up_osaka_record(
 def cells(table: str) -> list[list[str]]:
     """Return the cells of a Markdown table, line by line, its header and rule included."""
     return [[c.strip() for c in line.strip("|").split("|")] for line in table.splitlines()]
+
+
+def planned_record(experiment: Experiment, seed: int = 0, **numbers: Any) -> dict[str, Any]:
+    """Return a made-up record of an experiment, with its parameters."""
+    record = made_up_record(experiment.name, seed, **numbers)
+    return record | {"profile": experiment.profile, "parameters": experiment.parameters()}
+
+
+def texts(artist: Any) -> list[str]:
+    """Return everything that is written in a figure or in a panel, each in one line."""
+    found = artist.findobj(lambda a: hasattr(a, "get_text"))
+    return [" ".join(t.get_text().split()) for t in found if t.get_text()]

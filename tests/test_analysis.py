@@ -91,8 +91,4 @@ def test_where_runs_end_beside_noise():
     assert found[50].final.mean < found[50].noise
     assert found[0].final.n == len(SEEDS)
     assert found[0].noise == noise_.noise_curve(0, 600).mean[-1]
-    words = noise_.in_words(records)
-    assert words == "above it from 0 %, below it from 100 %, not told apart from 25 and 50 %"
-    assert noise_.in_words(records[:5]) == "above it from nowhere, below it from 100 %"
-    assert noise_.in_words([maml]) == ""
     assert noise_.against_noise(records).splitlines()[2].endswith("| above it |")

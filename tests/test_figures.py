@@ -1,6 +1,5 @@
 """Figure 1 from records: one row for each setting, and nothing is dropped in silence."""
 
-import matplotlib.text
 import numpy as np
 import pytest
 
@@ -10,19 +9,13 @@ from reproduction.report import figure1 as figures
 from reproduction.report import naming
 from reproduction.report.frame import by_experiment, numbers
 from reproduction.runs.records import load
-from synthetic import made_up_record
+from synthetic import planned_record, texts
 
 FIG1 = study.few_shot("study", study.FIG1)
 
 
-def made_up(e, seed=0, **numbers):
-    record = made_up_record(e.name, seed, **numbers)
-    record["parameters"] = e.parameters()
-    return record
-
-
-def texts(figure):
-    return [" ".join(t.get_text().split()) for t in figure.findobj(matplotlib.text.Text)]
+def run(name):
+    return next(e for e in FIG1 if e.name == f"fig1-{name}")
 
 
 def changed(e, **changes):
@@ -31,7 +24,7 @@ def changed(e, **changes):
 
 
 def test_each_problem_has_a_row_of_its_own():
-    records = [made_up(e, accuracy=0.7 if e.data == "omniglot" else 0.4) for e in FIG1]
+    records = [planned_record(e, accuracy=0.7 if e.data == "omniglot" else 0.4) for e in FIG1]
     rows = figures.fig1("Own", records)
     assert [row.title for row in rows] == [
         "Own: omniglot 20-way 1-shot",
@@ -61,20 +54,18 @@ def test_the_study_has_two_rows_and_older_records_belong_to_them():
 
 
 def test_a_mixed_setting_is_refused():
-    omniglot, photographs = (
-        next(e for e in FIG1 if e.data == d) for d in ("omniglot", "miniimagenet")
-    )
+    omniglot, photographs = run("omniglot-maml"), run("miniimagenet-maml")
     with pytest.raises(ValueError, match="data is 'miniimagenet' and 'omniglot'"):
-        naming.setting([made_up(omniglot), made_up(photographs)])
+        naming.setting([planned_record(omniglot), planned_record(photographs)])
     with pytest.raises(ValueError, match="updates is 7 and 600"):
-        naming.stamp([made_up(omniglot), made_up(changed(omniglot, updates=7))])
+        naming.stamp([planned_record(omniglot), planned_record(changed(omniglot, updates=7))])
 
 
 def test_a_changed_run_has_a_row_too():
-    half = next(e for e in FIG1 if e.name == "fig1-omniglot-sparse50")
+    half = run("omniglot-sparse50")
     runs = [half, changed(half, inner_rate=0.2)]
     first, second = figures.fig1(
-        "Own", [made_up(e, accuracy=0.5 + i / 10) for i, e in enumerate(runs)]
+        "Own", [planned_record(e, accuracy=0.5 + i / 10) for i, e in enumerate(runs)]
     )
     assert second.title == "Own: omniglot 20-way 1-shot, inner_rate=0.2"
     assert first.right_accuracy[50].mean == pytest.approx(50)
@@ -82,35 +73,29 @@ def test_a_changed_run_has_a_row_too():
 
 
 def test_any_initial_sparsity_is_drawn_and_other_methods_are_named():
-    half = next(e for e in FIG1 if e.name == "fig1-omniglot-sparse50")
-    third, other = (
-        changed(half, init_sparsity=0.33),
-        changed(half, method="anil", init_sparsity=0.0),
-    )
-    (row,) = figures.fig1("Own", [made_up(e) for e in (half, third, other)])
+    half = run("omniglot-sparse50")
+    third, other = changed(half, init_sparsity=0.33), changed(half, method="anil", init_sparsity=0)
+    (row,) = figures.fig1("Own", [planned_record(e) for e in (half, third, other)])
     assert set(row.left) == set(row.right_accuracy) == {33, 50}
     assert row.not_drawn == [other.name]
     assert any(f"not drawn: {other.name}" in t for t in texts(figures.draw_fig1(row)))
 
 
 def test_two_experiments_for_one_place_are_refused():
-    maml, half = (
-        next(e for e in FIG1 if e.name == f"fig1-omniglot-{n}") for n in ("maml", "sparse50")
-    )
+    maml, half = run("omniglot-maml"), run("omniglot-sparse50")
     for e, change in (
         (half, {"probes": ()}),
         (half, {"init_sparsity": 0.501}),
         (maml, {"probes": ()}),
     ):
         with pytest.raises(ValueError, match="have one place"):
-            figures.fig1("Own", [made_up(e, seed=0), made_up(changed(e, **change), seed=1)])
-    twice = [made_up(half), made_up(half)]
+            figures.fig1("Own", [planned_record(e), planned_record(changed(e, **change), 1)])
     with pytest.raises(ValueError, match="have one place"):
-        figures.fig1("Own", twice)
+        figures.fig1("Own", [planned_record(half), planned_record(half)])
 
 
 def test_runs_that_were_not_tested_show_the_rest():
-    runs = [made_up(e) for e in FIG1 if e.data == "omniglot"]
+    runs = [planned_record(e) for e in FIG1 if e.data == "omniglot"]
     for r in runs[:2]:  # MAML, and sparse-MAML from one level
         r["final"] |= {"test_accuracy": None, "test_loss": None}
     (row,) = figures.fig1("Own", runs)

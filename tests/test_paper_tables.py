@@ -3,116 +3,65 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from reproduction.plan import study
 from reproduction.report import tables_1_and_2 as pt
-from synthetic import made_up_record
+from synthetic import cells, planned_record, texts
 
 PAPER = Path(__file__).parents[1] / "results" / "paper"
 TABLE1, TABLE2 = pt.columns_of_table1(PAPER), pt.columns_of_table2(PAPER)
-ONE, FIVE, _, RESNET = TABLE1
-_, _, _, _, _, CUB, _, CARS = TABLE2
+FIVE, CUB, CARS = TABLE1[1], TABLE2[5], TABLE2[7]
 
 
 def made_up(name, seed, accuracy, profile="study", probes=None, diverged=False):
-    record = made_up_record(name, seed, accuracy=accuracy, diverged=diverged)
-    record["parameters"] = study.find_few_shot(profile, name).parameters()
-    record["final"]["probes"] = {
-        n: {"mean": v, "low": v, "high": v, "n": 100} for n, v in (probes or {}).items()
-    }
+    e = study.find_few_shot(profile, name)
+    record = planned_record(e, seed, accuracy=accuracy, diverged=diverged)
+    record["final"]["probes"] = {n: {"mean": v} for n, v in (probes or {}).items()}
     return record
 
 
-def everything(profile="study", seeds=range(3)):
-    """All records of a profile's Table 1, with an answer on CUB and none on the others."""
-    return [
-        made_up(e.name, s, 0.4 + 0.01 * i + 0.002 * s * (-1) ** i, profile, {"on:cub": 0.3})
-        for i, e in enumerate(study.few_shot(profile, "table1_miniimagenet"))
-        for s in seeds
-    ]
+RATES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
-def searched(accuracies, rates=(0.02, 0.05, 0.1, 0.2, 0.5, 1.0), name="convnet4-5shot-maml"):
+def searched(*accuracies, name="convnet4-5shot-maml"):
     found = []
-    for rate, accuracy in zip(rates, accuracies, strict=True):
+    for rate, accuracy in zip(RATES, accuracies, strict=True):
         if accuracy is not None:
-            record = made_up_record(f"{name}-rate{rate}", 100, diverged=accuracy == "diverged")
-            trained = accuracy if accuracy != "diverged" else 0.99
-            record["curves"]["val_accuracy"] = [0.999, trained]
-            record["parameters"] = study.find_few_shot("search", record["experiment"]).parameters()
+            e, lost = study.find_few_shot("search", f"{name}-rate{rate}"), accuracy == "diverged"
+            record = planned_record(e, 100, diverged=lost)
+            record["curves"]["val_accuracy"] = [0.999, 0.99 if lost else accuracy]
             found.append(record)
     return found
 
 
-def rows(markdown):
-    """The lines of Markdown tables, as lists of cells."""
-    return [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in markdown.splitlines()
-        if line.startswith("|")
-    ]
-
-
-def lines_of(markdown, heading):
-    """The lines of one table, by their first cell."""
-    part = markdown.split(f"**{heading}**")[1].split("\n\n**")[0]
-    return {line[0]: line for line in rows(part)}
-
-
-def texts(figure):
-    return [t.get_text() for t in figure.findobj(lambda a: hasattr(a, "get_text")) if t.get_text()]
+def lines_of(markdown, heading=None):
+    """The lines of a table, or of that under a heading, by their first cell."""
+    part = markdown if heading is None else markdown.split(f"**{heading}**")[1].split("\n\n**")[0]
+    return {line[0]: line for line in cells(part)}
 
 
 def test_the_papers_numbers_keep_what_is_known_of_them():
-    assert [c.runs for c in TABLE1] == [
-        "convnet4-1shot",
-        "convnet4-5shot",
-        "resnet12-1shot",
-        "resnet12-5shot",
-    ]
-    assert ONE.reported["maml"] == pt.Reported(48.07, 1.75, "mean V; std M", "")
-    doubtful = FIVE.reported["sparse-maml-plus"]
-    assert (doubtful.accuracy, doubtful.confidence) == (None, "U")
-    assert "copy error" in doubtful.note
-    assert FIVE.reported["sparse-relu-maml"].note.endswith("66.80")
-    assert RESNET.reported["boil"].std is None
-    assert "boil" not in TABLE1[2].reported
+    names = ["convnet4-1shot", "convnet4-5shot", "resnet12-1shot", "resnet12-5shot"]
+    assert [c.runs for c in TABLE1] == names
+    assert FIVE.reported["sparse-maml-plus"].accuracy is None
     assert (CUB.probe, CUB.runs) == ("on:cub", "convnet4-5shot")
     assert CUB.reported["sparse-maml"] == pt.Reported(60.58, 1.10, "V", "")
-
-
-def test_the_papers_table():
     text = pt.reported(TABLE1)
-    found = {line[0]: line for line in rows(text.split("| ResNet-12")[0])}
-    assert found["ConvNet-4"] == ["ConvNet-4", "1 shot", "5 shots"]
-    assert found["MAML"][1] == "48.07 ± 1.75 (mean V; std M)"
-    assert found["sparse-MAML+"][2] == "unknown (U)"
-    assert (
-        "sparse-ReLU-MAML, ConvNet-4, 1 shot: paper; the authors' README later says 50.15" in text
-    )
-    resnet = {line[0]: line for line in rows(text.split("| ResNet-12")[1])}
+    convnet, resnet = map(lines_of, text.split("| ResNet-12 "))
+    assert convnet["ConvNet-4"] == ["ConvNet-4", "1 shot", "5 shots"]
+    assert convnet["MAML"][1] == "48.07 ± 1.75 (mean V; std M)"
+    assert convnet["sparse-MAML+"][2] == "unknown (U)"
+    assert "sparse-ReLU-MAML, ConvNet-4, 1 shot: paper; the authors' README later says" in text
+    assert text.count("probably a copy error.") == 1
     assert resnet["BOIL"] == ["BOIL", "–", "70.50 (V)"]
-
-
-def test_accuracies_are_those_of_the_column():
-    records = [
-        made_up("convnet4-5shot-maml", 0, 0.6, probes={"on:cub": 0.4}),
-        made_up("convnet4-5shot-maml", 1, 0.5),
-        made_up("convnet4-5shot-maml", 2, 0.5, diverged=True),
-        made_up("convnet4-1shot-maml", 0, 0.3),
-    ]
-    assert pt.accuracies(records, FIVE, "maml") == {0: 60.0, 1: 50.0}
-    assert pt.accuracies(records, CUB, "maml") == {0: 40.0}
 
 
 def test_the_study_beside_the_paper():
     records = [made_up("convnet4-5shot-maml", s, a) for s, a in enumerate((0.4, 0.44))]
     records += [made_up("convnet4-5shot-boil", s, 0.5, diverged=True) for s in (0, 1)]
-    records += [
-        made_up("convnet4-5shot-anil", 0, 0.5),
-        made_up("convnet4-5shot-anil", 1, 0, diverged=True),
-    ]
+    records += [made_up("convnet4-5shot-anil", s, 0.5, diverged=s == 1) for s in (0, 1)]
     ours = [made_up("convnet4-5shot-maml", 0, 0.63, "paper")]
     text = pt.side_by_side(TABLE1, records, ours)
     found = lines_of(text, "ConvNet-4, 5 shots")
@@ -154,7 +103,7 @@ def test_data_that_are_not_at_hand():
 
 
 def test_trained_on_omniglot_tested_on_other_images():
-    line = {cells[0]: cells for cells in rows(pt.from_omniglot([]))}
+    line = lines_of(pt.from_omniglot([]))
     assert list(line) == ["tested on", "---", "Omniglot", "FashionMNIST", "MNIST", "glyphs"]
     for name in ("Omniglot", "FashionMNIST", "MNIST", "glyphs"):
         nothing = ["not run yet", "–"]
@@ -166,7 +115,7 @@ def test_trained_on_omniglot_tested_on_other_images():
     ]
     ours = [made_up("grey-5shot-maml", 0, 0.97, "paper", {"on:mnist": 0.7})]
     text = pt.from_omniglot(records, ours)
-    line = {cells[0]: cells for cells in rows(text)}
+    line = lines_of(text)
     assert line["Omniglot"][5].startswith("2.0 [2.0")
     assert line["Omniglot"][6:] == ["97.0 (seeds: 1)", "not run yet"]
     assert line["MNIST"][1].startswith("60.5 [")
@@ -182,14 +131,14 @@ def test_trained_on_omniglot_tested_on_other_images():
 
 def test_the_search_marks_the_best_of_a_whole_row():
     assert "**" not in pt.search_tables([])
-    text = pt.search_tables(searched((0.2, 0.3, 0.5, 0.4, 0.3, "diverged")))
+    text = pt.search_tables(searched(0.2, 0.3, 0.5, 0.4, 0.3, "diverged"))
     part = text.split("| ConvNet-4, 5 shots ")[1].split("| ConvNet-4, 1 shot ")[0]
-    lines = {line[0]: line for line in rows(part)}
+    lines = lines_of(part)
     assert lines["MAML"] == ["MAML", "20.0", "30.0", "**50.0**", "40.0", "30.0", "diverged"]
     assert set(lines["ANIL"][1:]) == {"not run yet"}
     assert "end of the grid" not in text
-    assert "**" not in pt.search_tables(searched((0.2, 0.3, 0.5, 0.4, 0.3, None)))
-    edge = pt.search_tables(searched((0.2, 0.2, 0.3, 0.4, 0.4, 0.5)))
+    assert "**" not in pt.search_tables(searched(0.2, 0.3, 0.5, 0.4, 0.3, None))
+    edge = pt.search_tables(searched(0.2, 0.2, 0.3, 0.4, 0.4, 0.5))
     assert "more may lie beyond: MAML." in edge
 
 
@@ -200,45 +149,37 @@ def test_power_is_half_the_paired_interval():
         for m in ("maml", "sparse-maml")
         for s in range(3)
     ]
-    found = {line[0]: line for line in rows(pt.power(TABLE1, records))}
+    found = lines_of(pt.power(TABLE1, records))
     half = 4.303 * 1.0 / math.sqrt(3)
-    assert found["ConvNet-4, 5 shots"] == [
-        "ConvNet-4, 5 shots",
-        "3",
-        f"{half:.1f}",
-    ]
+    assert found["ConvNet-4, 5 shots"][1:] == ["3", f"{half:.1f}"]
     assert found["ConvNet-4, 1 shot"][1:3] == ["0", "two seeds are needed"]
 
 
 def test_gains_say_why_there_is_none():
-    records = [made_up("convnet4-5shot-sparse-maml", 0, 0.5)]
-    notes = {g.method: g.note for g in pt.gains(FIVE, records, "study")}
-    assert notes["sparse-maml"] == "not run yet"  # MAML is not
-    records.append(made_up("convnet4-5shot-maml", 1, 0.5))
-    notes = {g.method: g.note for g in pt.gains(FIVE, records, "study")}
-    assert notes["sparse-maml"] == "no pair"
-    records.append(made_up("convnet4-5shot-maml", 0, 0.5))
-    notes = {g.method: g.note for g in pt.gains(FIVE, records, "study")}
-    assert notes["sparse-maml"] == "1 seed"
-    records.append(made_up("convnet4-5shot-boil", 0, 0.5, diverged=True))
-    notes = {g.method: g.note for g in pt.gains(FIVE, records, "study")}
-    assert notes["boil"] == "diverged"
-    assert notes["anil"] == "not run yet"
+    records: list[dict] = []
 
+    def notes(*added):
+        records.extend(made_up(f"convnet4-5shot-{m}", s, 0.5, diverged=d) for m, s, d in added)
+        return {g.method: g.note for g in pt.gains(FIVE, records, "study")}
 
-def drawn(ax):
-    """Positions of the points in a panel, by marker."""
-    found: dict[str, list[float]] = {}
-    for line in ax.get_lines():
-        if len(line.get_xdata()) == 1:
-            found.setdefault(line.get_marker(), []).append(float(line.get_xdata()[0]))
-    return found
+    assert notes(("sparse-maml", 0, False))["sparse-maml"] == "not run yet"  # MAML is not
+    assert notes(("maml", 1, False))["sparse-maml"] == "no pair"
+    assert notes(("maml", 0, False))["sparse-maml"] == "1 seed"
+    found = notes(("boil", 0, True))
+    assert (found["boil"], found["anil"]) == ("diverged", "not run yet")
 
 
 def test_gains_are_drawn_beside_the_papers():
-    figure = pt.draw_gains(TABLE1, everything())
+    records = [
+        made_up(e.name, s, 0.4 + 0.01 * i + 0.002 * s * (-1) ** i)
+        for i, e in enumerate(study.few_shot("study", "table1_miniimagenet"))
+        for s in range(3)
+    ]
+    figure = pt.draw_gains(TABLE1, records)
     assert len(figure.axes) == 4
-    points = drawn(figure.axes[1])
+    points: dict[str, list[float]] = {"o": [], "D": [], "None": []}
+    for line in figure.axes[1].get_lines():
+        points[str(line.get_marker())].append(float(np.asarray(line.get_xydata())[0, 0]))
     assert len(points["o"]) == 10  # all methods but MAML
     assert len(points["D"]) == 4  # one of the paper's five is unknown
     assert max(points["D"]) == pytest.approx(67.03 - 63.15)

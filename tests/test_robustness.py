@@ -1,85 +1,63 @@
 """Where runs stand in Figure 2, on records that are made up."""
 
-import math
-
 import pytest
 
-from reproduction.report.figure2 import Setting, common_setting, panel, runs, where_the_gain_is
+from reproduction.plan import study
+from reproduction.report.figure2 import Setting, common_setting, fig2, panel, where_the_gain_is
 from reproduction.runs.statistics import t_interval
-from synthetic import made_up_record
+from synthetic import planned_record
 
-BASE = Setting(5, 0.1, 32)
-SETTINGS = [
-    BASE,
-    *(BASE._replace(inner_rate=r) for r in (0.01, 0.5, 1.0)),
-    *(BASE._replace(inner_steps=k) for k in (1, 15)),
-    *(BASE._replace(width=w) for w in (16, 64)),
-]
+FIG2 = study.few_shot("study", study.FIG2)
+SETTINGS = {Setting(e.inner_steps, e.inner_rate, e.width) for e in FIG2}
 
 
-def trend(s):
-    """Sparsity as the paper has it."""
-    grows = math.log(s.inner_rate / 0.1) + math.log(s.inner_steps / 5)
-    return 0.5 + 0.04 * grows - 0.04 * math.log(s.width / 32)
-
-
-def collapse(s):
-    return 0.12 if s.inner_rate >= 0.5 else 0.0
-
-
-def make_records(gain=lambda s: 0.02, lost=collapse, kept=lambda s: 0.0, sparsity=trend, **options):
-    """Accuracies: 0.5 for MAML less what large rates cost; sparse-MAML gains, and loses less."""
+def made_up(seeds=range(5), diverged=()):
+    """MAML loses 12 points at large rates; sparse-MAML gains 2 on it, and loses nothing there."""
     found = []
-    for s in SETTINGS:
-        for seed in options.get("seeds", range(5)):
-            wobble = 0.002 * (seed - 2)
-            maml = 0.5 - lost(s) + wobble
-            sparse = 0.5 + gain(s) - kept(s) + 1.5 * wobble
-            for method, accuracy in (("maml", maml), ("sparse-maml", sparse)):
-                record = made_up_record(
-                    f"{method}-{s}",
-                    seed,
-                    accuracy=accuracy,
-                    sparsity=[0.5, sparsity(s) + wobble if method == "sparse-maml" else 0.0],
-                    diverged=(method, s) in options.get("diverged", ()),
-                )
-                record["parameters"] = s._asdict() | {"method": method, "ways": 5}
-                record["final"]["val_accuracy"] = accuracy
-                found.append(record)
+    for e in FIG2:
+        for seed in seeds:
+            wobble, sparse = 0.002 * (seed - 2), e.method == "sparse-maml"
+            lost = 0.12 * (e.inner_rate >= 0.5 and not sparse)
+            accuracy = 0.52 + 1.5 * wobble if sparse else 0.5 - lost + wobble
+            found.append(planned_record(e, seed, accuracy=accuracy, diverged=e.name in diverged))
     return found
 
 
-def test_a_run_that_diverged_counts_as_chance():
-    diverged = {("maml", BASE._replace(inner_rate=1.0))}
-    records = make_records(diverged=diverged, lost=lambda s: 0.0)
-    found = runs(records).query("method == 'maml' and inner_rate == 1")
-    assert list(found["accuracy"]) == [20.0] * 5
-    assert found["sparsity"].isna().all()
+def test_a_run_that_diverged_counts_as_chance_and_is_counted():
+    (lost,) = (e for e in FIG2 if e.method == "maml" and e.inner_rate == 1)
+    rates = fig2("", made_up(diverged=[lost.name])).panels["inner_rate"]
+    assert rates.maml[1.0].mean == pytest.approx(20)
+    assert rates.diverged == {1.0: 5}
+    assert rates.sparse.keys() == rates.maml.keys() == rates.sparsity.keys()
 
 
 def test_panels_change_one_thing():
-    assert common_setting(SETTINGS) == BASE
-    assert [s.inner_rate for s in panel(SETTINGS, "inner_rate")] == [0.01, 0.1, 0.5, 1.0]
-    assert [s.inner_steps for s in panel(SETTINGS, "inner_steps")] == [1, 5, 15]
-    assert [s.width for s in panel(reversed(SETTINGS), "width")] == [16, 32, 64]
+    base = common_setting(SETTINGS)
+    for name in Setting._fields:
+        found = panel(SETTINGS, name)
+        assert len(found) > 2
+        assert {s._replace(**{name: getattr(base, name)}) for s in found} == {base}
+        values = [getattr(s, name) for s in found]
+        assert values == sorted({getattr(s, name) for s in SETTINGS})
 
 
 def test_where_the_gain_is():
     """Two points elsewhere, and at the large rates as much as MAML loses there besides."""
-    found = make_records(gain=lambda s: 0.02)
     half = t_interval([-0.2, -0.1, 0.0, 0.1, 0.2]).high  # 0.001 more with each seed
-    assert where_the_gain_is(found) == (
+    assert where_the_gain_is(made_up()) == (
         f"Over the inner rates 0.5 and 1 the mean gain is 14.00 "
-        f"[{14 - half:.2f}, {14 + half:.2f}] points, over the other 6 settings 2.00 "
-        f"[{2 - half:.2f}, {2 + half:.2f}]."
+        f"[{14 - half:.2f}, {14 + half:.2f}] points, over the other {len(SETTINGS) - 2} settings "
+        f"2.00 [{2 - half:.2f}, {2 + half:.2f}]."
     )
-    assert where_the_gain_is([]) == where_the_gain_is(make_records(seeds=[0])) == ""
+    assert where_the_gain_is([]) == where_the_gain_is(made_up(seeds=[0])) == ""
 
 
 def test_runs_that_were_not_tested_are_left_out():
-    records = make_records()
-    records[0]["final"] |= {"test_accuracy": None, "test_loss": None}
-    known = runs(records).query("method == 'maml' and inner_rate == 0.1 and inner_steps == 5")
-    assert list(known.query("width == 32")["seed"]) == [1, 2, 3, 4]
-    with pytest.raises(ValueError, match="same method, inner steps"):
-        runs([*records, records[-1]])
+    records = made_up()
+    for r in records[:5]:
+        r["final"] |= {"test_accuracy": None, "test_loss": None}
+    (lost,) = {(r["parameters"]["method"], r["parameters"]["inner_rate"]) for r in records[:5]}
+    rates = fig2("", records).panels["inner_rate"]
+    assert lost == ("maml", min(rates.sparse))
+    assert rates.maml.keys() == rates.sparse.keys() - {min(rates.sparse)}
+    assert fig2("", records[:5]).panels["width"].maml == {}

@@ -10,28 +10,29 @@ import torch
 from reproduction.plan import study
 from reproduction.report import sparsity_profiles as profiles
 from reproduction.report.curves import frozen_share
-from synthetic import made_up_record
+from synthetic import cells, planned_record, texts
 
 CONVNETS = study.few_shot("study", "learned_rates")
 RESNETS = study.few_shot("study", "resnet12_sparsity")
 UNLIKE = 0.01
 
 
-def made_up(e, seed, shares=None, diverged=False):
+def made_up(e, seed, diverged=False):
     """A record of a run: final shares of frozen weights by kernel, rates from -0.1 to 0.3."""
-    record = made_up_record(e.name, seed, diverged=diverged)
+    record = planned_record(e, seed, diverged=diverged)
     with torch.device("meta"):
         sizes = {n: p.numel() for n, p in e.build_network().named_parameters()}
     kernels = profiles.kernels(sizes)
-    shares = shares or list(np.linspace(0.9, 0.1, len(kernels)) + UNLIKE * seed)
-    last = dict(zip(kernels, shares, strict=True))
+    last = dict(zip(kernels, np.linspace(0.9, 0.1, len(kernels)) + UNLIKE * seed, strict=True))
     updates = [0, 200, 400, 600]
     record["final"]["best_update"] = updates[-1]
-    record["parameters"] = e.parameters()
     record["tensors"] = sizes
-    record["curves"]["update"] = updates
-    record["curves"]["frozen"] = {
-        n: [round(size * last.get(n, 1.0) * u / 600) for u in updates] for n, size in sizes.items()
+    record["curves"] |= {
+        "update": updates,
+        "frozen": {
+            n: [round(size * last.get(n, 1.0) * u / 600) for u in updates]
+            for n, size in sizes.items()
+        },
     }
     if e.rule.learned and e.rule.gate != "mask" and not diverged:
         rates = np.linspace(-0.1, 0.3, 21) + UNLIKE * seed
@@ -40,30 +41,13 @@ def made_up(e, seed, shares=None, diverged=False):
     return record
 
 
-def all_of(experiments, seeds=(0, 1, 2), **options):
-    return [made_up(e, s, **options) for e in experiments for s in seeds]
+def all_of(experiments, seeds=(0, 1, 2)):
+    return [made_up(e, s) for e in experiments for s in seeds]
 
 
-def texts(figure):
-    """Everything that is written in a figure."""
-    return [t.get_text() for t in figure.findobj(lambda a: hasattr(a, "get_text")) if t.get_text()]
-
-
-def x(line):
-    return np.asarray(line.get_xdata(), dtype=float)
-
-
-def y(line):
-    return np.asarray(line.get_ydata(), dtype=float)
-
-
-def rows(markdown):
-    """The lines of Markdown tables, as lists of cells."""
-    return [
-        [html.unescape(cell.strip()) for cell in line.strip("|").split("|")]
-        for line in markdown.splitlines()
-        if line.startswith("|")
-    ]
+def lines_of(markdown):
+    """The lines of a table, by their first cell."""
+    return {line[0]: line for line in cells(html.unescape(markdown))}
 
 
 def test_kernels_are_convolutions_and_the_last_layer():
@@ -106,28 +90,28 @@ def test_noise_beside_rates_had_as_many_updates_as_they():
     records = all_of([e], seeds=(0, 1))
     for r, best in zip(records, (50, 600), strict=True):
         r["final"]["best_update"] = best
-    table = rows(profiles.rates_table([e], records))
-    (noise,) = (line for line in table if line[0] == "pure noise")
+    noise = lines_of(profiles.rates_table([e], records))["pure noise"]
     walks = [profiles.noise_rates(e.inner_rate, n, e.rule_rate).quantiles for n in (50, 600)]
     low, high = (np.mean([w[i] for w in walks]) for i in (1, 19))
     assert noise[2] == f"{low:.3f} to {high:.3f}"
     (ax,) = profiles.draw_rates([e], records).axes[-1:]
     (dotted,) = (line for line in ax.lines if line.get_linestyle() == ":")
-    assert y(dotted) == pytest.approx(np.mean(walks, axis=0)[1:-1])
+    assert dotted.get_ydata() == pytest.approx(np.mean(walks, axis=0)[1:-1])
 
 
 def test_the_table_of_the_end_is_what_a_hand_would_compute():
     e = next(e for e in CONVNETS if e.name == "convnet4-5shot-sparse-relu-maml")
-    records = all_of([e], seeds=(0, 1), shares=None)
-    found = {line[0]: line for line in rows(profiles.end_table(CONVNETS, records))}
+    records = all_of([e], seeds=(0, 1))
+    found = lines_of(profiles.end_table(CONVNETS, records))
     column = found["ConvNet-4"].index("sparse-ReLU-MAML, 5 shots")
     # of 864 kernel weights round(0.9 * 864) = 778 and round(0.91 * 864) = 786 are at zero
     a, b = 100 * 778 / 864, 100 * 786 / 864
     half = 12.706 * abs(a - b) / math.sqrt(2) / math.sqrt(2)
     mean = (a + b) / 2
     assert found["layer1.conv"][column] == f"{mean:.1f} [{mean - half:.1f}, {mean + half:.1f}]"
-    frozen = sum(records[0]["curves"]["frozen"][n][-1] for n in profiles.kernels(_sizes(e)))
-    whole = 100 * frozen / sum(_sizes(e)[n] for n in profiles.kernels(_sizes(e)))
+    sizes = records[0]["tensors"]
+    frozen = sum(records[0]["curves"]["frozen"][n][-1] for n in profiles.kernels(sizes))
+    whole = 100 * frozen / sum(sizes[n] for n in profiles.kernels(sizes))
     assert float(found["all of these"][column].split()[0]) == pytest.approx(whole + 0.5, abs=0.1)
     noise = profiles.noise_rates(e.inner_rate, e.updates, e.rule_rate).zero.mean[-1]
     assert float(found["pure noise"][column]) == pytest.approx(noise, abs=0.06)
@@ -136,31 +120,26 @@ def test_the_table_of_the_end_is_what_a_hand_would_compute():
     assert {found["output"][i] for i in others} == {"not run yet"}
 
 
-def _sizes(e):
-    return made_up(e, 0)["tensors"]
-
-
 def test_diverged_runs_are_counted_and_left_out():
     e = RESNETS[0]
     records = [made_up(e, 0), made_up(e, 1, diverged=True)]
-    found = {line[0]: line for line in rows(profiles.end_table([e], records))}
+    found = lines_of(profiles.end_table([e], records))
     assert found["runs"][1] == "2 seeds, 1 diverged"
     assert found["layer1.conv1"][1] == f"{100 * round(216 * 0.9) / 216:.1f}"  # no interval
-    lost = {line[0]: line for line in rows(profiles.end_table([e], records[1:]))}
-    assert lost["layer1.conv1"][1] == "diverged"
+    assert lines_of(profiles.end_table([e], records[1:]))["layer1.conv1"][1] == "diverged"
     for figure in (profiles.draw_training([e], records[1:]), profiles.draw_end([e], records[1:])):
         assert any("diverged" in t for t in texts(figure))
 
 
 def test_training_is_drawn_by_block_for_each_method_and_number_of_shots():
     figure = profiles.draw_training(RESNETS, all_of(RESNETS))
-    axes = figure.axes
-    assert len(axes) == 4
-    for ax in axes:
+    assert len(figure.axes) == 4
+    for ax in figure.axes:
         lines = {line.get_label(): line for line in ax.get_lines()}
         assert list(lines) == ["noise", "layer1", "layer2", "layer3", "layer4", "output"]
-        assert list(x(lines["layer1"])) == [0, 200, 400, 600]
-        assert y(lines["layer1"])[-1] > y(lines["output"])[-1]
+        first, last = (np.asarray(lines[name].get_xydata()) for name in ("layer1", "output"))
+        assert list(first[:, 0]) == [0, 200, 400, 600]
+        assert first[-1, 1] > last[-1, 1]
         assert ax.collections  # intervals
     assert any("3 seeds" in t for t in texts(figure))
     assert any("profile study" in t for t in texts(figure))
@@ -169,27 +148,20 @@ def test_training_is_drawn_by_block_for_each_method_and_number_of_shots():
 def test_the_table_of_rates():
     e = next(e for e in CONVNETS if e.method == "meta-sgd")
     found = profiles.rates_table([e], all_of([e], seeds=(0, 1)))
-    line = next(line for line in rows(found) if line[0] == "layer1")
+    line, noise = (lines_of(found)[name] for name in ("layer1", "pure noise"))
     half = 12.706 * UNLIKE / 2
     assert line[1] == f"{0.105:.3f} [{0.105 - half:.3f}, {0.105 + half:.3f}]"
     assert line[2] == "-0.075 to 0.285"
     # seed 0: zero lies at a quarter of -0.1 to 0.3; seed 1: at 0.09 / 0.4
     assert line[3] == f"{100 * (0.25 + 0.09 / 0.4) / 2:.0f}"
-    noise = next(line for line in rows(found) if line[0] == "pure noise")
     assert float(noise[1]) == pytest.approx(e.inner_rate, abs=0.01)
     assert profiles.rates_table([e], []).endswith(": not run yet.")
-    lost = profiles.rates_table([e], [made_up(e, 0, diverged=True)])
-    assert lost.endswith(": diverged.")
+    assert profiles.rates_table([e], [made_up(e, 0, diverged=True)]).endswith(": diverged.")
 
 
-@pytest.mark.parametrize(
-    ("rates", "share"),
-    [
-        (np.linspace(0, 1, 21), 0),
-        (np.linspace(-2, -1, 21), 100),
-        (np.linspace(-1, 3, 21), 25),
-        (np.maximum(np.linspace(-1, 3, 21), 0), 0),
-    ],
-)
-def test_negative_share_is_read_between_quantiles(rates, share):
-    assert profiles._below_zero(rates) == pytest.approx(share)
+def test_negative_share_is_read_between_quantiles():
+    some = np.linspace(-1, 3, 21)
+    shares = {0: np.linspace(0, 1, 21), 100: np.linspace(-2, -1, 21), 25: some}
+    for share, rates in shares.items():
+        assert profiles._below_zero(rates) == pytest.approx(share)
+    assert profiles._below_zero(np.maximum(some, 0)) == 0

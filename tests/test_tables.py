@@ -37,18 +37,12 @@ def test_a_line_that_needs_nothing_neither_holds_nor_fails():
     assert beside == "| beside it | 0.00 [0.00, 0.00] | 2 | – | – |"
 
 
-def test_runs_say_which_update_was_tested():
-    records = [trained(0, 0.2, 0.3, 200), trained(1, 0.3, 0.44, 600)]
-    header, _, line, none = tables.runs(
-        [*records, made_up_record("two", 0, diverged=True)]
-    ).splitlines()
+def test_runs_say_which_update_was_tested_and_what_was_not():
+    untested, lost = made_up_record("two", 0), made_up_record("three", 0, diverged=True)
+    untested["final"] |= {"test_accuracy": None, "test_loss": None}
+    records = [trained(0, 0.2, 0.3, 200), trained(1, 0.3, 0.44, 600), untested, lost]
+    header, _, one, two, three = tables.runs(records).splitlines()
     assert "| tested after update |" in header
-    assert "| 200, 600 |" in line
-    assert none.startswith("| `two` | diverged | – | – | 0 | 1 |")
-
-
-def test_runs_that_were_not_tested_have_a_line():
-    record = made_up_record("one", 0)
-    record["final"] |= {"test_accuracy": None, "test_loss": None}
-    *_, line = tables.runs([record]).splitlines()
-    assert line.startswith("| `one` | – | 7 | 50.0 | 1 | 0 |")
+    assert "| 200, 600 |" in one
+    assert two.startswith("| `two` | – | 7 | 50.0 | 1 | 0 |")
+    assert three.startswith("| `three` | diverged | – | – | 0 | 1 |")

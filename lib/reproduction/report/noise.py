@@ -11,7 +11,7 @@ import numpy as np
 from ..runs.records import Record
 from ..runs.statistics import Interval, t_interval
 from .curves import Curve
-from .frame import by_experiment, finished
+from .frame import by_experiment, finished, numbers
 from .markdown import interval, table
 
 
@@ -69,7 +69,7 @@ def beside_noise(records: Iterable[Record]) -> dict[int, BesideNoise]:
             level = round(100 * p["init_sparsity"])
             if level in ends:
                 raise ValueError(f"records of several settings start from {level} %")
-            final = t_interval([100 * r["final"]["sparsity"] for r in group])
+            final = t_interval(list(numbers(group, "sparsity").values()))
             noise = float(noise_curve(level, p["updates"], p["rule_rate"]).mean[-1])
             ends[level] = BesideNoise(final, noise)
     return dict(sorted(ends.items()))
@@ -83,18 +83,3 @@ def against_noise(records: Sequence[Record]) -> str:
     ]
     header = ("initial sparsity", "final sparsity (%)", "under pure noise (%)", "ends")
     return table(header, rows)
-
-
-def in_words(records: Sequence[Record]) -> str:
-    """Say from which initial sparsities runs end above noise, and from which below."""
-    sides: dict[str, list[str]] = {"above it": [], "below it": [], "not told apart": []}
-    for level, b in beside_noise(records).items():
-        sides[b.side].append(str(level))
-    if not any(sides.values()):
-        return ""
-    parts = [] if sides["above it"] else ["above it from nowhere"]
-    for side, levels in sides.items():
-        if levels:
-            *first, last = levels
-            parts.append(f"{side} from {', '.join(first)}{' and ' if first else ''}{last} %")
-    return ", ".join(parts)
